@@ -1,0 +1,44 @@
+"""One call of a client as values: what was asked, and the attempts to have it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import msgspec
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A parsed request. `fields` is the body's top level, each value as the raw JSON that came."""
+
+    request_id: str
+    dialect: str
+    model: str  # as the client wrote it; answers echo it
+    fields: Mapping[str, msgspec.Raw]
+    stream: bool = False
+    include_usage: bool = False  # the client asked for the usage chunk of a stream
+    output_cap: int | None = None  # tokens, as the client named it
+    choices: int = 1  # `n`
+    text_bytes: int = 0  # of the body, less what is counted by table
+    table_tokens: int = 0  # input tokens of parts that bytes say nothing of: images
+    service_tier: str | None = None
+    hosted_tools: tuple[str, ...] = ()  # asked-for tools that a vendor charges per call
+    audio_output: bool = False
+    hops: tuple[str, ...] = ()  # instances that this call came through
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one channel. `status` is the upstream's, if it answered; times from its start."""
+
+    n: int
+    channel: str
+    status: int | None
+    error: str | None
+    ms: int
+    ttft_ms: int | None = None

@@ -1,0 +1,59 @@
+"""Request ids, API keys and other random names; and the digest under which a key is kept."""
+
+import hmac
+import secrets
+import zlib
+from collections.abc import Callable
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SECRET_CHARS = 43  # 62^43 > 2^256
+_CHECK_CHARS = 6  # 62^6 > 2^32
+KEY_PREFIX = "sk-fb-"
+KEY_CHARS = len(KEY_PREFIX) + _SECRET_CHARS + _CHECK_CHARS
+
+RandomBits = Callable[[int], int]
+
+
+def _base62(value: int, width: int) -> str:
+    digits: list[str] = []
+    for _ in range(width):
+        value, digit = divmod(value, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def new_request_id(random_bits: RandomBits = secrets.randbits) -> str:
+    """`req_` and 128 random bits in base 62."""
+    return "req_" + _base62(random_bits(128), 22)
+
+
+def new_id(prefix: str, random_bits: RandomBits = secrets.randbits) -> str:
+    """A short random id, such as `key_4fQ…`: the prefix, an underscore, 72 random bits."""
+    return f"{prefix}_{_base62(random_bits(72), 13)}"
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK_CHARS)
+
+
+def new_key(random_bits: RandomBits = secrets.randbits) -> str:
+    """An API key: `sk-fb-`, 256 random bits, and a checksum that tells a typing error at once."""
+    body = KEY_PREFIX + _base62(random_bits(256), _SECRET_CHARS)
+    return body + _checksum(body)
+
+
+def is_key(text: str) -> bool:
+    """Whether the text has the form of a key and its checksum is right. Says nothing of its validity."""
+    if len(text) != KEY_CHARS or not text.startswith(KEY_PREFIX) or not text.isascii():
+        return False
+    return _checksum(text[:-_CHECK_CHARS]) == text[-_CHECK_CHARS:]
+
+
+def key_digest(pepper: bytes, key: str) -> bytes:
+    """HMAC-SHA256 of the key under a pepper that is not in the store: 32 bytes."""
+    return hmac.digest(pepper, key.encode(), "sha256")
+
+
+def key_hint(key: str) -> str:
+    """What may be shown of a key: its prefix and its last four characters."""
+    return f"{KEY_PREFIX}…{key[-4:]}"

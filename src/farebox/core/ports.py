@@ -1,0 +1,145 @@
+"""The seams of the relay: a client to answer, an upstream to ask, books to keep. Tests pass fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from farebox.core.call import Attempt, Headers
+from farebox.core.usage import Usage
+
+
+class Client(Protocol):
+    """The caller's side of one call. Sending to a client that has gone does nothing and raises nothing."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up."""
+        ...
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call this once when the client hangs up (at once if it has); None forgets the callback."""
+        ...
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        """The status and headers; x-request-id is added by the server."""
+        ...
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Part of the body, waiting while the client is slow; `last` ends the answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One HTTP request to a vendor, complete but for Host and Content-Length."""
+
+    url: str
+    headers: Headers  # of which the credential is one: never logged
+    body: bytes = field(repr=False)
+    method: str = "POST"
+    first_byte_timeout_s: float | None = None  # None: the settings'
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamHead:
+    """Status and headers (names in lower case) of an upstream's answer."""
+
+    status: int
+    headers: Headers
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first header of that (lower-case) name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+class Exchange(Protocol):
+    """One request on its way and the answer to it. Raises errors.UpstreamFailed on every failure."""
+
+    async def head(self, patience_s: float) -> UpstreamHead | None:
+        """The answer's head; None when nothing came for `patience_s` (ask again). First-byte limit applies."""
+        ...
+
+    async def read(self, patience_s: float) -> bytes | None:
+        """What has arrived of the body; b"" at its clean end; None when nothing came for `patience_s`."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once; a waiting head() or read() raises UpstreamFailed. May be repeated."""
+        ...
+
+    def close(self) -> None:
+        """Done: the connection goes back to the pool if the answer was read to its end, else it is dropped."""
+        ...
+
+
+class Upstream(Protocol):
+    """What opens connections to vendors."""
+
+    def open(self, request: UpstreamRequest) -> Exchange:
+        """Start sending; failures surface in the exchange's head()."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Reserve between `least` and `most`, as much as the account has. All amounts in nano-credits."""
+
+    request_id: str
+    account_id: int
+    key_id: str
+    least_nanocredits: int
+    most_nanocredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Everything that is written of a finished call. `due_nanocredits` is its price; nothing may be due of a failed one."""
+
+    request_id: str
+    account_id: int
+    key_id: str
+    model: str  # canonical id
+    channel: str | None  # the one that answered
+    dialect: str
+    stream: bool
+    outcome: str  # complete | client_gone | upstream_failed | refused | undelivered
+    created_us: int  # at admission: also the time that the price was taken at
+    price_version: int
+    rate_ppm: int
+    usage: Usage
+    due_nanocredits: int
+    hold_nanocredits: int
+    service_tier: str | None = None
+    tool_calls: tuple[tuple[str, int], ...] = ()
+    flags: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    ms: int = 0
+    ttft_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settlement: what the account paid and what it could not."""
+
+    charge_nanocredits: int
+    absorbed_nanocredits: int
+
+
+class Books(Protocol):
+    """Who keeps the money. Each answer comes after the commit that it speaks of."""
+
+    async def hold(self, request: HoldRequest) -> int:
+        """Reserve; the nano-credits held. Raises errors.OutOfCredit, errors.BillingUnavailable."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Release the hold, charge, and write the usage row and its attempts, in one transaction.
+
+        A request id that is settled already changes nothing and gives the first answer again.
+        """
+        ...

@@ -1,0 +1,51 @@
+"""The frozen Settings of one gateway. Where they come from is farebox/settings.py's business."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every limit has its reason beside it; every field is `[server]` in TOML and `FAREBOX_…` in the environment."""
+
+    data_dir: Path
+    database: str
+    host: str = "127.0.0.1"
+    port: int = 8790
+    workers: int = 1  # `auto` is resolved to the number of usable cores before it gets here
+    secret_file: Path | None = None  # default: DATA_DIR/secret
+    local: bool = True  # run the embedded model
+    public_url: str = ""  # what users are told; default http://host:port
+    trusted_proxies: tuple[str, ...] = ()
+    log_level: str = "info"
+    out_of_credit_status: int = 429  # OpenAI's own; 402 for operators who prefer it
+    max_body_bytes: int = 64 * MIB  # some 20 MB images as base64, plus text
+    max_answer_bytes: int = 64 * MIB  # one JSON answer, or one event of a stream
+    max_head_bytes: int = 64 * KIB  # an upstream's status line and headers
+    body_timeout_s: float = 60.0  # to read a request's body
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 600.0  # reasoning models think before they speak
+    idle_timeout_s: float = 120.0  # silence within an answer
+    keepalive_s: float = 15.0  # silence after which a waiting client gets a sign of life
+    drain_after_hangup_s: float = 30.0  # reading on for the usage when the client has gone; 0 = cancel
+    usage_wait_s: float = 2.0  # from the usage to the upstream's end, before the tail is sent anyway
+    drain_timeout_s: float = 30.0  # streams in flight on SIGTERM
+    pool_idle_s: float = 60.0  # an unused upstream connection is closed
+    pool_per_origin: int = 1000  # upstream connections open to one origin at a time
+    config: Path | None = field(default=None)  # the file that these came from, if any
+
+    @property
+    def base_url(self) -> str:
+        """What clients use as base URL, ending in /v1."""
+        return f"{self.origin}/v1"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port under which users reach the gateway."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"

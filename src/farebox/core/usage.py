@@ -1,0 +1,44 @@
+"""Tokens of one call in disjoint classes. How vendors report them is dialects/usage.py's business."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts, each ≥ 0, no token in two classes."""
+
+    uncached_input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    audio_input: int = 0
+    output: int = 0  # text, reasoning included
+    audio_output: int = 0
+
+    @property
+    def input_total(self) -> int:
+        """All input tokens: what a long-context threshold is compared with."""
+        return (
+            self.uncached_input
+            + self.cache_read
+            + self.cache_write
+            + self.cache_write_1h
+            + self.audio_input
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by class, in the order in which receipts show them."""
+        return {name: getattr(self, name) for name in CLASSES}
+
+
+CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What an answer reported of itself: its usage, what was odd about it, and the tier it ran in."""
+
+    usage: Usage
+    flags: tuple[str, ...] = ()
+    service_tier: str | None = None
+    tool_calls: tuple[tuple[str, int], ...] = ()  # hosted tools that are charged per call

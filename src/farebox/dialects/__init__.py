@@ -1,0 +1,1 @@
+"""What clients speak, sans-I/O: bytes in, values and bytes out."""

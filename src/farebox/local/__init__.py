@@ -1,0 +1,1 @@
+"""The embedded model, as a supervised child process."""

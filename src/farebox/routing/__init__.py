@@ -1,0 +1,1 @@
+"""Which channels may serve a call, from an immutable snapshot; pure."""

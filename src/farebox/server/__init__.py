@@ -1,0 +1,1 @@
+"""The HTTP server side: the ASGI application and its routes."""

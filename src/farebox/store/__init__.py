@@ -1,0 +1,1 @@
+"""What is kept: the schema, the transactions and the reports over it."""

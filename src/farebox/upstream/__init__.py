@@ -1,0 +1,1 @@
+"""The HTTP client side: the only place that opens sockets to vendors."""

@@ -1,0 +1,1 @@
+"""What upstreams are: one small file each, found by their file."""
