@@ -31,3 +31,11 @@ class Key:
         if self.revoked_us is not None and now_us >= self.revoked_us:
             return False
         return self.expires_us is None or now_us < self.expires_us
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a call: the key that was shown and the account that pays."""
+
+    account: Account
+    key: Key

@@ -14,6 +14,7 @@ class Usage:
     audio_input: int = 0
     output: int = 0  # text, reasoning included
     audio_output: int = 0
+    image_input: int = 0  # counted as uncached text where a model has no price for images
 
     @property
     def input_total(self) -> int:
@@ -24,11 +25,15 @@ class Usage:
             + self.cache_write
             + self.cache_write_1h
             + self.audio_input
+            + self.image_input
         )
 
     def as_dict(self) -> dict[str, int]:
-        """The counts by class, in the order in which receipts show them."""
-        return {name: getattr(self, name) for name in CLASSES}
+        """The counts by class as receipts show them; images only where there are some."""
+        counts = {name: getattr(self, name) for name in CLASSES}
+        if not self.image_input:
+            del counts["image_input"]
+        return counts
 
 
 CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))

@@ -1,0 +1,97 @@
+"""How much a call may cost at most, before it is sent: what to reserve, and which output cap that pays.
+
+    hold = ceil(rate · (input estimate · dearest input price + output cap · output price + tools))
+
+What is held is what is sent: the upstream gets the cap that was held for, never more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from farebox.billing.charge import EXACT, ORDINARY_TIERS, multipliers
+from farebox.core.call import Call
+from farebox.core.money import PPM
+from farebox.core.price import Price
+
+LEAST_OUTPUT_TOKENS = 16  # fewer are no answer; the call is refused
+UNKNOWN_MAX_OUTPUT = 4096  # tokens sent for a model whose limit nobody stated
+MAX_RATIO_PPM = PPM  # byte-level BPE never makes more than one token of a byte
+MIN_RATIO_PPM = PPM // 4
+_MARGIN_PPM = 1_250_000  # the next prompt may be denser than the average one
+_KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
+_WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What one call may cost: a fixed part and a part per output token, in 10^-12 nano-credits."""
+
+    fixed_exact: int
+    per_token_exact: int  # all choices together
+
+    def nanocredits(self, output_tokens: int) -> int:
+        """What must be held for answers of so many tokens each."""
+        return -(-(self.fixed_exact + self.per_token_exact * output_tokens) // EXACT)
+
+    def affordable_tokens(self, held_nanocredits: int) -> int | None:
+        """The output tokens that a hold pays for; None where they cost nothing. Never below 0."""
+        if self.per_token_exact == 0:
+            return None
+        return max(0, (held_nanocredits * EXACT - self.fixed_exact) // self.per_token_exact)
+
+
+def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int) -> Bound:
+    """The bound of a call whose input is at most `input_tokens`, at the dearest tier it may reach."""
+    on_input = on_output = 0
+    for tier in _reachable(call.service_tier, price):
+        factors = multipliers(price, input_tokens, tier, at_us)
+        on_input, on_output = max(on_input, factors[0]), max(on_output, factors[1])
+    p_in = max(price.input, price.cache_write, price.audio_input, price.image_input or 0)
+    p_out = max(price.output, price.audio_output) if call.audio_output else price.output
+    prices = dict(price.tools)
+    tools = sum(prices.get(name, 0) for name in call.hosted_tools)
+    return Bound(
+        rate_ppm * (input_tokens * (p_in * on_input // PPM) + tools * PPM),
+        rate_ppm * call.choices * (p_out * on_output // PPM),
+    )
+
+
+def _reachable(service_tier: str | None, price: Price) -> tuple[str | None, ...]:
+    # `auto` lets the vendor choose any tier; a tier by name may still be answered by the ordinary one.
+    if service_tier == "auto":
+        return (None, *(name for name, _ in price.tiers))
+    return (None,) if service_tier in ORDINARY_TIERS else (None, service_tier)
+
+
+class InputEstimate:
+    """Tokens per byte of each key's prompts to each model, learnt from what upstreams reported."""
+
+    def __init__(self) -> None:
+        self._ratios_ppm: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._wary_until_us: dict[int, int] = {}
+
+    def tokens(self, call: Call, account_id: int, key_id: str, model: str, now_us: int) -> int:
+        """An upper estimate of a call's input tokens, without a tokenizer."""
+        if now_us < self._wary_until_us.get(account_id, 0):
+            ratio = MAX_RATIO_PPM
+        else:
+            learnt = self._ratios_ppm.get((key_id, model), MAX_RATIO_PPM) * _MARGIN_PPM // PPM
+            ratio = min(MAX_RATIO_PPM, max(MIN_RATIO_PPM, learnt))
+        return -(-call.text_bytes * ratio // PPM) + call.table_tokens
+
+    def learn(self, call: Call, key_id: str, model: str, input_tokens: int) -> None:
+        """An upstream counted this call's input: move the average a quarter of the way."""
+        if call.text_bytes == 0 or call.table_tokens or input_tokens == 0:
+            return
+        seen = min(MAX_RATIO_PPM, input_tokens * PPM // call.text_bytes)
+        pair = (key_id, model)
+        known = self._ratios_ppm.pop(pair, seen)
+        self._ratios_ppm[pair] = known + (seen - known) // 4
+        if len(self._ratios_ppm) > _KEEP_RATIOS:
+            self._ratios_ppm.popitem(last=False)
+
+    def distrust(self, account_id: int, now_us: int) -> None:
+        """A call of this account cost more than was held: estimate at one token a byte for a day."""
+        self._wary_until_us[account_id] = now_us + _WARY_US

@@ -1,0 +1,97 @@
+"""The catalogue: an immutable, versioned snapshot of channels, models, prices and groups.
+
+Looking things up is here; reading and checking what an operator wrote is admin's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from farebox.core.channel import Channel
+from farebox.core.price import Price
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A channel that serves a model, and the model's name there."""
+
+    channel: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A public model id with its price and the channels that serve it."""
+
+    id: str
+    routes: tuple[Route, ...]
+    price: Price | None  # without a price a model is not sold
+    aliases: tuple[str, ...] = ()
+    context: int | None = None  # tokens, input and output together
+    max_output: int | None = None  # tokens
+    cost: Price | None = None  # what the vendor takes; for margins only
+    owned_by: str = "farebox"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A rate, and the models that accounts of the group may use, as globs over public ids."""
+
+    id: str
+    rate_ppm: int
+    models: tuple[str, ...] = ("*",)
+
+
+def matches(model: Model, globs: Iterable[str]) -> bool:
+    """Whether a glob matches the model's id or one of its aliases; case is ignored."""
+    names = [name.casefold() for name in (model.id, *model.aliases)]
+    return any(fnmatchcase(name, glob.casefold()) for glob in globs for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """One version of everything that is offered. Calls in flight keep the one they were admitted under."""
+
+    version: int
+    channels: Mapping[str, Channel]
+    models: Mapping[str, Model]
+    groups: Mapping[str, Group]
+    created_us: int = 0
+    _names: Mapping[str, Model] = field(default_factory=dict[str, Model], repr=False)
+
+    @staticmethod
+    def of(
+        version: int,
+        channels: Iterable[Channel],
+        models: Iterable[Model],
+        groups: Iterable[Group],
+        created_us: int = 0,
+    ) -> Catalogue:
+        """A snapshot of these; ids win over aliases, and an earlier alias over a later one."""
+        by_id = {model.id: model for model in models}
+        names: dict[str, Model] = {}
+        for model in by_id.values():
+            names[model.id.casefold()] = model
+        for model in by_id.values():
+            for alias in model.aliases:
+                names.setdefault(alias.casefold(), model)
+        return Catalogue(
+            version,
+            {channel.id: channel for channel in channels},
+            by_id,
+            {group.id: group for group in groups},
+            created_us,
+            names,
+        )
+
+    def find(self, name: str) -> Model | None:
+        """The model of that id or alias, case ignored."""
+        return self._names.get(name.casefold())
+
+    def names(self) -> Iterable[str]:
+        """Every id and alias as the operator wrote it."""
+        for model in self.models.values():
+            yield model.id
+            yield from model.aliases
