@@ -253,21 +253,18 @@ def _at_least(least: int) -> tuple[Any, str]:
     return whole, f"a whole number, {least} or more"
 
 
-_SECONDS: tuple[Any, str] = (
-    Annotated[float, BeforeValidator(_number), Limits(gt=0, le=86400, allow_inf_nan=False)],
-    "a number of seconds above 0 (a day at most)",
-)
-_SECONDS_OR_ZERO: tuple[Any, str] = (
-    Annotated[float, BeforeValidator(_number), Limits(ge=0, le=86400, allow_inf_nan=False)],
-    "a number of seconds, 0 or more (a day at most)",
-)
+def _seconds(least: float) -> tuple[Any, str]:
+    number = Annotated[float, BeforeValidator(_number), Limits(ge=least, le=86400)]
+    return number, f"a number of seconds from {least:g} to 86400"
+
+
 _PATH: tuple[Any, str] = (Path, "a path")
 _FILLED = Annotated[str, Limits(min_length=1)]
 
 _BY_TYPE: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
     int: _at_least(1),
-    float: _SECONDS,
+    float: _seconds(0.001),
     str: (_FILLED, "a text"),
 }
 
@@ -306,9 +303,9 @@ _BY_NAME: dict[str, tuple[Any, str]] = {
         Annotated[int, BeforeValidator(_number), AfterValidator(_out_of_credit_status)],
         "429 or 402",
     ),
-    "drain_after_hangup_s": _SECONDS_OR_ZERO,
-    "drain_timeout_s": _SECONDS_OR_ZERO,
-    "usage_wait_s": _SECONDS_OR_ZERO,
+    "drain_after_hangup_s": _seconds(0),
+    "drain_timeout_s": _seconds(0),
+    "usage_wait_s": _seconds(0),
 }
 
 
