@@ -1,0 +1,126 @@
+"""Who calls: a Bearer key's digest looked up in memory, with the store asked for unknown ones.
+
+Making, revoking and listing keys is admin's; this only reads. An unknown, revoked or expired key
+and a disabled account get the same answer, so that nothing can be learned by trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+from farebox.core import clock
+from farebox.core.account import Account, Caller, Key
+from farebox.core.ids import is_key, key_digest
+from farebox.errors import BillingUnavailable, Unauthorized
+
+# A key that was made elsewhere is accepted at once, so an unknown one is looked up in the store;
+# this bounds how often the same wrong key costs a look-up.
+_MISS_LIFE_S = 1.0
+_MISSES_KEPT = 10_000
+_LOOKUPS_AT_ONCE = 4  # more would only queue for the store, in front of everybody else's reads
+
+
+class KeyStore(Protocol):
+    """Where keys live. Both methods block and may be called from any thread."""
+
+    def find_key(self, digest: bytes) -> tuple[Account, Key] | None:
+        """The key of that digest and its account, whatever their state; None if there is none."""
+        ...
+
+    def changed_since(self, revision: int) -> tuple[int, Iterable[Account], Iterable[Key]]:
+        """The revision now, and the accounts and keys that changed after the given one (0: all)."""
+        ...
+
+
+class Directory:
+    """All accounts and keys in memory. Belongs to one event loop."""
+
+    def __init__(self, store: KeyStore, pepper: bytes) -> None:
+        self._store = store
+        self._pepper = pepper
+        self._accounts: dict[int, Account] = {}
+        self._keys: dict[bytes, Key] = {}
+        self._misses: dict[bytes, float] = {}  # digest -> until when it is believed, monotonic
+        self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
+        self._reloading = asyncio.Lock()
+        self._revision = 0
+        self.loaded = False
+
+    async def reload(self) -> None:
+        """Read what changed since the last time: everything, the first time."""
+        async with self._reloading:
+            revision, accounts, keys = await asyncio.to_thread(
+                self._store.changed_since, self._revision
+            )
+            for account in accounts:
+                self._accounts[account.id] = account
+            for key in keys:
+                self._keys[key.digest] = key
+                self._misses.pop(key.digest, None)
+            self._revision = revision
+            self.loaded = True
+
+    async def authenticate(self, authorization: bytes | None) -> Caller:
+        """Who an Authorization header speaks for. Raises Unauthorized, BillingUnavailable."""
+        key_text = _bearer(authorization)
+        if not is_key(key_text):
+            raise _refused()
+        digest = key_digest(self._pepper, key_text)
+        key = self._keys.get(digest)
+        if key is None:
+            key = await self._look_up(digest)
+        if key is None or not key.is_valid(clock.now_us()):
+            raise _refused()
+        account = self._accounts.get(key.account_id)
+        if account is None or account.disabled:
+            raise _refused()
+        return Caller(account, key)
+
+    async def _look_up(self, digest: bytes) -> Key | None:
+        async with self._lookups:
+            if digest in self._keys:  # somebody else asked while this call waited
+                return self._keys[digest]
+            if self._misses.get(digest, 0.0) > clock.monotonic_s():
+                return None
+            try:
+                found = await asyncio.to_thread(self._store.find_key, digest)
+            except Exception as error:
+                raise BillingUnavailable(
+                    "The API key cannot be checked right now. Try again in a few seconds."
+                ) from error
+        if found is None:
+            self._remember_miss(digest)
+            return None
+        account, key = found
+        # A reload that ran meanwhile has read later than this look-up: what it brought stays.
+        self._accounts.setdefault(account.id, account)
+        return self._keys.setdefault(digest, key)
+
+    def _remember_miss(self, digest: bytes) -> None:
+        if len(self._misses) >= _MISSES_KEPT:
+            self._misses.clear()
+        self._misses[digest] = clock.monotonic_s() + _MISS_LIFE_S
+
+
+def _bearer(authorization: bytes | None) -> str:
+    if not authorization:
+        raise Unauthorized(
+            "You didn't provide an API key. Send it in the header "
+            "'Authorization: Bearer YOUR_KEY'; your key begins with 'sk-fb-'."
+        )
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise Unauthorized(
+            "The Authorization header must read 'Bearer YOUR_KEY'; your key begins with 'sk-fb-'."
+        )
+    return token.strip().decode("latin-1")
+
+
+def _refused() -> Unauthorized:
+    # Not even the last characters of what was sent are repeated: it may be another service's key.
+    return Unauthorized(
+        "The API key is not valid here: it is unknown, revoked or expired. "
+        "Ask the operator of this gateway for a new one."
+    )

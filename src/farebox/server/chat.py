@@ -1,0 +1,37 @@
+"""POST /v1/chat/completions: from a request's head to the relay. Answering is the relay's."""
+
+from __future__ import annotations
+
+from farebox import relay
+from farebox.dialects import chat
+from farebox.errors import LoopDetected
+from farebox.server.body import read_body
+from farebox.server.client import AsgiClient
+from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.state import State
+
+_HOP = b"x-farebox-hop"
+
+
+async def complete(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+    """Serve one call. Raises FareboxError while nothing has been sent."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    hops = _hops(scope) if _HOP in headers else ()
+    if state.gateway.instance_id in hops:
+        raise LoopDetected(
+            "This request came from this gateway itself: a channel's base URL, or the "
+            "environment's OPENAI_BASE_URL, points back to it. Nothing was charged."
+        )
+    # Before the body is read: a stranger may not make the gateway read anything.
+    caller = await state.directory.authenticate(headers.get(b"authorization"))
+    body = await read_body(headers, receive, state.settings)
+    call = chat.parse(body, reply.request_id, hops)
+    async with AsgiClient(receive, reply, state.settings.idle_timeout_s) as client:
+        await relay.serve(state.gateway, caller, call, client)
+
+
+def _hops(scope: Scope) -> tuple[str, ...]:
+    """The instances that a request came through, as they wrote themselves into its header."""
+    values = (value for name, value in scope["headers"] if name == _HOP)
+    names = b",".join(values).decode("latin-1").split(",")
+    return tuple(name.strip() for name in names if name.strip())

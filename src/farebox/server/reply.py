@@ -1,0 +1,77 @@
+"""The sending side of a request: what every answer carries, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from farebox.core.call import Headers
+from farebox.dialects import chat
+from farebox.errors import FareboxError
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_CLOSE = (b"connection", b"close")
+
+
+class Reply:
+    """An ASGI `send` that adds `x-request-id` and remembers the status that was sent."""
+
+    __slots__ = ("_extra", "_send", "request_id", "status")
+
+    def __init__(self, send: Send, request_id: str, *, close: bool) -> None:
+        """`close`: ask the client to use another connection next time."""
+        own = (b"x-request-id", request_id.encode())
+        self._extra: Headers = (own, _CLOSE) if close else (own,)
+        self._send = send
+        self.request_id = request_id
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Send one ASGI message."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._extra]
+        await self._send(message)
+
+    async def head(self, status: int, headers: Headers) -> None:
+        """Send the status and headers."""
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, *self._extra],
+            }
+        )
+
+    async def body(self, data: bytes, *, last: bool) -> None:
+        """Send a part of the body; `last` ends the answer."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def error(self, error: FareboxError, headers: Headers = ()) -> None:
+        """Answer with an error: its status, its headers and these, and a body in OpenAI's shape."""
+        data = chat.error_body(error)
+        await self.head(error.status, (*error_headers(error, len(data)), *headers))
+        await self.body(data, last=True)
+
+
+def error_headers(error: FareboxError, length: int) -> Headers:
+    """The headers of an error: its type and length, and what tells clients whether to try again."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % length),
+    ]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, error.retry_after_s)))
+    if error.should_retry is not None:
+        # Read by OpenAI's own SDKs, ahead of the status.
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status == 408:
+        headers.append(_CLOSE)  # the rest of the body may still come, and nobody reads it
+    return tuple(headers)

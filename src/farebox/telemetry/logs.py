@@ -1,0 +1,148 @@
+"""The log: JSON lines on stderr (readable ones on a terminal), with everything secret struck out.
+
+No request or answer body, no text of a user and no key is ever handed to it; striking out is the
+second line of defence, and works on the finished line, so that tracebacks pass it too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from farebox.core import clock
+from farebox.core.ports import Settled, Settlement
+from farebox.telemetry.record import Record, current_record
+
+REDACTED = "[redacted]"
+_SHORTEST_SECRET = 6  # a shorter one would strike out ordinary words
+_KEY_LIKE = re.compile(
+    r"\bsk-[A-Za-z0-9_\-]{6,}"  # our keys, OpenAI's and those of many others
+    r"|(?<=bearer )\s*[^\s\"',;\\]+"
+    r"|(?<=://)[^\s/@\"']+:[^\s/@\"']+(?=@)",  # user and password of a URL
+    re.IGNORECASE,
+)
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("farebox")
+
+
+class Redactor:
+    """Strikes out what looks like a key, and every secret that it was told of."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: re.Pattern[str] | None = None
+        self.know(secrets)
+
+    def know(self, secrets: Iterable[str]) -> None:
+        """Strike these out from now on, instead of those named before: the vendors' keys."""
+        forms: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                forms |= {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets."""
+        if self._secrets is not None:
+            text = self._secrets.sub(REDACTED, text)
+        return _KEY_LIKE.sub(REDACTED, text)
+
+
+class _ToStructlog(logging.Handler):
+    """Takes what libraries log by the standard library into the same stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)
+        log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["time"] = clock.rfc3339(clock.now_us())
+    return event
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    record = current_record.get()
+    if record is not None:
+        event["request_id"] = record.request_id
+    return event
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
+    return msgspec.json.encode({**first, **event}, enc_hook=str).decode()
+
+
+def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> None:
+    """Send every log line of this process to `stream` (stderr). `level`: debug, info, warning …"""
+    output = stream or sys.stderr
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    render: Callable[[WrappedLogger, str, EventDict], str]
+    if output.isatty():
+        render = structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
+        )
+        shape: list[structlog.typing.Processor] = [render]
+    else:
+        # Plain tracebacks in both: the pretty ones show local variables, and those hold bodies.
+        shape = [structlog.processors.format_exc_info, _as_json]
+
+    def strike_out(_logger: WrappedLogger, _method: str, line: EventDict) -> str:
+        return redactor(str(line))
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            _add_time,
+            _add_request_id,
+            *shape,
+            strike_out,  # pyright: ignore[reportArgumentType] (the last ones see the finished line)
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=output),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(threshold)
+    # Libraries that set up handlers of their own would write past the redaction.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+
+
+def access(record: Record, route: str, status: int | None, duration_s: float) -> None:
+    """The one line of a request. `route` is a pattern; no `status`: the client left first."""
+    fields: dict[str, object] = {
+        "method": record.method,
+        "route": route,
+        "status": status,
+        "ms": round(duration_s * 1000, 1),
+    }
+    if record.settlement is not None and record.settled is not None:
+        fields.update(_call_fields(record.settlement, record.settled))
+    log.info("request", **fields)
+
+
+def _call_fields(settlement: Settlement, settled: Settled) -> dict[str, object]:
+    return {
+        "account": settlement.account_id,
+        "key": settlement.key_id,
+        "model": settlement.model,
+        "channel": settlement.channel,
+        "stream": settlement.stream,
+        "outcome": settlement.outcome,
+        "tokens": {name: n for name, n in settlement.usage.as_dict().items() if n},
+        "charge_nanocredits": settled.charge_nanocredits,
+        "absorbed_nanocredits": settled.absorbed_nanocredits,
+        "flags": list(settlement.flags),
+        "attempts": len(settlement.attempts),
+        "ttft_ms": settlement.ttft_ms,
+    }

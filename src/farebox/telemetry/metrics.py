@@ -1,0 +1,157 @@
+"""The figures that /metrics shows: one object that is told what happened, and names no user.
+
+With PROMETHEUS_MULTIPROC_DIR set (before this module is imported), all processes that share the
+folder are shown as one.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from farebox.core.ports import Settled, Settlement
+from farebox.core.usage import CLASSES
+from farebox.telemetry.record import current_record
+
+# Each series would get a second one that says when it was made, which nobody asks for.
+disable_created_metrics()
+
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+_DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600)
+_TTFT_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 600)
+
+
+class Metrics:
+    """Counts and times. Each method costs some microseconds and raises nothing."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "farebox_requests",
+            "HTTP requests answered, by route and class of status ('gone': the client left first).",
+            ["route", "status"],
+            registry=registry,
+        )
+        self._calls = Counter(
+            "farebox_calls",
+            "Calls settled, by dialect and outcome.",
+            ["dialect", "outcome"],
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "farebox_tokens", "Tokens of settled calls, by class.", ["class"], registry=registry
+        )
+        self._charged = Counter(
+            "farebox_charge_nanocredits",
+            "What accounts were charged, in nano-credits.",
+            registry=registry,
+        )
+        self._absorbed = Counter(
+            "farebox_absorbed_nanocredits",
+            "What calls cost beyond what their accounts had, in nano-credits.",
+            registry=registry,
+        )
+        self._estimated = Counter(
+            "farebox_estimated_calls",
+            "Calls whose usage was estimated, for the upstream reported none.",
+            registry=registry,
+        )
+        self._holds_refused = Counter(
+            "farebox_holds_refused", "Calls refused for want of credit.", registry=registry
+        )
+        self._attempts = Counter(
+            "farebox_upstream_attempts",
+            "Attempts at upstreams, by channel and result: a status, or what went wrong.",
+            ["channel", "result"],
+            registry=registry,
+        )
+        self._hangups = Counter(
+            "farebox_client_hangups",
+            "Clients that hung up before their answer was complete.",
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "farebox_requests_in_flight",
+            "HTTP requests being served.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._duration = Histogram(
+            "farebox_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            ["route"],
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        self._ttft = Histogram(
+            "farebox_ttft_seconds",
+            "From a call's admission to the first event of its answer.",
+            buckets=_TTFT_BUCKETS_S,
+            registry=registry,
+        )
+        # A labelled series is found through a lock and a check of its names; here by one look-up.
+        self._requests_of = cache(self._requests.labels)
+        self._calls_of = cache(self._calls.labels)
+        self._attempts_of = cache(self._attempts.labels)
+        self._duration_of = cache(self._duration.labels)
+        self._tokens_of = [(name, self._tokens.labels(name)) for name in CLASSES]
+        if _MULTIPROCESS not in os.environ:
+            ProcessCollector(registry=registry)
+
+    def request_started(self) -> None:
+        """A request's head has arrived."""
+        self._in_flight.inc()
+
+    def request_finished(self, route: str, status: int | None, duration_s: float) -> None:
+        """A request is over; `route` is a pattern, never what a client wrote. None: no answer."""
+        self._in_flight.dec()
+        self._requests_of(route, f"{status // 100}xx" if status else "gone").inc()
+        self._duration_of(route).observe(duration_s)
+
+    def call_finished(self, settlement: Settlement, settled: Settled) -> None:
+        """A call is settled. To be told in the task that serves it, or in one that it started."""
+        self._calls_of(settlement.dialect, settlement.outcome).inc()
+        for name, series in self._tokens_of:
+            count = getattr(settlement.usage, name)
+            if count:
+                series.inc(count)
+        if settled.charge_nanocredits:
+            self._charged.inc(settled.charge_nanocredits)
+        if settled.absorbed_nanocredits:
+            self._absorbed.inc(settled.absorbed_nanocredits)
+        if "estimated" in settlement.flags:
+            self._estimated.inc()
+        if settlement.outcome == "client_gone":
+            self._hangups.inc()
+        for attempt in settlement.attempts:
+            result = attempt.error or str(attempt.status or "none")
+            self._attempts_of(attempt.channel, result).inc()
+        if settlement.ttft_ms is not None:
+            self._ttft.observe(settlement.ttft_ms / 1000)
+        record = current_record.get()
+        if record is not None:
+            record.settlement = settlement
+            record.settled = settled
+
+    def hold_refused(self) -> None:
+        """A call was refused for want of credit."""
+        self._holds_refused.inc()
+
+    def exposition(self) -> bytes:
+        """All series in Prometheus' text format. May read files: use a thread."""
+        if _MULTIPROCESS not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)

@@ -1,0 +1,23 @@
+"""What is remembered of the request being served, for its access line. Nothing here writes."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from farebox.core.ports import Settled, Settlement
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. Whoever learns something of it fills it in; the server writes the line."""
+
+    request_id: str
+    method: str
+    settlement: Settlement | None = None
+    settled: Settled | None = None
+
+
+# A context variable, so that the relay needs no word of access lines: a request is one task, and
+# tasks started by it share the record.
+current_record: ContextVar[Record | None] = ContextVar("current_record", default=None)
