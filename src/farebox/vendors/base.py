@@ -1,0 +1,182 @@
+"""What a vendor is: a table of its quirks over defaults that are plain OpenAI.
+
+Preparing a request and reading a refusal are here; sending is upstream's, events are dialects'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from farebox import __version__
+from farebox.core.call import Call, Headers
+from farebox.core.channel import Channel, ChannelOptions
+from farebox.core.ports import UpstreamHead, UpstreamRequest
+from farebox.errors import BadRequest, UpstreamRefused
+from farebox.vendors import refusals
+from farebox.vendors.body import (
+    DEVELOPER_TO_SYSTEM,
+    Body,
+    MessageEdit,
+    ask_for_usage,
+    edit_messages,
+    json_schema_to_object,
+    keep_nothing_at_vendor,
+    names_vendor_file,
+)
+
+_CHAT_PATH = "/chat/completions"
+_USER_AGENT = f"farebox/{__version__}".encode()
+_CAP_FIELDS = ("max_tokens", "max_completion_tokens")
+_NO_CODES: Final[Mapping[str, refusals.Kind]] = {}
+_NO_NAMES: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready to send, and what was changed for it, such as `max_tokens=renamed`."""
+
+    request: UpstreamRequest
+    adjusted: tuple[str, ...] = ()
+
+
+class Vendor:
+    """A kind of upstream. A subclass sets what differs; most need no method."""
+
+    name: ClassVar[str] = ""  # as in the catalogue
+    title: ClassVar[str] = ""  # for people
+    base_url: ClassVar[str] = ""  # default of a channel; no slash at its end
+    env_name: ClassVar[str | None] = None  # of the environment variable that holds a key
+    needs_key: ClassVar[bool] = True
+    speaks: ClassVar[tuple[str, ...]] = ("chat",)
+
+    # What it takes.
+    max_tokens_field: ClassVar[str] = "max_completion_tokens"
+    developer_role: ClassVar[bool] = True  # else the role becomes `system`
+    json_schema: ClassVar[bool] = True  # else json_object, and the schema as text
+    drop: ClassVar[tuple[str, ...]] = ()  # request fields that it refuses
+    rename: ClassVar[Mapping[str, str]] = _NO_NAMES  # request field -> its name there
+    message_edits: ClassVar[tuple[MessageEdit, ...]] = ()
+
+    # How it answers.
+    finish_reasons: ClassVar[Mapping[str, str]] = _NO_NAMES  # foreign -> OpenAI's
+    failing_finish_reasons: ClassVar[frozenset[str]] = frozenset()  # these are errors
+    error_codes: ClassVar[Mapping[str, refusals.Kind]] = _NO_CODES  # beside OpenAI's
+
+    def prepare(  # noqa: PLR0917 (who asks, what, of whom, and within which limits)
+        self,
+        channel: Channel,
+        model: str,
+        call: Call,
+        output_cap: int,
+        hop: str,
+        account: str = "",
+    ) -> Prepared:
+        """The request for one attempt. Raises BadRequest for what must not reach a shared vendor.
+
+        `model` is the name at the vendor, `output_cap` the most tokens that it may write, `hop`
+        this instance's id, `account` the caller's name.
+        """
+        options = channel.options
+        body = Body(call.fields)
+        body.put("model", model)
+        self._set_cap(body, options.max_tokens_field or self.max_tokens_field, output_cap)
+        if call.stream:
+            ask_for_usage(body)
+        if not channel.dedicated_account or channel.dedicated_account != account:
+            self._keep_apart(body)
+        self.adapt(body)
+        if not _either(options.json_schema, self.json_schema):
+            json_schema_to_object(body)
+        edits = self.edits(body)
+        if not _either(options.developer_role, self.developer_role):
+            edits = (DEVELOPER_TO_SYSTEM, *edits)
+        edit_messages(body, edits)
+        self._drop_and_rename(body, options, call)
+        request = UpstreamRequest(
+            self.chat_url(channel),
+            self.headers(channel, call, hop),
+            body.encode(),
+            first_byte_timeout_s=channel.first_byte_timeout_s,
+        )
+        return Prepared(request, tuple(body.adjusted))
+
+    def adapt(self, body: Body) -> None:
+        """For a subclass: change fields as no table says, and name what was done."""
+
+    def edits(self, body: Body) -> tuple[MessageEdit, ...]:
+        """The edits of messages; a subclass may choose by what else the body says."""
+        del body
+        return self.message_edits
+
+    def chat_url(self, channel: Channel) -> str:
+        """Where chat completions are. A base URL that has the path already keeps it once."""
+        base = channel.base_url.rstrip("/")
+        return base if base.endswith(_CHAT_PATH) else base + _CHAT_PATH
+
+    def headers(self, channel: Channel, call: Call, hop: str) -> Headers:
+        """The headers of a request; nothing of the client's own goes on."""
+        accept = b"text/event-stream" if call.stream else b"application/json"
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"accept", accept),
+            (b"user-agent", _USER_AGENT),
+            (b"x-farebox-hop", ", ".join((*call.hops, hop)).encode("ascii", "replace")),
+        )
+        if channel.api_key:
+            return ((b"authorization", b"Bearer " + channel.api_key.encode()), *headers)
+        return headers
+
+    def refused(self, channel: Channel, head: UpstreamHead, body: bytes) -> UpstreamRefused:
+        """What an error status means for the caller, and whether another channel may do better."""
+        said = refusals.read_body(body)
+        kind = refusals.kind_of(head.status, said, self._codes())
+        return refusals.refusal(channel, head.status, kind, said, refusals.retry_after_s(head))
+
+    def error_event(self, channel: Channel, error: object) -> UpstreamRefused:
+        """The same for an error object (decoded) within a stream or in an answer of status 200."""
+        said = refusals.read_error(error)
+        kind = refusals.kind_of(None, said, self._codes())
+        refused = refusals.refusal(channel, 200, kind, said, None)
+        refused.reason = "error_event"
+        return refused
+
+    def _codes(self) -> Mapping[str, refusals.Kind]:
+        return {**refusals.OPENAI_CODES, **self.error_codes}
+
+    def _set_cap(self, body: Body, field: str, output_cap: int) -> None:
+        asked = [name for name in (*_CAP_FIELDS, field) if body.has(name)]
+        for name in _CAP_FIELDS:
+            if name != field and body.remove(name):
+                body.note(name, "dropped" if field in asked else "renamed")
+        body.put(field, output_cap)
+
+    def _keep_apart(self, body: Body) -> None:
+        keep_nothing_at_vendor(body)
+        if names_vendor_file(body):
+            raise BadRequest(
+                "'messages' names a file_id, which lies in an account that all callers share. "
+                "Send the file itself as file_data.",
+                code="unsupported_value",
+                param="messages",
+            )
+
+    def _drop_and_rename(self, body: Body, options: ChannelOptions, call: Call) -> None:
+        for name in (*self.drop, *options.drop):
+            # What only we had put in goes silently.
+            if body.remove(name) and name in call.fields:
+                body.note(name, "dropped")
+        for old, new in (*self.rename.items(), *options.rename):
+            if old not in body.fields:
+                continue
+            value = body.fields.pop(old)
+            if new in body.fields:
+                body.note(old, "dropped")  # a caller who used the vendor's own name meant it
+            else:
+                body.put(new, value)
+                body.note(old, "renamed")
+
+
+def _either(of_channel: bool | None, of_vendor: bool) -> bool:
+    return of_vendor if of_channel is None else of_channel

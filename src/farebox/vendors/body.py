@@ -1,0 +1,283 @@
+"""One request's fields on their way to a vendor: editing them, and naming what was changed.
+
+Which edits a vendor needs is said in base.py and in the vendor's own file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+import msgspec
+
+from farebox.errors import BadRequest
+
+NULL: Final = b"null"
+_RawList = list[msgspec.Raw]
+_RawObject = dict[str, msgspec.Raw]
+
+
+def mentions(data: bytes, needle: bytes) -> bool:
+    """Whether JSON text may hold these ASCII bytes: cheap, and never wrong when it says no."""
+    # An ASCII character may also be written as an escape, \u00XX, which counts as a yes.
+    return needle in data or b"\\u00" in data
+
+
+class Body:
+    """The top level of a request. What is not touched stays the bytes that came, in their order."""
+
+    __slots__ = ("adjusted", "fields")
+
+    def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
+        self.fields: dict[str, object] = dict(fields)
+        self.adjusted: list[str] = []
+
+    def raw(self, name: str) -> bytes:
+        """A field as JSON; `null` if it is not there."""
+        value = self.fields.get(name)
+        return bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.raw(name) != NULL
+
+    def value(self, name: str) -> object:
+        """A field decoded. Raises BadRequest if it is not JSON."""
+        value = self.fields.get(name)
+        return decode(bytes(value), name) if isinstance(value, msgspec.Raw) else value
+
+    def put(self, name: str, value: object) -> None:
+        """Set a field: in its place if it is there, else at the end."""
+        self.fields[name] = value
+
+    def remove(self, name: str) -> bool:
+        """Take a field out; whether it said something, which null does not."""
+        said = self.has(name)
+        self.fields.pop(name, None)
+        return said
+
+    def note(self, field: str, what: str) -> None:
+        """Name an adjustment for the header `x-farebox-adjusted`; the same one is named once."""
+        # Field names may be an operator's own words, and a header holds only plain ones.
+        plain = "".join(
+            c if c.isascii() and c.isprintable() and c not in " ,=" else "_" for c in field
+        )
+        adjustment = f"{plain}={what}"
+        if adjustment not in self.adjusted:
+            self.adjusted.append(adjustment)
+
+    def drop(self, name: str) -> None:
+        """Take a field out and say so."""
+        if self.remove(name):
+            self.note(name, "dropped")
+
+    def encode(self) -> bytes:
+        """The body to send."""
+        return msgspec.json.encode(self.fields)
+
+
+def decode(data: bytes, param: str) -> object:
+    """JSON as Python values. Raises BadRequest naming `param`."""
+    try:
+        return cast("object", msgspec.json.decode(data))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(param) from error
+
+
+def raw_list(data: bytes, param: str) -> _RawList | None:
+    """The elements of a JSON array, undecoded; None for another type. Raises BadRequest."""
+    if not data.startswith(b"["):
+        return None
+    try:
+        return msgspec.json.decode(data, type=_RawList)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(param) from error
+
+
+def raw_object(data: bytes, param: str) -> dict[str, object] | None:
+    """The values of a JSON object, undecoded; None for another type. Raises BadRequest."""
+    if not data.startswith(b"{"):
+        return None
+    try:
+        return dict(msgspec.json.decode(data, type=_RawObject))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(param) from error
+
+
+def _unreadable(param: str) -> BadRequest:
+    return BadRequest(
+        f"'{param}' cannot be read: it holds broken UTF-8, a number out of range, "
+        "or is nested too deep.",
+        param=param,
+    )
+
+
+def _member(message: Mapping[str, object], name: str) -> bytes:
+    value = message.get(name)
+    return bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdit:
+    """A change to single messages: tried only on those whose JSON may hold `needle`.
+
+    `apply` changes the message (its values undecoded) in place and tells what it did, as the part
+    of the adjustment behind `messages.`, or None.
+    """
+
+    needle: bytes
+    apply: Callable[[dict[str, object]], tuple[str, str] | None]
+
+
+def edit_messages(body: Body, edits: tuple[MessageEdit, ...]) -> None:
+    """Apply the edits to the messages that need them; the others stay the bytes that came."""
+    data = body.raw("messages")
+    wanted = [edit for edit in edits if mentions(data, edit.needle)]
+    messages = raw_list(data, "messages") if wanted else None
+    if messages is None:
+        return
+    edited = False
+    for at, message in enumerate(messages):
+        changed = _edited(body, bytes(message), wanted)
+        if changed is not None:
+            messages[at] = changed
+            edited = True
+    if edited:
+        body.put("messages", messages)
+
+
+def _edited(body: Body, data: bytes, edits: list[MessageEdit]) -> msgspec.Raw | None:
+    wanted = [edit for edit in edits if mentions(data, edit.needle)]
+    message = raw_object(data, "messages") if wanted else None
+    if message is None:
+        return None
+    done = [note for edit in wanted if (note := edit.apply(message)) is not None]
+    for field, what in done:
+        body.note(f"messages.{field}", what)
+    return msgspec.Raw(msgspec.json.encode(message)) if done else None
+
+
+def _developer_to_system(message: dict[str, object]) -> tuple[str, str] | None:
+    if decode(_member(message, "role"), "messages") != "developer":
+        return None
+    message["role"] = "system"
+    return "role", "developer->system"
+
+
+def _drop_name(message: dict[str, object]) -> tuple[str, str] | None:
+    if _member(message, "name") == NULL:
+        return None
+    del message["name"]
+    return "name", "dropped"
+
+
+def _calls_tools(message: Mapping[str, object]) -> bool:
+    return bool(raw_list(_member(message, "tool_calls"), "messages"))  # none in an empty list
+
+
+def _add_reasoning(message: dict[str, object]) -> tuple[str, str] | None:
+    if not _calls_tools(message) or _member(message, "reasoning_content") != NULL:
+        return None
+    message["reasoning_content"] = ""
+    return "reasoning_content", "added"
+
+
+def _fill_content(message: dict[str, object]) -> tuple[str, str] | None:
+    if not _calls_tools(message) or _member(message, "content") != NULL:
+        return None
+    message["content"] = ""
+    return "content", "added"
+
+
+DEVELOPER_TO_SYSTEM: Final = MessageEdit(b'"developer"', _developer_to_system)
+DROP_NAME: Final = MessageEdit(b'"name"', _drop_name)
+ADD_REASONING: Final = MessageEdit(b'"tool_calls"', _add_reasoning)
+FILL_CONTENT: Final = MessageEdit(b'"tool_calls"', _fill_content)
+
+_SCHEMA_TEXT = (
+    "Answer with one JSON object and nothing else. It must be valid against this JSON Schema:\n"
+)
+
+
+def json_schema_to_object(body: Body) -> None:
+    """`response_format` json_schema as json_object, with the schema in the first system message."""
+    if not mentions(body.raw("response_format"), b"json_schema"):
+        return
+    wanted = raw_object(body.raw("response_format"), "response_format") or {}
+    if _member(wanted, "type") != b'"json_schema"':
+        return
+    messages = raw_list(body.raw("messages"), "messages")
+    if messages is None:
+        return  # the vendor will say what is wrong with it
+    asked = raw_object(_member(wanted, "json_schema"), "response_format") or {}
+    schema = _member(asked, "schema")
+    text = _SCHEMA_TEXT + (b'{"type":"object"}' if schema == NULL else schema).decode(
+        errors="replace"
+    )
+    first = raw_object(bytes(messages[0]), "messages") if messages else None
+    if first is not None and _append_to_system(first, text):
+        messages[0] = msgspec.Raw(msgspec.json.encode(first))
+    else:
+        system = msgspec.json.encode({"role": "system", "content": text})
+        messages.insert(0, msgspec.Raw(system))
+    body.put("messages", messages)
+    body.put("response_format", {"type": "json_object"})
+    body.note("response_format", "json_object")
+
+
+def _append_to_system(message: dict[str, object], text: str) -> bool:
+    # One system message rather than two: some chat templates take a single one, in front only.
+    if decode(_member(message, "role"), "messages") not in ("system", "developer"):
+        return False
+    content = decode(_member(message, "content"), "messages")
+    if isinstance(content, str):
+        message["content"] = f"{content}\n\n{text}"
+        return True
+    if isinstance(content, list):
+        message["content"] = [*cast("list[object]", content), {"type": "text", "text": text}]
+        return True
+    return False
+
+
+def ask_for_usage(body: Body) -> None:
+    """Have a stream end with its usage; other stream options stay as they are."""
+    options = raw_object(body.raw("stream_options"), "stream_options") or {}
+    if _member(options, "include_usage") == b"true":
+        return
+    options["include_usage"] = True
+    body.put("stream_options", options)
+
+
+def keep_nothing_at_vendor(body: Body) -> None:
+    """Take out what would put one caller's state where another caller could name it."""
+    if body.raw("store") not in (NULL, b"false"):
+        body.drop("store")
+        # OpenAI refuses metadata of an answer that is not stored.
+        body.drop("metadata")
+
+
+# Every JSON string, and whether it is a key. Outside of strings JSON has no quotes, so that
+# strings are found from one to the next.
+_STRINGS = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*(:?)[ \t\r\n]*(null\b)?', re.DOTALL)
+
+
+def names_vendor_file(body: Body) -> bool:
+    """Whether a message part names a file that lies at the vendor.
+
+    The text itself is read, not its decoded form: of a key that comes twice that would show one.
+    """
+    data = body.raw("messages")
+    if not mentions(data, b"file_id"):
+        return False
+    for text, colon, null in _STRINGS.findall(data):
+        if colon and not null and len(text) < 64 and _is_file_id(text):
+            return True
+    return False
+
+
+def _is_file_id(text: bytes) -> bool:
+    return text == b"file_id" or (
+        b"\\" in text and decode(b'"' + text + b'"', "messages") == "file_id"
+    )

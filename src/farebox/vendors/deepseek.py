@@ -1,0 +1,32 @@
+"""DeepSeek: thinking is on by default, and its reasoning must come back with tool calls."""
+
+from farebox.vendors.base import Vendor
+from farebox.vendors.body import ADD_REASONING, FILL_CONTENT, Body, MessageEdit
+from farebox.vendors.thinking import map_effort, off_by_effort, thinking_is_off
+
+_EFFORTS = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
+
+
+class DeepSeek(Vendor):
+    """Source: DeepSeek's API documentation, "Thinking Mode" and "Error Codes", November 2026."""
+
+    name = "deepseek"
+    title = "DeepSeek"
+    base_url = "https://api.deepseek.com"
+    env_name = "DEEPSEEK_API_KEY"
+    max_tokens_field = "max_tokens"
+    developer_role = False
+    json_schema = False
+    failing_finish_reasons = frozenset({"insufficient_system_resource"})
+
+    def adapt(self, body: Body) -> None:
+        """Efforts are low, high and max; none turns thinking off."""
+        if not off_by_effort(body):
+            map_effort(body, _EFFORTS)
+
+    def edits(self, body: Body) -> tuple[MessageEdit, ...]:
+        """Without thinking no reasoning is asked for."""
+        return (FILL_CONTENT,) if thinking_is_off(body) else (FILL_CONTENT, ADD_REASONING)
+
+
+VENDOR = DeepSeek()
