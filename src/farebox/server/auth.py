@@ -22,6 +22,17 @@ _MISSES_KEPT = 10_000
 _LOOKUPS_AT_ONCE = 4  # more would only queue for the store, in front of everybody else's reads
 
 
+class Changes(Protocol):
+    """Accounts and keys that changed after a revision, as they are at this one."""
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def accounts(self) -> Iterable[Account]: ...
+    @property
+    def keys(self) -> Iterable[Key]: ...
+
+
 class KeyStore(Protocol):
     """Where keys live. Both methods block and may be called from any thread."""
 
@@ -29,8 +40,8 @@ class KeyStore(Protocol):
         """The key of that digest and its account, whatever their state; None if there is none."""
         ...
 
-    def changed_since(self, revision: int) -> tuple[int, Iterable[Account], Iterable[Key]]:
-        """The revision now, and the accounts and keys that changed after the given one (0: all)."""
+    def changed_since(self, revision: int) -> Changes:
+        """What a directory that is at `revision` has to learn; 0 gives everything."""
         ...
 
 
@@ -51,15 +62,13 @@ class Directory:
     async def reload(self) -> None:
         """Read what changed since the last time: everything, the first time."""
         async with self._reloading:
-            revision, accounts, keys = await asyncio.to_thread(
-                self._store.changed_since, self._revision
-            )
-            for account in accounts:
+            changes = await asyncio.to_thread(self._store.changed_since, self._revision)
+            for account in changes.accounts:
                 self._accounts[account.id] = account
-            for key in keys:
+            for key in changes.keys:
                 self._keys[key.digest] = key
                 self._misses.pop(key.digest, None)
-            self._revision = revision
+            self._revision = changes.revision
             self.loaded = True
 
     async def authenticate(self, authorization: bytes | None) -> Caller:

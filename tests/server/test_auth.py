@@ -1,0 +1,189 @@
+"""The directory: who a Bearer key speaks for, from memory and from the store behind it."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from farebox.core import clock
+from farebox.core.account import Account, Caller, Key
+from farebox.core.ids import key_digest, new_key
+from farebox.errors import BillingUnavailable, FareboxError, Unauthorized
+from farebox.server.auth import Directory
+
+pytestmark = pytest.mark.anyio
+
+PEPPER = b"pepper"
+SECRET = new_key()
+ALICE = Account(1, "alice", "default", None)
+KEY = Key("key_1", 1, key_digest(PEPPER, SECRET))
+HEADER = b"Bearer " + SECRET.encode()
+
+
+@dataclass
+class Changes:
+    revision: int
+    accounts: list[Account]
+    keys: list[Key]
+
+
+@dataclass
+class FakeStore:
+    """Keys in a list; it counts look-ups, and can be made to fail or to wait."""
+
+    accounts: list[Account] = field(default_factory=lambda: [ALICE])
+    keys: list[Key] = field(default_factory=list)
+    look_ups: int = 0
+    broken: bool = False
+    waiting: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event | None = None
+
+    def find_key(self, digest: bytes) -> tuple[Account, Key] | None:
+        self.look_ups += 1
+        if self.broken:
+            raise OSError("disk on fire")
+        found = next(((self.accounts[0], key) for key in self.keys if key.digest == digest), None)
+        if self.go_on is not None:
+            self.waiting.set()
+            self.go_on.wait(5)
+        return found
+
+    def changed_since(self, revision: int) -> Changes:
+        return Changes(revision + 1, self.accounts, self.keys)
+
+
+async def refusal(directory: Directory, header: bytes | None) -> FareboxError:
+    with pytest.raises(FareboxError) as caught:
+        await directory.authenticate(header)
+    return caught.value
+
+
+async def test_a_loaded_key_is_found_without_the_store():
+    """Authentication of a known key asks nobody."""
+    store = FakeStore(keys=[KEY])
+    directory = Directory(store, PEPPER)
+    assert not directory.loaded
+    await directory.reload()
+    assert directory.loaded
+    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+    assert await directory.authenticate(b"bearer  " + SECRET.encode()) == Caller(ALICE, KEY)
+    assert store.look_ups == 0
+
+
+async def test_a_key_made_elsewhere_works_at_once():
+    """An unknown key is looked up in the store, once, and known from then on."""
+    store = FakeStore()
+    directory = Directory(store, PEPPER)
+    await directory.reload()
+    store.keys.append(KEY)
+    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+    assert store.look_ups == 1
+
+
+async def test_a_wrong_key_is_looked_up_once_in_a_while():
+    """The same wrong key, tried again and again, does not become a load on the store."""
+    store = FakeStore()
+    directory = Directory(store, PEPPER)
+    for _ in range(50):
+        await refusal(directory, HEADER)
+    assert store.look_ups == 1
+
+
+async def test_a_reload_forgets_that_a_key_was_unknown():
+    """A key that was tried too early is accepted as soon as a reload brings it."""
+    store = FakeStore()
+    directory = Directory(store, PEPPER)
+    assert isinstance(await refusal(directory, HEADER), Unauthorized)
+    store.keys.append(KEY)
+    await directory.reload()
+    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "keys", "header"),
+    [
+        ([ALICE], [], HEADER),
+        ([ALICE], [replace(KEY, revoked_us=1)], HEADER),
+        ([ALICE], [replace(KEY, expires_us=1)], HEADER),
+        ([replace(ALICE, disabled=True)], [KEY], HEADER),
+        ([], [KEY], HEADER),
+        ([ALICE], [KEY], b"Bearer sk-someone-elses-key"),
+        ([ALICE], [KEY], HEADER[:-1] + b"!"),
+        ([ALICE], [KEY], b"Bearer " + b"\xff" * 55),
+        ([ALICE], [KEY], b"Bearer "),
+    ],
+    ids=[
+        "unknown",
+        "revoked",
+        "expired",
+        "disabled",
+        "orphan",
+        "foreign",
+        "typo",
+        "bytes",
+        "empty",
+    ],
+)
+async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same(accounts, keys, header):
+    """Nothing can be learned of a key by trying it, and the answer does not repeat it."""
+    directory = Directory(FakeStore(accounts, keys), PEPPER)
+    await directory.reload()
+    error = await refusal(directory, header)
+    expected = await refusal(Directory(FakeStore(), PEPPER), HEADER)
+    assert (error.status, error.code, error.message) == (401, "invalid_api_key", expected.message)
+
+
+@pytest.mark.parametrize("header", [None, b""])
+async def test_a_missing_key_says_how_to_send_one(header):
+    """Without a header the sentence begins as OpenAI's does."""
+    error = await refusal(Directory(FakeStore(), PEPPER), header)
+    assert (error.status, error.code) == (401, "invalid_api_key")
+    assert error.message.startswith("You didn't provide an API key")
+
+
+async def test_only_the_bearer_scheme_is_read():
+    """A key in another scheme is refused with the sentence that says which one to use."""
+    error = await refusal(Directory(FakeStore(), PEPPER), b"Basic " + SECRET.encode())
+    assert error.status == 401
+    assert "Bearer" in error.message
+
+
+async def test_a_key_is_valid_until_its_revocation_time():
+    """A key that was rolled with an overlap works until the overlap ends."""
+    store = FakeStore(keys=[replace(KEY, revoked_us=clock.now_us() + 150_000)])
+    directory = Directory(store, PEPPER)
+    await directory.reload()
+    await directory.authenticate(HEADER)
+    await asyncio.sleep(0.2)
+    assert (await refusal(directory, HEADER)).status == 401
+
+
+async def test_a_reload_brings_a_revocation():
+    """A key revoked elsewhere is refused after the next reload."""
+    store = FakeStore(keys=[KEY])
+    directory = Directory(store, PEPPER)
+    await directory.reload()
+    store.keys[:] = [replace(KEY, revoked_us=1)]
+    await directory.reload()
+    assert (await refusal(directory, HEADER)).status == 401
+
+
+async def test_a_slow_look_up_does_not_overrule_a_later_reload():
+    """What a look-up read before a revocation is not believed after it."""
+    store = FakeStore(keys=[KEY], go_on=threading.Event())
+    directory = Directory(store, PEPPER)
+    early = asyncio.create_task(refusal(directory, HEADER))
+    await asyncio.to_thread(store.waiting.wait, 5)
+    store.keys[:] = [replace(KEY, revoked_us=1)]
+    await directory.reload()
+    store.go_on.set()
+    assert (await early).status == 401
+
+
+async def test_an_unreadable_store_is_503_and_not_401():
+    """A key that cannot be checked is not called wrong."""
+    error = await refusal(Directory(FakeStore(broken=True), PEPPER), HEADER)
+    assert isinstance(error, BillingUnavailable)
+    assert error.status == 503
