@@ -1,0 +1,82 @@
+"""Opening a store, and the one object to use it by. Each theme is a file beside this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from farebox.store.accounts import Accounts
+from farebox.store.calls import Calls
+from farebox.store.catalogues import Catalogues
+from farebox.store.engine import connect, create_and_migrate, sqlite_path
+from farebox.store.errors import StoreConflict
+from farebox.store.keys import Keys
+from farebox.store.reports import Reports
+from farebox.store.schema import facts, revisions
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """Two counters that only grow: one for the catalogue, one for accounts and keys."""
+
+    catalogue: int
+    keys: int
+
+
+class Store(Accounts, Keys, Catalogues, Calls, Reports):
+    """Everything that is kept. Synchronous and safe to share by threads; raises StoreError."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds it."""
+        return self._path
+
+    @property
+    def instance_id(self) -> str:
+        """The random name that this store was given when it was made."""
+        return self._fact("instance_id") or ""
+
+    @property
+    def secret_fingerprint(self) -> str | None:
+        """The fingerprint of the master secret in use, if any was yet."""
+        return self._fact("secret_fingerprint")
+
+    def check_secret(self, fingerprint: str) -> None:
+        """Keep the first fingerprint that is shown; raise StoreConflict for any other after it."""
+        with self._writing() as connection:
+            known = connection.execute(
+                sa.select(facts.c.value).where(facts.c.name == "secret_fingerprint")
+            ).scalar()
+            if known is None:
+                connection.execute(
+                    sa.insert(facts).values(name="secret_fingerprint", value=fingerprint)
+                )
+            elif known != fingerprint:
+                raise StoreConflict(
+                    f"The master secret is not the one that the store {self._path} was made with. "
+                    "Point FAREBOX_SECRET_FILE or [server].secret_file to the secret that belongs "
+                    "to it."
+                )
+
+    def revisions(self) -> Revisions:
+        """What other processes compare with what they have; cheap enough to ask all the time."""
+        with self._reading() as connection:
+            values = dict(connection.execute(sa.select(revisions)).tuples().all())
+        return Revisions(values["catalogue"], values["keys"])
+
+    def _fact(self, name: str) -> str | None:
+        with self._reading() as connection:
+            return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+
+
+def open_store(database_url: str, data_dir: Path) -> Store:
+    """The store at this URL, made if missing and migrated if old. Raises StoreError.
+
+    A path in the URL that is not absolute counts from `data_dir`.
+    """
+    path = data_dir / sqlite_path(database_url)
+    engine = connect(path)
+    create_and_migrate(engine, path)
+    return Store(engine, path)
