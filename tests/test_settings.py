@@ -1,0 +1,291 @@
+"""Settings come from flags, environment, file and default, and bad ones are named by their place."""
+
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from farebox.core.settings import MIB, Settings
+from farebox.settings import ConfigError, Loaded, check_server, load, parse_config
+
+HOME = {"HOME": "/home/ada"}
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "farebox.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _refusal(
+    config: Path | None = None, environ: dict[str, str] | None = None, **flags: object
+) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(config, flags, environ or {})
+    return str(caught.value)
+
+
+def test_without_anything_every_setting_has_its_default() -> None:
+    """Only data folder and database depend on the machine."""
+    data_dir = Path("/home/ada/.local/share/farebox")
+    assert load(None, {}, HOME) == Loaded(
+        Settings(data_dir, f"sqlite:///{data_dir}/farebox.db"), document=None, notes=()
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "in_file", "port"),
+    [
+        (1, "2", 3, 1),
+        (None, "2", 3, 2),
+        (None, None, 3, 3),
+        (None, None, None, 8790),
+        (1, None, 3, 1),
+        (None, "", 3, 3),
+        (0, "2", 3, 0),
+    ],
+)
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(
+    tmp_path: Path, flag: int | None, variable: str | None, in_file: int | None, port: int
+) -> None:
+    """An empty variable and a flag of None are not given; 0 is."""
+    config = _file(tmp_path, "[server]\n" + (f"port = {in_file}\n" if in_file is not None else ""))
+    environ = HOME if variable is None else {**HOME, "FAREBOX_PORT": variable}
+    assert load(config, {"port": flag}, environ).settings.port == port
+
+
+def test_every_field_can_be_set_by_file_and_by_environment(tmp_path: Path) -> None:
+    """A field of Settings that is neither a flag's nor the file's would be unreachable."""
+    values = {
+        "data_dir": "/srv/d",
+        "database": "sqlite:////srv/x.db",
+        "host": "::1",
+        "secret_file": "/srv/secret",
+        "local": False,
+        "public_url": "https://llm.example.org",
+        "trusted_proxies": ["10.0.0.0/8", "::1"],
+        "log_level": "debug",
+        "out_of_credit_status": 402,
+    }
+    names = [field.name for field in fields(Settings) if field.name != "config"]
+    wanted = {name: values.get(name, 7) for name in names}
+    lines = [
+        f"{name} = {str(value).lower() if name == 'local' else repr(value)}"
+        for name, value in wanted.items()
+    ]
+    by_file = load(_file(tmp_path, "[server]\n" + "\n".join(lines)), {}, {}).settings
+    by_environment = load(
+        None,
+        {},
+        {
+            f"FAREBOX_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
+            for name, value in wanted.items()
+        },
+    ).settings
+    for name, value in wanted.items():
+        expected = tuple(value) if isinstance(value, list) else value
+        for settings in (by_file, by_environment):
+            shown = getattr(settings, name)
+            assert (str(shown) if isinstance(shown, Path) else shown) == expected, name
+
+
+def test_the_data_folder_follows_xdg(tmp_path: Path) -> None:
+    """$XDG_DATA_HOME counts if it is absolute; ~/.local/share is its default."""
+    assert load(None, {}, {"XDG_DATA_HOME": "/x", **HOME}).settings.data_dir == Path("/x/farebox")
+    relative = load(None, {}, {"XDG_DATA_HOME": "x", **HOME}).settings.data_dir
+    assert relative == Path("/home/ada/.local/share/farebox")
+
+
+def test_the_database_lies_in_the_data_folder_unless_named(tmp_path: Path) -> None:
+    """--data-dir moves it; --database wins."""
+    moved = load(None, {"data_dir": tmp_path}, HOME).settings
+    assert (moved.data_dir, moved.database) == (tmp_path, f"sqlite:///{tmp_path}/farebox.db")
+    named = load(None, {"data_dir": tmp_path, "database": "sqlite:////srv/a.db"}, HOME).settings
+    assert named.database == "sqlite:////srv/a.db"
+
+
+def test_relative_paths_start_where_they_are_written(tmp_path: Path) -> None:
+    """In a file: its folder. In a flag or variable: the current folder."""
+    config = _file(
+        tmp_path, '[server]\ndata_dir = "data"\nsecret_file = "../s"\ndatabase = "sqlite:///a.db"'
+    )
+    settings = load(config, {}, HOME).settings
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.secret_file == tmp_path.parent / "s"
+    assert settings.database == f"sqlite:///{tmp_path}/a.db"
+    flagged = load(config, {"data_dir": "here"}, {**HOME, "FAREBOX_SECRET_FILE": "k"}).settings
+    assert flagged.data_dir == Path.cwd() / "here"
+    assert flagged.secret_file == Path.cwd() / "k"
+
+
+def test_a_file_in_the_current_folder_is_not_picked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts only by --config or FAREBOX_CONFIG."""
+    _file(tmp_path, "[server]\nport = 1234\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(None, {}, HOME).settings.port == 8790
+    by_variable = load(None, {}, {**HOME, "FAREBOX_CONFIG": "farebox.toml"})
+    assert by_variable.settings.port == 1234
+    assert by_variable.settings.config == tmp_path / "farebox.toml"
+
+
+def test_the_catalogue_tables_are_handed_on(tmp_path: Path) -> None:
+    """[server] is not among them; a file with only [server] has none."""
+    text = '[server]\nport = 1\n[[groups]]\nid = "g"\nrate = "1"\n'
+    assert load(_file(tmp_path, text), {}, HOME).document == {"groups": [{"id": "g", "rate": "1"}]}
+    assert load(_file(tmp_path, "[server]\n"), {}, HOME).document is None
+
+
+def test_a_port_that_kubernetes_injects_is_ignored_with_a_note() -> None:
+    """The other variables of a Service called farebox are ignored without one."""
+    environ = {
+        **HOME,
+        "FAREBOX_PORT": "tcp://10.0.0.7:80",
+        "FAREBOX_SERVICE_HOST": "10.0.0.7",
+        "FAREBOX_PORT_80_TCP_ADDR": "10.0.0.7",
+    }
+    loaded = load(None, {}, environ)
+    assert loaded.settings.port == 8790
+    assert [note.split(" is ignored")[0] for note in loaded.notes] == [
+        "FAREBOX_PORT=tcp://10.0.0.7:80"
+    ]
+
+
+def test_an_unknown_variable_is_a_note_with_a_near_name() -> None:
+    """It may be somebody else's, so it is no error."""
+    notes = load(None, {}, {**HOME, "FAREBOX_PROT": "1", "FAREBOX_DEBUG": "1"}).notes
+    assert notes == ('FAREBOX_PROT is not a setting and is ignored. Did you mean "FAREBOX_PORT"?',)
+
+
+def test_workers_auto_is_the_number_of_usable_cores() -> None:
+    """It is resolved before anybody sees it."""
+    workers = load(None, {"workers": "auto"}, HOME).settings.workers
+    assert 1 <= workers <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("prot = 1", 'prot is not a setting. Did you mean "port"?'),
+        (
+            'port = "http"',
+            "port must be a port from 1 to 65535 (0 takes any free one), not 'http'.",
+        ),
+        (
+            "port = 65536",
+            "port must be a port from 1 to 65535 (0 takes any free one), not '65536'.",
+        ),
+        ("port = true", "port must be a port from 1 to 65535 (0 takes any free one), not 'True'."),
+        ("host = 5", "host must be a host name or an IP address, not '5'."),
+        ("workers = 0", "workers must be a number from 1 to 256, or \"auto\", not '0'."),
+        ('local = "maybe"', "local must be true or false, not 'maybe'."),
+        ('data_dir = ""', "data_dir must be a path, not ''."),
+        ("secret_file = 3", "secret_file must be a path, not '3'."),
+        ("max_body_bytes = -1", "max_body_bytes must be a whole number, 1 or more, not '-1'."),
+        (
+            "idle_timeout_s = 0",
+            "idle_timeout_s must be a number of seconds from 0.001 to 86400, not '0'.",
+        ),
+        (
+            "idle_timeout_s = nan",
+            "idle_timeout_s must be a number of seconds from 0.001 to 86400, not 'nan'.",
+        ),
+        (
+            "drain_timeout_s = -1",
+            "drain_timeout_s must be a number of seconds from 0 to 86400, not '-1'.",
+        ),
+        ('log_level = "loud"', "log_level must be debug, info, warning or error, not 'loud'."),
+        ("out_of_credit_status = 403", "out_of_credit_status must be 429 or 402, not '403'."),
+        (
+            'trusted_proxies = ["proxy"]',
+            'trusted_proxies must be a list of IP addresses or networks such as "10.0.0.0/8", not "[\'proxy\']".',
+        ),
+        (
+            'public_url = "llm.example.org"',
+            "public_url must be an address such as https://llm.example.org, without user, query or fragment,"
+            " not 'llm.example.org'.",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_with_what_it_must_be(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    """File, table and key come first, then the remedy, then what stands there."""
+    config = _file(tmp_path, f"[server]\n{text}\n")
+    assert _refusal(config) == f"{config}: [server] {sentence}"
+
+
+def test_all_bad_values_are_named_at_once_by_their_sources(tmp_path: Path) -> None:
+    """One flag, one variable, one line of the file."""
+    config = _file(tmp_path, "[server]\nlocal = 7\n")
+    text = _refusal(config, {"FAREBOX_HOST": "a b"}, drain_timeout_s="x")
+    assert sorted(line.split(" must ")[0] for line in text.splitlines()) == [
+        "--drain-timeout-s",
+        f"{config}: [server] local",
+        "FAREBOX_HOST",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hunter2@h/d", "farebox.db", "sqlite://", "sqlite:///:memory:"]
+)
+def test_a_database_that_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
+    """It may hold a password."""
+    text = _refusal(None, {"FAREBOX_DATABASE": url})
+    assert text == "FAREBOX_DATABASE must be sqlite:///PATH or postgresql://USER@HOST/NAME."
+
+
+def test_postgresql_needs_a_secret_that_is_given() -> None:
+    """Every host of one store needs the same secret, so none makes its own."""
+    environ = {**HOME, "FAREBOX_DATABASE": "postgresql://u:hunter2@h/d"}
+    assert "FAREBOX_SECRET_FILE" in _refusal(None, environ)
+    given = load(None, {}, {**environ, "FAREBOX_SECRET_FILE": "/run/secret"}).settings
+    assert given.secret_file == Path("/run/secret")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"[server", "is not valid TOML: "),
+        (b"a = 1\nb = \n", "(at line 2, column 5)"),
+        (b"\xff", "is not UTF-8 text (byte 1). Save it as UTF-8."),
+        (b"[servr]", '"servr" is not a table of it. Did you mean "server"?'),
+        (b"[zzz]", '"zzz" is not a table of it. Known: server, billing, channels, models, groups.'),
+        (b"server = 1", "server must be a table, written [server]."),
+        (b"a = " + b"[" * 100_000, "is not valid TOML: it is nested too deeply."),
+        (b"#" * (17 * MIB), "is larger than 16 MiB, which no configuration is."),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_named_with_the_place(
+    tmp_path: Path, data: bytes, sentence: str
+) -> None:
+    """Line and column come from the parser."""
+    config = tmp_path / "farebox.toml"
+    config.write_bytes(data)
+    text = _refusal(config)
+    assert text.startswith(str(config))
+    assert sentence in text
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
+    """No such file, or a folder."""
+    text = _refusal(tmp_path / name)
+    assert text.startswith(f"The configuration file {tmp_path / name} cannot be read: ")
+    assert text.endswith("Check --config or FAREBOX_CONFIG, and the file's permissions.")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    """Some editors of Windows write one."""
+    config = tmp_path / "farebox.toml"
+    config.write_bytes(b"\xef\xbb\xbf[server]\nport = 5\n")
+    assert load(config, {}, HOME).settings.port == 5
+
+
+def test_the_server_table_of_a_file_that_is_only_applied_is_checked_too() -> None:
+    """A file is right as a whole or refused as a whole."""
+    with pytest.raises(ConfigError, match="port must be"):
+        check_server(parse_config(b"[server]\nport = -1\n", "-", Path.cwd()))
+    check_server(parse_config(b"[server]\nport = 1\n", "-", Path.cwd()))
