@@ -1,4 +1,4 @@
-"""Settings come from flags, environment, file and default, and bad ones are named by their place."""
+"""Settings come from flags, environment, file and default; a bad one is named by its place."""
 
 import os
 from dataclasses import fields
@@ -200,12 +200,17 @@ def test_workers_auto_is_the_number_of_usable_cores() -> None:
         ("out_of_credit_status = 403", "out_of_credit_status must be 429 or 402, not '403'."),
         (
             'trusted_proxies = ["proxy"]',
-            'trusted_proxies must be a list of IP addresses or networks such as "10.0.0.0/8", not "[\'proxy\']".',
+            (
+                "trusted_proxies must be a list of IP addresses or networks such as "
+                '"10.0.0.0/8", not "[\'proxy\']".'
+            ),
         ),
         (
             'public_url = "llm.example.org"',
-            "public_url must be an address such as https://llm.example.org, without user, query or fragment,"
-            " not 'llm.example.org'.",
+            (
+                "public_url must be an address such as https://llm.example.org, without user, "
+                "query or fragment, not 'llm.example.org'."
+            ),
         ),
     ],
 )
