@@ -1,0 +1,318 @@
+"""One HTTP/1.1 connection: a request out, its answer in. Time limits are the exchange's business."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+
+from farebox.core.call import Headers
+from farebox.core.ports import UpstreamHead
+
+SMALL_BODY_BYTES = 64 * 1024  # up to here one copy of the body is cheaper than a second write
+_SLICE_BYTES = 256 * 1024  # of a large body, handed over while the transport takes more
+_HIGH_WATER_BYTES = 256 * 1024  # unread: then the upstream is paused
+_MAX_INTERIM_HEADS = 10  # 1xx heads before the answer
+_BODILESS = frozenset((204, 304))  # no body whatever the headers say (RFC 9112, 6.3)
+
+
+class Listener(Protocol):
+    """Who waits for the answer."""
+
+    def on_progress(self) -> None:
+        """The head, part of the body or the end has arrived."""
+        ...
+
+    def on_broken(self, reason: str, cause: BaseException | None) -> None:
+        """The answer ends here, before its end. The connection is dropped already."""
+        ...
+
+
+class Keeper(Protocol):
+    """Who keeps the connection between answers."""
+
+    def on_lost(self, connection: Connection) -> None:
+        """The connection is closed."""
+        ...
+
+
+class _BadAnswer(Exception):
+    """Well-formed bytes that are no answer to what was asked."""
+
+
+class Connection(asyncio.Protocol):
+    """The state of one connection and of the answer on it."""
+
+    __slots__ = (
+        "_barren_bytes",
+        "_chunks",
+        "_head_bytes",
+        "_headers",
+        "_interim_heads",
+        "_is_interim",
+        "_is_reading_paused",
+        "_is_writing_paused",
+        "_keep_alive",
+        "_loop",
+        "_max_head_bytes",
+        "_parser",
+        "_transport",
+        "_unread_bytes",
+        "_unsent",
+        "_until_close",
+        "complete",
+        "dropped",
+        "head",
+        "heard",
+        "heard_s",
+        "keeper",
+        "listener",
+        "reused",
+        "sent_s",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_head_bytes: int) -> None:
+        self._loop = loop
+        self._max_head_bytes = max_head_bytes
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._unsent: memoryview | None = None  # what of a large body is not written yet
+        self._is_writing_paused = False
+        self.keeper: Keeper | None = None
+        self.listener: Listener | None = None
+        self.dropped = False  # closed, or to be closed: never to be used again
+        self.reused = False  # it has lain idle, so the upstream may have closed it unseen
+        self.sent_s = 0.0  # loop time of the last write
+        self.heard_s = 0.0  # loop time of the last read
+        self._expect_answer()
+
+    def _expect_answer(self) -> None:
+        self.head: UpstreamHead | None = None
+        self.complete = False  # the answer has been received to its end
+        self.heard = False  # a byte of the answer has come
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._barren_bytes = 0  # received since the last byte of body
+        self._interim_heads = 0
+        self._is_interim = False
+        self._until_close = False
+        self._keep_alive = False
+        self._chunks: list[bytes] = []
+        self._unread_bytes = 0
+        self._is_reading_paused = False
+
+    # What the exchange and the pool ask for.
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request may follow: all sent, the answer read to its end and no further."""
+        return (
+            self.complete
+            and self._keep_alive
+            and not self.dropped
+            and not self._chunks
+            and self._unsent is None
+        )
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether take() has something."""
+        return bool(self._chunks)
+
+    def send(self, listener: Listener, head: bytes, body: bytes) -> None:
+        """Write a request; the listener hears of the answer."""
+        transport = self._transport
+        assert transport is not None
+        assert self.listener is None
+        if self.reused:
+            self._expect_answer()
+        self.listener = listener
+        self.sent_s = self._loop.time()
+        if len(body) <= SMALL_BODY_BYTES:
+            transport.write(head + body)
+            return
+        # Only as much is handed over as the transport takes, so that the body is not held twice.
+        start = memoryview(body)
+        self._unsent = start[_SLICE_BYTES:] if len(body) > _SLICE_BYTES else None
+        transport.writelines([head, start[:_SLICE_BYTES]])
+        self._send_more()
+
+    def take(self) -> bytes:
+        """All of the body that has arrived and not been taken."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._unread_bytes = 0
+        if self._is_reading_paused and not self.dropped:
+            assert self._transport is not None
+            self._is_reading_paused = False
+            self.heard_s = self._loop.time()  # the silence was ours
+            self._transport.resume_reading()
+        return data
+
+    def drop(self) -> None:
+        """Close at once. May be repeated."""
+        self.listener = None
+        self._unsent = None
+        if not self.dropped:
+            self.dropped = True
+            if self._transport is not None:
+                self._transport.abort()
+
+    def break_off(self, reason: str, cause: BaseException | None) -> None:
+        """Close at once, and tell whoever waits for the answer."""
+        listener = self.listener
+        self.drop()
+        if listener is not None:
+            listener.on_broken(reason, cause)
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open, TLS included."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self.dropped:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the answer; between answers, of nothing that was asked for."""
+        listener = self.listener
+        if listener is None or self.complete:
+            self._drop_after_answer()
+            return
+        self.heard = True
+        self.heard_s = self._loop.time()
+        self._barren_bytes += len(data)
+        parser = self._parser
+        assert parser is not None
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.complete:  # the answer is good, what follows it is not
+                self._drop_after_answer()
+            else:
+                self.break_off("bad_http", error)
+                return
+        if self._barren_bytes > self._max_head_bytes and not self.complete:
+            self.break_off("bad_http", None)  # an endless head, chunk extension or trailer
+            return
+        if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
+            self._pause_reading()
+        if self.head is not None:
+            listener.on_progress()
+
+    def eof_received(self) -> None:
+        """The upstream has said all it has to say; asyncio closes the connection after this."""
+        self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed, by either side."""
+        self._end(exc)
+        self._parser = None  # it refers to us: without the loop both go at once
+        self._transport = None
+        keeper, self.keeper = self.keeper, None
+        if keeper is not None:
+            keeper.on_lost(self)
+
+    def pause_writing(self) -> None:
+        """The upstream takes less than we have."""
+        self._is_writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The upstream takes more."""
+        self._is_writing_paused = False
+        self._send_more()
+
+    def _send_more(self) -> None:
+        while self._unsent is not None and not self._is_writing_paused and not self.dropped:
+            assert self._transport is not None
+            part, rest = self._unsent[:_SLICE_BYTES], self._unsent[_SLICE_BYTES:]
+            self._unsent = rest if len(rest) else None
+            self.sent_s = self._loop.time()
+            self._transport.write(part)
+
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused:
+            assert self._transport is not None
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def _drop_after_answer(self) -> None:
+        """Something came that answers no request. What has arrived of the answer stays readable."""
+        listener = self.listener
+        self.drop()
+        self.listener = listener
+
+    def _end(self, exc: Exception | None) -> None:
+        """The upstream closed. What that means depends on how far the answer was."""
+        listener, head = self.listener, self.head
+        is_end = head is not None and self._until_close and exc is None
+        broken = listener is not None and not self.complete and not is_end
+        self.complete = self.complete or is_end
+        self.drop()
+        if listener is None:
+            return
+        if broken:
+            listener.on_broken(_reason_of_end(exc, has_head=head is not None), exc)
+        elif is_end:
+            listener.on_progress()
+
+    # What the parser tells. An exception here ends feed_data() with an HttpParserError.
+
+    def on_message_begin(self) -> None:
+        """The first byte of an answer."""
+        if self.complete:
+            raise _BadAnswer("a second answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or a trailer of a chunked body, which nobody has use for."""
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._max_head_bytes:
+            raise _BadAnswer("headers too large")
+        if self.head is None:
+            self._headers.append((name.lower(), value.rstrip()))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: final, or one of the interim ones that come before it."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim_heads += 1
+            if status == 101 or self._interim_heads > _MAX_INTERIM_HEADS:
+                raise _BadAnswer("an upgrade, or too many interim answers")
+            self._is_interim = True
+            return
+        headers: Headers = tuple(self._headers)
+        named = dict(headers)
+        coding = named.get(b"transfer-encoding")
+        # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
+        if coding is not None and coding.lower() != b"chunked":
+            raise _BadAnswer("a transfer-encoding other than chunked")
+        self._until_close = (
+            coding is None and b"content-length" not in named and status not in _BODILESS
+        )
+        self._barren_bytes = 0
+        self.head = UpstreamHead(status, headers)
+
+    def on_body(self, data: bytes) -> None:
+        """Part of the body, without its framing."""
+        self._chunks.append(data)
+        self._unread_bytes += len(data)
+        self._barren_bytes = 0
+
+    def on_message_complete(self) -> None:
+        """The end of the answer, or of an interim head."""
+        if self._is_interim:
+            self._is_interim = False
+            self._headers.clear()
+            return
+        assert self._parser is not None
+        self._keep_alive = self._parser.should_keep_alive()
+        self.complete = True
+
+
+def _reason_of_end(exc: Exception | None, *, has_head: bool) -> str:
+    if exc is not None:
+        return "reset"
+    return "truncated" if has_head else "closed"

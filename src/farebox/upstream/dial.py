@@ -1,0 +1,168 @@
+"""Opening a connection: name, TCP, tunnel, TLS. Time limits and pooling are decided elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from farebox.errors import UpstreamFailed
+from farebox.upstream.connection import Connection
+from farebox.upstream.failures import failed
+from farebox.upstream.proxy import Proxy
+from farebox.upstream.resolve import Resolver
+from farebox.upstream.target import Origin
+
+_STAGGER_S = 0.25  # before the next address is tried as well (RFC 8305, 5)
+_TLS_SHUTDOWN_S = 1.0  # for the peer's goodbye to a connection that is given up while opening
+_MAX_TUNNEL_HEAD_BYTES = 16 * 1024
+
+_Attempt = Callable[[], Coroutine[Any, Any, Connection]]
+
+
+class Dialer:
+    """Opens connections to origins, through a proxy where one is to be used."""
+
+    __slots__ = ("_make_connection", "_resolver", "_tls")
+
+    def __init__(self, tls: ssl.SSLContext, make_connection: Callable[[], Connection]) -> None:
+        self._tls = tls
+        self._make_connection = make_connection
+        self._resolver = Resolver()
+
+    async def dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
+        """An open connection. Raises UpstreamFailed with reason dns, connect, tls or proxy."""
+        host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        try:
+            addresses = await self._resolver.addresses(host)
+        except (OSError, UnicodeError) as error:
+            raise failed("dns", error) from error
+        try:
+            return await _first([self._attempt(origin, proxy, at, port) for at in addresses])
+        except ssl.SSLError as error:
+            raise failed("tls", error) from error
+        except OSError as error:
+            raise failed("connect", error) from error
+
+    async def aclose(self) -> None:
+        """Give up the look-ups under way."""
+        await self._resolver.aclose()
+
+    def _attempt(self, origin: Origin, proxy: Proxy | None, address: str, port: int) -> _Attempt:
+        if not origin.is_secure:
+            return lambda: self._plain(address, port)
+        if proxy is None:
+            return lambda: self._secure(origin, address, port)
+        return lambda: self._tunnelled(origin, proxy, address, port)
+
+    async def _plain(self, address: str, port: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(self._make_connection, address, port)
+        return connection
+
+    async def _secure(self, origin: Origin, address: str, port: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            self._make_connection,
+            address,
+            port,
+            ssl=self._tls,
+            server_hostname=origin.host,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+        )
+        return connection
+
+    async def _tunnelled(self, origin: Origin, proxy: Proxy, address: str, port: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        plain, tunnel = await loop.create_connection(_Tunnel, address, port)
+        try:
+            plain.write(proxy.connect_request(origin))
+            await tunnel.opened
+            connection = self._make_connection()
+            secure = await loop.start_tls(
+                plain,
+                connection,
+                self._tls,
+                server_hostname=origin.host,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+            )
+        except BaseException:
+            plain.abort()
+            raise
+        if secure is None:  # asyncio's way to say that the connection was lost meanwhile
+            raise ConnectionResetError("lost after the TLS handshake")
+        connection.connection_made(secure)  # start_tls() leaves that to its caller
+        return connection
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for a proxy's yes to CONNECT: `opened`, which fails with UpstreamFailed on a no."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the head. Nothing may follow it: in TLS the client speaks first."""
+        if self.opened.done():
+            return
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= _MAX_TUNNEL_HEAD_BYTES:
+            return
+        version, _, rest = self._head.partition(b" ")
+        if end == len(self._head) - 4 and version.startswith(b"HTTP/1.") and rest[:1] == b"2":
+            self.opened.set_result(None)
+        else:
+            self._fail(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The proxy hung up."""
+        if not self.opened.done():
+            self._fail(exc)
+
+    def _fail(self, cause: Exception | None) -> None:
+        self.opened.set_exception(failed("proxy", cause))
+        self.opened.exception()  # seen: whoever dials may have given up already
+
+
+async def _first(attempts: list[_Attempt]) -> Connection:
+    """The first attempt to succeed; each starts when the one before fails or takes long.
+
+    Raises what the last one to fail raised.
+    """
+    if len(attempts) == 1:
+        return await attempts[0]()
+    failure: OSError | UpstreamFailed | None = None
+    running: set[asyncio.Task[Connection]] = set()
+    waiting = attempts[::-1]
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(waiting.pop()(), name="farebox-dial"))
+            done, running = await asyncio.wait(
+                running,
+                timeout=_STAGGER_S if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            while done:
+                task = done.pop()
+                try:
+                    connection = task.result()
+                except (OSError, UpstreamFailed) as error:
+                    failure = error
+                else:
+                    running |= done
+                    return connection
+    finally:
+        for task in running:
+            task.add_done_callback(_drop_late)
+            task.cancel()
+    raise failure if failure is not None else OSError("no address to try")
+
+
+def _drop_late(task: asyncio.Task[Connection]) -> None:
+    """An attempt that was overtaken: close what it opened all the same."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().drop()

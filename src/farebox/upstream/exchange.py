@@ -1,0 +1,277 @@
+"""One request and its answer: waiting, limits, one retry. Bytes are the connection's business."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from farebox.core.ports import UpstreamHead
+from farebox.core.settings import Settings
+from farebox.upstream.connection import Connection
+from farebox.upstream.decoding import Decoder, DecodingError
+from farebox.upstream.failures import failed
+
+_TIMER_SLACK_S = 0.001  # uvloop counts whole milliseconds: a timer may seem to ring early
+_NO_LONGER_TRUE = frozenset((b"content-encoding", b"content-length"))  # once a body is decoded
+
+
+class Connections(Protocol):
+    """Who finds a connection for an exchange and calls its begin() or fail(), now or later."""
+
+    def start(self, exchange: HttpExchange, *, fresh: bool) -> None:
+        """Use an idle connection, unless a `fresh` one is wanted; else open one; else wait."""
+        ...
+
+    def give_up(self, exchange: HttpExchange) -> None:
+        """The exchange needs no connection any more."""
+        ...
+
+    def put_back(self, connection: Connection) -> None:
+        """The connection may serve another exchange."""
+        ...
+
+
+class HttpExchange:
+    """Implements core.ports.Exchange. Only one task at a time may wait in head() or read()."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_connections",
+        "_decoded_bytes",
+        "_decoder",
+        "_failure",
+        "_first_byte_timeout_s",
+        "_head",
+        "_is_retry",
+        "_loop",
+        "_patience_until_s",
+        "_request_head",
+        "_settings",
+        "_started_s",
+        "_timer",
+        "_timer_due_s",
+        "_waiter",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        connections: Connections,
+        request_head: bytes,
+        body: bytes,
+        first_byte_timeout_s: float,
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._connections = connections
+        self._request_head = request_head
+        self._body = body  # kept for the one retry
+        self._first_byte_timeout_s = first_byte_timeout_s
+        self._connection: Connection | None = None
+        self._head: UpstreamHead | None = None
+        self._decoder: Decoder | None = None
+        self._decoded_bytes = 0
+        self._failure: tuple[str, BaseException | None] | None = None
+        self._is_retry = False
+        self._started_s = loop.time()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._patience_until_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
+        connections.start(self, fresh=False)
+
+    # What the caller asks for.
+
+    async def head(self, patience_s: float) -> UpstreamHead | None:
+        """The answer's head; None when nothing came for `patience_s`. Raises UpstreamFailed."""
+        while self._head is None:
+            connection = self._connection
+            if connection is not None and connection.head is not None:
+                self._accept(connection.head)
+            elif self._failure is not None:
+                raise failed(*self._failure)
+            elif not await self._progress(patience_s):
+                return None
+        return self._head
+
+    async def read(self, patience_s: float) -> bytes | None:
+        """What has arrived of the body; b"" at its end; None when nothing came for `patience_s`.
+
+        What arrived before a failure is given first, then UpstreamFailed is raised.
+        """
+        if self._head is None and await self.head(patience_s) is None:
+            return None
+        while True:
+            data = self._take()
+            if data:
+                return data
+            if self._failure is not None:
+                raise failed(*self._failure)
+            assert self._connection is not None
+            if self._is_at_end(self._connection):
+                return b""
+            if not self._connection.complete and not await self._progress(patience_s):
+                return None
+
+    def abort(self) -> None:
+        """Drop the connection, or the wait for one, at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+        self.fail("aborted", None)
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read to its end, else drop it."""
+        connection = self._connection
+        if connection is None or not connection.is_reusable:
+            self.abort()
+            return
+        self._connection = None
+        self._failure = self._failure or ("aborted", None)
+        self._stop_timer()
+        connection.listener = None
+        self._connections.put_back(connection)
+
+    # What the pool tells.
+
+    def begin(self, connection: Connection) -> None:
+        """Send the request on this connection."""
+        self._connection = connection
+        connection.send(self, self._request_head, self._body)
+        if self._waiter is not None:
+            self._arm()
+
+    def fail(self, reason: str, cause: BaseException | None) -> None:
+        """End the exchange; only the first reason counts."""
+        if self._failure is None:
+            self._failure = (reason, cause)
+            if self._connection is None:
+                self._connections.give_up(self)
+            else:
+                self._connection.drop()
+        self._stop_timer()
+        self._wake(True)
+
+    # What the connection tells.
+
+    def on_progress(self) -> None:
+        """The head, part of the body or the end has arrived."""
+        self._wake(True)
+
+    def on_broken(self, reason: str, cause: BaseException | None) -> None:
+        """The connection is gone, and the answer is not whole."""
+        connection = self._connection
+        assert connection is not None
+        # An upstream may close an idle connection just as we use it, without having seen the
+        # request; so that is sent again. On a new connection the same thing is a failure.
+        is_stale = connection.reused and not connection.heard and reason in ("closed", "reset")
+        if is_stale and not self._is_retry:
+            self._is_retry = True
+            self._connection = None
+            self._started_s = self._loop.time()
+            self._connections.start(self, fresh=True)
+            if self._waiter is not None:
+                self._arm()
+            return
+        self.fail(reason, cause)
+
+    # Reading.
+
+    def _accept(self, head: UpstreamHead) -> None:
+        """Take the head as the answer's, and undo a content-encoding that was not asked for."""
+        coding = head.get(b"content-encoding")
+        if coding is not None and coding.lower() != b"identity":
+            try:
+                self._decoder = Decoder(coding)
+            except DecodingError as error:
+                self.fail("bad_encoding", error)
+                raise failed("bad_encoding", error) from error
+            kept = tuple(header for header in head.headers if header[0] not in _NO_LONGER_TRUE)
+            head = UpstreamHead(head.status, kept)
+        self._head = head
+
+    def _take(self) -> bytes:
+        """What there is to read now; b"" also while a decoder needs more."""
+        connection, decoder = self._connection, self._decoder
+        if connection is None:
+            return b""
+        if decoder is None:
+            return connection.take() if connection.has_unread else b""
+        try:
+            data = decoder.decode(b"" if decoder.has_rest else connection.take())
+        except DecodingError as error:
+            self.fail("bad_encoding", error)
+            return b""
+        self._decoded_bytes += len(data)
+        if self._decoded_bytes > self._settings.max_answer_bytes:
+            self.fail("too_large", None)
+            return b""
+        return data
+
+    def _is_at_end(self, connection: Connection) -> bool:
+        decoder = self._decoder
+        if not connection.complete or decoder is None:
+            return connection.complete
+        if connection.has_unread or decoder.has_rest:
+            return False
+        if not decoder.is_whole:
+            self.fail("truncated", None)
+            raise failed("truncated")
+        return True
+
+    # Waiting. One timer serves patience and limit alike; it is not moved when data comes, but
+    # looks at the clock when it rings and is set again for what is left.
+
+    async def _progress(self, patience_s: float) -> bool:
+        """Wait for something to happen; False when patience ran out first."""
+        assert self._waiter is None, "only one task may wait for an exchange"
+        self._waiter = waiter = self._loop.create_future()
+        self._patience_until_s = self._loop.time() + patience_s
+        self._arm()
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+
+    def _limit(self) -> tuple[float, str]:
+        """When the upstream must have been heard of, and the reason for a failure if it was not."""
+        connection, settings = self._connection, self._settings
+        if connection is None:
+            return self._started_s + settings.connect_timeout_s, "connect_timeout"
+        if connection.head is None:
+            return connection.sent_s + self._first_byte_timeout_s, "first_byte_timeout"
+        return connection.heard_s + settings.idle_timeout_s, "idle_timeout"
+
+    def _arm(self) -> None:
+        due_s = min(self._patience_until_s, self._limit()[0])
+        if self._timer is not None:
+            if self._timer_due_s <= due_s:
+                return
+            self._timer.cancel()
+        self._timer_due_s = due_s
+        self._timer = self._loop.call_at(due_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        now_s = self._loop.time() + _TIMER_SLACK_S
+        limit_s, reason = self._limit()
+        if now_s >= limit_s:
+            self.fail(reason, None)
+        elif now_s >= self._patience_until_s:
+            self._wake(False)
+        else:
+            self._arm()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self, is_progress: bool) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(is_progress)
