@@ -74,7 +74,9 @@ def bill(  # noqa: PLR0913 (the formula has this many variables)
     on_input, on_output = multipliers(price, usage.input_total, service_tier, at_us)
     lines = [_line("uncached_input", usage.uncached_input, price.input, on_input, rate_ppm)]
     for name in _INPUT:
-        lines.append(_line(name, getattr(usage, name), getattr(price, name) or 0, on_input, rate_ppm))
+        lines.append(
+            _line(name, getattr(usage, name), getattr(price, name) or 0, on_input, rate_ppm)
+        )
     for name in _OUTPUT:
         lines.append(_line(name, getattr(usage, name), getattr(price, name), on_output, rate_ppm))
     prices = dict(price.tools)
@@ -90,9 +92,7 @@ def fold_images(usage: Usage, price: Price) -> Usage:
     """Images count as text unless the model has a price for them."""
     if price.image_input is not None or not usage.image_input:
         return usage
-    return replace(
-        usage, uncached_input=usage.uncached_input + usage.image_input, image_input=0
-    )
+    return replace(usage, uncached_input=usage.uncached_input + usage.image_input, image_input=0)
 
 
 def multipliers(

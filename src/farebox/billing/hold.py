@@ -81,6 +81,11 @@ class InputEstimate:
             ratio = min(MAX_RATIO_PPM, max(MIN_RATIO_PPM, learnt))
         return -(-call.text_bytes * ratio // PPM) + call.table_tokens
 
+    def likely_tokens(self, call: Call, key_id: str, model: str) -> int:
+        """The input tokens to expect, without a margin: what an answer without usage is charged for."""
+        ratio = self._ratios_ppm.get((key_id, model), MIN_RATIO_PPM)
+        return -(-call.text_bytes * ratio // PPM) + call.table_tokens
+
     def learn(self, call: Call, key_id: str, model: str, input_tokens: int) -> None:
         """An upstream counted this call's input: move the average a quarter of the way."""
         if call.text_bytes == 0 or call.table_tokens or input_tokens == 0:

@@ -111,7 +111,9 @@ def _clock(minute: int) -> str:
 def _refuse_unknown(table: Mapping[str, object], known: frozenset[str], what: str) -> None:
     for key in table:
         if key not in known:
-            raise BadAmount(f"{what}.{key} is not known here; known are {', '.join(sorted(known))}.")
+            raise BadAmount(
+                f"{what}.{key} is not known here; known are {', '.join(sorted(known))}."
+            )
 
 
 def _table(value: object, what: str) -> Mapping[str, object]:
@@ -209,9 +211,13 @@ def _days(value: object, what: str) -> frozenset[int]:
         for part in cast(str, value).replace(" ", "").split(","):
             first, _, last = part.partition("-")
             start, end = _DAYS.index(first), _DAYS.index(last or first)
-            days.update(range(start, end + 1) if start <= end else (*range(start, 7), *range(end + 1)))
+            days.update(
+                range(start, end + 1) if start <= end else (*range(start, 7), *range(end + 1))
+            )
     except (AttributeError, ValueError):
-        raise BadAmount(f'{what} must be days such as "mon-fri" or "sat,sun", not {value!r}.') from None
+        raise BadAmount(
+            f'{what} must be days such as "mon-fri" or "sat,sun", not {value!r}.'
+        ) from None
     return frozenset(days)
 
 

@@ -18,11 +18,11 @@ class BadAmount(ValueError):
 def _decimal(text: str, what: str) -> Decimal:
     # Only text is taken: a float has lost digits before it gets here.
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] (TOML may hold any type)
-        raise BadAmount(f"{what} must be a decimal string such as \"0.25\", not {text!r}.")
+        raise BadAmount(f'{what} must be a decimal string such as "0.25", not {text!r}.')
     try:
         value = Decimal(text.strip())
     except InvalidOperation:
-        raise BadAmount(f"{what} {text!r} is not a decimal number such as \"0.25\".") from None
+        raise BadAmount(f'{what} {text!r} is not a decimal number such as "0.25".') from None
     if not value.is_finite():
         raise BadAmount(f"{what} {text!r} is not a finite number.")
     return value

@@ -30,8 +30,12 @@ class Settings:
     first_byte_timeout_s: float = 600.0  # reasoning models think before they speak
     idle_timeout_s: float = 120.0  # silence within an answer
     keepalive_s: float = 15.0  # silence after which a waiting client gets a sign of life
-    drain_after_hangup_s: float = 30.0  # reading on for the usage when the client has gone; 0 = cancel
-    usage_wait_s: float = 2.0  # from the usage to the upstream's end, before the tail is sent anyway
+    drain_after_hangup_s: float = (
+        30.0  # reading on for the usage when the client has gone; 0 = cancel
+    )
+    usage_wait_s: float = (
+        2.0  # from the usage to the upstream's end, before the tail is sent anyway
+    )
     drain_timeout_s: float = 30.0  # streams in flight on SIGTERM
     pool_idle_s: float = 60.0  # an unused upstream connection is closed
     pool_per_origin: int = 1000  # upstream connections open to one origin at a time

@@ -1,0 +1,137 @@
+"""What is decided before anything is sent: the model, its price, the channels, the cap, the hold.
+
+Sending and settling are the relay's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farebox.billing.charge import is_priced_tier
+from farebox.billing.hold import (
+    LEAST_OUTPUT_TOKENS,
+    UNKNOWN_MAX_OUTPUT,
+    Bound,
+    InputEstimate,
+    bound,
+)
+from farebox.billing.limits import Hangups
+from farebox.core import clock
+from farebox.core.account import Caller
+from farebox.core.call import Call
+from farebox.core.channel import Channel
+from farebox.core.ports import HoldRequest
+from farebox.core.price import Price
+from farebox.errors import BadRequest, Internal, Overloaded, TooManyRequests
+from farebox.routing.catalogue import Catalogue, Model
+from farebox.routing.select import candidates, choose_model
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a worker remembers of calls: their density of tokens, and who hung up early."""
+
+    estimate: InputEstimate = field(default_factory=InputEstimate)
+    hangups: Hangups = field(default_factory=Hangups)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may be sent, with everything that its settlement needs of the moment of admission."""
+
+    at_us: int
+    price_version: int
+    model: Model
+    price: Price
+    rate_ppm: int
+    channels: list[tuple[Channel, str]]
+    bound: Bound
+    output_cap: int  # tokens an answer; what is sent is at most this
+    clamped: bool  # the client asked for more than the model gives
+
+    def hold_request(self, caller: Caller, call: Call) -> HoldRequest:
+        """What to reserve: a client's own cap in full; without one, as much as there is for it."""
+        most = self.bound.nanocredits(self.output_cap)
+        least = most
+        if call.output_cap is None:
+            least = self.bound.nanocredits(min(self.output_cap, LEAST_OUTPUT_TOKENS))
+        return HoldRequest(call.request_id, caller.account.id, caller.key.id, least, most)
+
+    def cap_for(self, held_nanocredits: int) -> int:
+        """The output cap that a hold pays for: what is held is what is sent."""
+        affordable = self.bound.affordable_tokens(held_nanocredits)
+        return self.output_cap if affordable is None else min(self.output_cap, affordable)
+
+
+def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> Admitted:
+    """Decide all of it. Raises the FareboxError of whatever stands against the call."""
+    at_us = clock.now_us()
+    group = catalogue.groups.get(caller.account.group)
+    if group is None:
+        raise Internal(
+            f"The group {caller.account.group!r} of your account does not exist any more."
+            " Ask the operator to give the account another one."
+        )
+    model = choose_model(catalogue, group, caller.key.models, call.model, at_us)
+    price = model.price
+    assert price is not None  # choose_model gives no model without a price
+    _check_priced(call, price, model.id)
+    wait_s = memory.hangups.wait_s(caller.key.id, clock.monotonic_s())
+    if wait_s:
+        raise TooManyRequests(
+            "Too many calls of this key were hung up before their answer began. Try again in"
+            f" {wait_s} s, and wait for answers.",
+            retry_after_s=wait_s,
+        )
+    channels = candidates(catalogue, model, call.dialect)
+    if not channels:
+        raise Overloaded(
+            f"No channel serves the model {model.id!r} now. Try again later.", retry_after_s=5
+        )
+    rate_ppm = group.rate_ppm if caller.account.rate_ppm is None else caller.account.rate_ppm
+    tokens = memory.estimate.tokens(call, caller.account.id, caller.key.id, model.id, at_us)
+    likely = memory.estimate.likely_tokens(call, caller.key.id, model.id)
+    output_cap, clamped = _output_cap(call, model, likely)
+    return Admitted(
+        at_us,
+        catalogue.version,
+        model,
+        price,
+        rate_ppm,
+        channels,
+        bound(call, price, rate_ppm, tokens, at_us),
+        output_cap,
+        clamped,
+    )
+
+
+def _check_priced(call: Call, price: Price, model: str) -> None:
+    if not is_priced_tier(price, call.service_tier):
+        raise BadRequest(
+            f"The service tier {call.service_tier!r} has no price for {model!r}."
+            " Leave service_tier out, or use a tier of GET /v1/models.",
+            param="service_tier",
+            code="unsupported_value",
+        )
+    for tool in call.hosted_tools:
+        if tool not in dict(price.tools):
+            raise BadRequest(
+                f"The tool {tool!r}, which the vendor runs, has no price for {model!r}."
+                " Use function tools, or ask the operator to price it.",
+                param="tools",
+                code="unsupported_value",
+            )
+
+
+def _output_cap(call: Call, model: Model, likely_input_tokens: int) -> tuple[int, bool]:
+    """Tokens an answer may have, and whether that is less than the client asked for."""
+    most = model.max_output
+    if call.output_cap is not None:
+        if most is not None and call.output_cap > most:
+            return most, True
+        return call.output_cap, False
+    cap = most or UNKNOWN_MAX_OUTPUT
+    if model.context is not None:
+        # Servers that check input and cap against the context refuse a cap that cannot be reached.
+        cap = max(min(cap, LEAST_OUTPUT_TOKENS), min(cap, model.context - likely_input_tokens))
+    return cap, False

@@ -1,0 +1,108 @@
+"""A JSON body's top level as raw values: decoding, and reading single fields with clear errors.
+
+Nothing below the top level is decoded here, so that unknown fields pass through as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from farebox.errors import BadRequest
+
+Fields = Mapping[str, msgspec.Raw]
+T = TypeVar("T")
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_NEXT = re.compile(rb"\s*([,}])")
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """The top level of a JSON object in UTF-8. Raises BadRequest; also for a key that stands twice."""
+    try:
+        # msgspec.Raw keeps bytes unread, so what is inside must be checked here to be UTF-8.
+        if not body.isascii():
+            body.decode()
+        fields = _TOP.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"The body is not valid UTF-8 (byte {error.start}). Send JSON encoded as UTF-8."
+        ) from None
+    except msgspec.ValidationError:
+        raise BadRequest('The body must be a JSON object, such as {"model": …}.') from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply. Keep it below 1000 levels.") from None
+    duplicate = _duplicate_key(body, fields)
+    if duplicate is not None:
+        raise BadRequest(
+            f"The key {duplicate!r} stands twice in the body. Send it once.", param=duplicate
+        )
+    return fields
+
+
+def _duplicate_key(body: bytes, fields: Fields) -> str | None:
+    # What is priced must be what is sent, and parsers differ on which of two equal keys counts.
+    plain_bytes = 1 + len(fields)
+    for key, value in fields.items():
+        plain_bytes += len(key) + len(value) + 3
+    if plain_bytes == len(body) and "".join(fields).isascii():
+        return None  # compact JSON, as most clients send it: there is no room for a second key
+    return _walk_for_duplicate(body, fields)
+
+
+def _walk_for_duplicate(body: bytes, fields: Fields) -> str | None:
+    seen: set[str] = set()
+    position = body.index(b"{") + 1
+    for _ in range(len(fields)):
+        match = _KEY.match(body, position)
+        if match is None:
+            return None
+        key = msgspec.json.decode(match[1], type=str)
+        end = match.end() + len(fields[key])
+        # The value kept is the last one, so an earlier one of the same key may differ in its length.
+        if key in seen or body[match.end() : end] != bytes(fields[key]):
+            return key
+        seen.add(key)
+        after = _NEXT.match(body, end)
+        if after is None or after[1] == b"}":
+            return None
+        position = after.end()
+    match = _KEY.match(body, position)
+    return None if match is None else msgspec.json.decode(match[1], type=str)
+
+
+def read_field(fields: Fields, name: str, kind: type[T], meaning: str) -> T | None:
+    """One field as this type, None if it is absent or null. Raises BadRequest that names it."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind | None)  # type: ignore[arg-type]
+    try:
+        return decoder.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"{name!r} must be {meaning}: {_reason(error)}.", param=name) from None
+    except RecursionError:
+        raise BadRequest(f"{name!r} is nested too deeply.", param=name) from None
+
+
+def _reason(error: msgspec.MsgspecError) -> str:
+    return str(error).replace("`", "'").rstrip(".")
+
+
+def read_count(fields: Fields, name: str, most: int) -> int | None:
+    """A field that is a whole number from 1 to `most`, None if absent or null. Raises BadRequest."""
+    value = read_field(fields, name, int, "a whole number")
+    if value is not None and not 1 <= value <= most:
+        raise BadRequest(
+            f"{name!r} must be between 1 and {most}, not {value}.", param=name, code="invalid_value"
+        )
+    return value

@@ -1,0 +1,125 @@
+"""Chat Completions as clients ask for it: a body becomes a Call; errors in OpenAI's shape.
+
+Streams and answers are chat_stream.py's and chat_answer.py's. Source: OpenAI's OpenAPI document,
+`CreateChatCompletionRequest` and `ErrorResponse`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from farebox.core.call import Call
+from farebox.dialects.body import Fields, decode_fields, read_count, read_field
+from farebox.dialects.chat_weight import weigh
+from farebox.errors import BadRequest, FareboxError
+
+MAX_CHOICES = 128
+MAX_TOKENS = 2**31 - 1
+_MAX_MODEL_CHARS = 256
+PING = b": ping\n\n"  # a comment: a data event would reach user code as a chunk without choices
+DONE = b"data: [DONE]\n\n"
+_LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
+
+
+class _StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    type: str
+
+
+def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
+    """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
+    fields = decode_fields(body)
+    model = read_field(fields, "model", str, "a model's id")
+    if not model:
+        raise BadRequest(
+            'You must name a model: "model": "…". GET /v1/models lists what there is.',
+            param="model",
+            code="missing_required_parameter",
+        )
+    if len(model) > _MAX_MODEL_CHARS:
+        raise BadRequest(
+            f"'model' must have at most {_MAX_MODEL_CHARS} characters, not {len(model)}.",
+            param="model",
+            code="invalid_value",
+        )
+    _check_messages(fields)
+    options = read_field(fields, "stream_options", _StreamOptions, "an object")
+    stream = read_field(fields, "stream", bool, "true or false") or False
+    caps = [
+        cap
+        for name in ("max_completion_tokens", "max_tokens")
+        if (cap := read_count(fields, name, MAX_TOKENS)) is not None
+    ]
+    weight = weigh(body, fields["messages"])
+    modalities = read_field(fields, "modalities", list[str], "a list of strings") or []
+    return Call(
+        request_id=request_id,
+        dialect="chat",
+        model=model,
+        fields=fields,
+        stream=stream,
+        include_usage=bool(stream and options and options.include_usage),
+        output_cap=min(caps) if caps else None,
+        choices=read_count(fields, "n", MAX_CHOICES) or 1,
+        text_bytes=weight.text_bytes,
+        table_tokens=weight.table_tokens,
+        service_tier=read_field(fields, "service_tier", str, "a string"),
+        hosted_tools=_hosted_tools(fields),
+        audio_output="audio" in modalities,
+        hops=hops,
+    )
+
+
+def _check_messages(fields: Fields) -> None:
+    raw = fields.get("messages")
+    if raw is None:
+        raise BadRequest(
+            '\'messages\' is missing: send a list such as [{"role": "user", "content": "…"}].',
+            param="messages",
+            code="missing_required_parameter",
+        )
+    # Only the beginning is looked at, since a list may be megabytes; what is in it is the vendor's to judge.
+    match = _LIST_OF_OBJECTS.match(memoryview(raw))
+    if match is None:
+        raise BadRequest(
+            "'messages' must be a list of at least one message such as"
+            ' {"role": "user", "content": "…"}.',
+            param="messages",
+            code="invalid_value",
+        )
+
+
+def _hosted_tools(fields: Fields) -> tuple[str, ...]:
+    """Tools that run at the vendor, for which it may charge by the call: what is no function of the client's."""
+    tools = read_field(fields, "tools", list[_Tool], "a list of objects with a type") or []
+    hosted = {tool.type for tool in tools} - {"function", "custom"}
+    if read_field(fields, "web_search_options", dict[str, msgspec.Raw], "an object") is not None:
+        hosted.add("web_search")
+    return tuple(sorted(hosted))
+
+
+def error_object(error: FareboxError) -> dict[str, object]:
+    """OpenAI's error object: message, type, param, code."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def error_body(error: FareboxError) -> bytes:
+    """The body of an error answer."""
+    return msgspec.json.encode(error_object(error))
+
+
+def error_event(error: FareboxError) -> bytes:
+    """The event that ends a stream which failed: the SDKs raise on it, and no `[DONE]` follows."""
+    return b"data: " + error_body(error) + b"\n\n"

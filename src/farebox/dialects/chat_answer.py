@@ -1,0 +1,111 @@
+"""A chat completion's whole answer: checked, answered under the model's name as asked, its usage read.
+
+Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from farebox.core.call import Call
+from farebox.core.usage import Usage
+from farebox.dialects.chat_mend import NOTHING, Delta, is_set, text_length
+from farebox.errors import UpstreamFailed
+
+
+class _Choice(msgspec.Struct):
+    message: Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = NOTHING
+    service_tier: str | None = None
+    error: msgspec.Raw = NOTHING
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it goes to the client, and what billing must know of it."""
+
+    body: bytes
+    usage: msgspec.Raw | None
+    service_tier: str | None
+    text_bytes: int
+    error: object | None = None  # what the upstream said went wrong, in an answer with status 200
+
+
+def read_answer(
+    body: bytes,
+    call: Call,
+    finish_reasons: Mapping[str, str],
+    failing_finish_reasons: frozenset[str],
+) -> Answer:
+    """The answer for the client. Raises UpstreamFailed when the body is no chat completion."""
+    try:
+        answer = _ANSWER.decode(body)
+        if is_set(answer.error):
+            return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
+        if answer.choices is None:
+            raise msgspec.ValidationError("no choices")
+        fields = _FIELDS.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamFailed(
+            "The upstream's answer is no chat completion.", reason="bad_answer"
+        ) from error
+    changed = False
+    for choice in answer.choices:
+        reason = choice.finish_reason or ""
+        if reason in failing_finish_reasons:
+            raise UpstreamFailed(
+                "The upstream broke its answer off. Try again.", reason=f"finish_{reason}"
+            )
+        changed = changed or reason in finish_reasons
+    if changed:
+        fields["choices"] = _standard(fields["choices"], finish_reasons)
+    if changed or answer.model != call.model:
+        fields["model"] = msgspec.Raw(_encode(call.model))
+        body = _encode(fields)
+    return Answer(
+        body,
+        answer.usage if is_set(answer.usage) else None,
+        answer.service_tier,
+        sum(text_length(choice.message) for choice in answer.choices),
+    )
+
+
+def _standard(choices: msgspec.Raw, finish_reasons: Mapping[str, str]) -> msgspec.Raw:
+    raw_choices = _RAW_LIST.decode(choices)
+    for choice in raw_choices:
+        reason = msgspec.json.decode(choice.get("finish_reason", msgspec.Raw(b"null")))
+        choice["finish_reason"] = msgspec.Raw(_encode(finish_reasons.get(reason, reason)))
+    return msgspec.Raw(_encode(raw_choices))
+
+
+def usage_chunk(call: Call, usage: Usage, created_s: int) -> bytes:
+    """The last chunk of a stream for a client that asked for usage where the upstream gave none."""
+    return _encode(
+        {
+            "id": "chatcmpl-" + call.request_id.removeprefix("req_"),
+            "object": "chat.completion.chunk",
+            "created": created_s,
+            "model": call.model,
+            "choices": [],
+            "usage": {
+                "prompt_tokens": usage.input_total,
+                "completion_tokens": usage.output + usage.audio_output,
+                "total_tokens": usage.input_total + usage.output + usage.audio_output,
+            },
+        }
+    )

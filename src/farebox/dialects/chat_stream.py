@@ -1,0 +1,136 @@
+"""A chat completion's stream on its way to the client: what passes as it came, what must be mended.
+
+An event whose fields are right leaves as the bytes that came. The model's name is answered as the client
+asked it; ids, roles and tool-call indexes are mended (chat_mend.py) only where an upstream breaks the rules
+that the SDKs' stream helpers rely on. From the first chunk that may end the answer on, everything is the
+tail: kept back until the charge is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from farebox.core.call import Call
+from farebox.dialects.chat import DONE
+from farebox.dialects.chat_mend import Chunk, Mender, is_set
+from farebox.dialects.sse import EventTooLarge, Splitter, event
+from farebox.errors import UpstreamFailed
+
+_CHUNK = msgspec.json.Decoder(Chunk)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.encode
+
+
+class ChatStream:
+    """One stream. Feed it what arrives; it returns what may leave now, and keeps the tail.
+
+    `finish_reasons` maps a vendor's own words to the standard ones; `failing_finish_reasons` are those
+    that mean that the answer broke off.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        finish_reasons: Mapping[str, str],
+        failing_finish_reasons: frozenset[str],
+        max_event_bytes: int,
+    ) -> None:
+        self._splitter = Splitter(max_event_bytes)
+        self._model = call.model
+        self._model_json = _encode(call.model)
+        self._include_usage = call.include_usage
+        self._mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
+        self._tail: list[bytes] = []
+        self._done = False  # the upstream said [DONE]
+        self._usage_sent = False
+        self.started = False  # an event of the answer was seen
+        self.usage: msgspec.Raw | None = None  # the last that was reported, whole
+        self.service_tier: str | None = None
+        self.error: object | None = None  # what the upstream said went wrong, decoded
+        self.text_bytes = 0  # of what the model wrote, for an estimate where no usage comes
+
+    @property
+    def ending(self) -> bool:
+        """Whether every choice seen so far has finished: what follows is the tail."""
+        return self._mender.all_finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can come that matters: an error, or the upstream's [DONE]."""
+        return self.error is not None or self._done
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the answer may leave now. Raises UpstreamFailed when it is no chat stream."""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLarge as error:
+            raise UpstreamFailed(
+                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
+            ) from error
+        return self._pass_on(events)
+
+    def end(self) -> bytes:
+        """The upstream's body ended; whatever had no blank line behind it is read now."""
+        return self._pass_on(self._splitter.close())
+
+    def tail(self, usage_chunk: bytes | None = None) -> bytes:
+        """What was kept back, the usage chunk if the client asked and got none yet, and `[DONE]`."""
+        parts = self._tail
+        self._tail = []
+        if self._include_usage and not self._usage_sent and usage_chunk is not None:
+            parts.append(event(usage_chunk))
+        parts.append(DONE)
+        return b"".join(parts)
+
+    def _pass_on(self, events: list[tuple[bytes, bytes | None]]) -> bytes:
+        leaving: list[bytes] = []
+        for raw, data in events:
+            if self.finished:
+                break
+            if data is None:
+                continue  # a comment is a sign of life for us; the client gets our own
+            passed = self._event(raw, data)
+            if self.ending:
+                self._tail.append(passed)
+                continue
+            if self._tail:  # a choice that nobody had seen yet: that was not the tail
+                leaving += self._tail
+                self._tail = []
+            leaving.append(passed)
+        return b"".join(leaving)
+
+    def _event(self, raw: bytes, data: bytes) -> bytes:
+        if data.strip() == b"[DONE]":
+            self._done = True
+            return b""
+        try:
+            chunk = _CHUNK.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            if not data.strip():
+                return b""
+            raise UpstreamFailed(
+                "The upstream sent an event that is no chat chunk.", reason="bad_event"
+            ) from error
+        if is_set(chunk.error):
+            self.error = msgspec.json.decode(chunk.error)
+            return b""
+        self.started = True
+        if chunk.service_tier is not None:
+            self.service_tier = chunk.service_tier
+        if is_set(chunk.usage):
+            self.usage = chunk.usage
+            if not chunk.choices and not self._include_usage:
+                return b""  # the extra chunk that only we asked for
+            self._usage_sent = True
+        self.text_bytes += chunk.text_bytes()
+        mended = self._mender.mend(chunk, data)
+        if mended is None and chunk.model == self._model:
+            return raw
+        return self._rename(data if mended is None else mended)
+
+    def _rename(self, data: bytes) -> bytes:
+        fields = _FIELDS.decode(data)
+        fields["model"] = msgspec.Raw(self._model_json)
+        return event(_encode(fields))

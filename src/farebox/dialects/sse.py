@@ -1,0 +1,93 @@
+"""Server-sent events, sans-I/O: bytes in any pieces become whole events, no byte changed or lost.
+
+What an event means is the dialects' business. Source: the HTML standard, "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import re
+
+# A blank line ends an event; a line ends with CRLF, LF or CR.
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n)(?:\r\n|\n|\r)|\r\r\n?")
+_LINE = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+Event = tuple[bytes, bytes | None]
+"""An event's bytes as they came, its blank line included, and its data (None: it has none, a comment)."""
+
+
+class EventTooLarge(ValueError):
+    """An event is larger than the limit; the stream cannot be read on."""
+
+
+class Splitter:
+    """Splits a stream into events, wherever the reads cut it. Nothing is scanned twice."""
+
+    __slots__ = ("_at_start", "_buffer", "_limit_bytes", "_scanned")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that this piece completes. Raises EventTooLarge."""
+        buffer: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            buffer = self._buffer
+        events: list[Event] = []
+        start = 0
+        position = self._scanned
+        while match := _BLANK_LINE.search(buffer, position):
+            end = match.end()
+            if end == len(buffer) and buffer[-1] == 13:
+                break  # that CR may be the first half of a CRLF
+            self._append(events, bytes(buffer[start:end]))
+            start = position = end
+        self._keep(buffer, start)
+        return events
+
+    def close(self) -> list[Event]:
+        """What was left at the stream's end, as an event: some servers forget the last blank line."""
+        rest = bytes(self._buffer)
+        self._buffer = bytearray()
+        events: list[Event] = []
+        if rest.strip():
+            self._append(events, rest)
+        return events
+
+    def _append(self, events: list[Event], raw: bytes) -> None:
+        if self._at_start:
+            self._at_start = False
+            events.append((raw, event_data(raw.removeprefix(_BOM))))
+        else:
+            events.append((raw, event_data(raw)))
+
+    def _keep(self, buffer: bytes | bytearray, start: int) -> None:
+        if buffer is self._buffer:
+            del self._buffer[:start]
+        else:
+            self._buffer += memoryview(buffer)[start:]
+        if len(self._buffer) > self._limit_bytes:
+            raise EventTooLarge(f"An event is larger than {self._limit_bytes} bytes.")
+        # A blank line may have begun in the last three bytes.
+        self._scanned = max(0, len(self._buffer) - 3)
+
+
+def event_data(raw: bytes) -> bytes | None:
+    """The data of one event: its `data` lines joined by LF, or None."""
+    if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and raw.count(b"\n") == 2:
+        return raw[6:-2].rstrip(b"\r")  # nearly every event there is
+    lines: list[bytes] = []
+    for line in _LINE.split(raw):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+    return b"\n".join(lines) if lines else None
+
+
+def event(data: bytes) -> bytes:
+    """An event of these data, which hold no line end."""
+    return b"data: " + data + b"\n\n"

@@ -1,0 +1,151 @@
+"""What an answer reports as usage, in any vendor's shape, as tokens in disjoint classes. No prices.
+
+The shape decides, not the vendor's name:
+- OpenAI's chat and Responses: input tokens include those read from and written to the cache.
+- Anthropic's Messages: input tokens exclude both; writes are split into 5 minutes and 1 hour.
+- DeepSeek: prompt tokens are hits plus misses; the hit may stand in two places and counts once.
+- Kimi: a top-level `cached_tokens`. xAI: reasoning stands beside the output, not inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from farebox.core.usage import Usage
+
+_UNKNOWN_CONTEXT = 2_500_000  # tokens: no model on the market takes more
+_ABSURD_CONTEXTS = 4
+
+Fields = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read: None where nothing usable was reported, and what was odd about it."""
+
+    usage: Usage | None
+    flags: tuple[str, ...] = ()
+
+
+class _Absurd(ValueError):
+    """A count that no honest upstream reports."""
+
+
+def read_usage(reported: object, context: int | None = None) -> Reading:
+    """Read a decoded usage object. Absurd ones (negative, not an int, above four contexts) count as none."""
+    if not isinstance(reported, Mapping) or not reported:
+        return Reading(None)
+    fields = cast("Fields", reported)
+    limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
+    try:
+        if "prompt_tokens" not in fields and (
+            "cache_read_input_tokens" in fields or "cache_creation_input_tokens" in fields
+        ):
+            return _read_exclusive(fields, limit)
+        return _read_inclusive(fields, limit)
+    except _Absurd:
+        return Reading(None, ("bad_usage",))
+
+
+def _count(fields: Fields, name: str, limit: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+        raise _Absurd(name)
+    return value
+
+
+def _details(fields: Fields, *names: str) -> Fields:
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, Mapping):
+            return cast("Fields", value)
+    return {}
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)
+
+
+def _read_exclusive(fields: Fields, limit: int) -> Reading:
+    written = _count(fields, "cache_creation_input_tokens", limit) or 0
+    split = _details(fields, "cache_creation")
+    hour = min(written, _count(split, "ephemeral_1h_input_tokens", limit) or 0)
+    return Reading(
+        Usage(
+            uncached_input=_count(fields, "input_tokens", limit) or 0,
+            cache_read=_count(fields, "cache_read_input_tokens", limit) or 0,
+            cache_write=written - hour,
+            cache_write_1h=hour,
+            output=_count(fields, "output_tokens", limit) or 0,
+        )
+    )
+
+
+def _read_inclusive(fields: Fields, limit: int) -> Reading:
+    hit, miss = (_count(fields, f"prompt_cache_{what}_tokens", limit) for what in ("hit", "miss"))
+    total = _count(fields, "total_tokens", 2 * limit)
+    output = _first(
+        _count(fields, "completion_tokens", limit), _count(fields, "output_tokens", limit)
+    )
+    prompt = _first(_count(fields, "prompt_tokens", limit), _count(fields, "input_tokens", limit))
+    if prompt is None and hit is not None and miss is not None:
+        prompt = hit + miss
+    if prompt is None and output is None:
+        return Reading(None)
+    if prompt is None:
+        prompt = max(0, (total or 0) - (output or 0))
+    output = output or 0
+    on_input = _details(fields, "prompt_tokens_details", "input_tokens_details")
+    on_output = _details(fields, "completion_tokens_details", "output_tokens_details")
+    reasoning = _count(on_output, "reasoning_tokens", limit) or 0
+    if total is not None and prompt + output != total == prompt + output + reasoning:
+        output += reasoning  # xAI counts reasoning beside the output
+    cached = _first(
+        _count(on_input, "cached_tokens", limit), hit, _count(fields, "cached_tokens", limit)
+    )
+    return _disjoint(
+        prompt,
+        output,
+        cached or 0,
+        _count(on_input, "cache_write_tokens", limit) or 0,
+        _count(on_input, "audio_tokens", limit) or 0,
+        _count(on_input, "image_tokens", limit) or 0,
+        _count(on_output, "audio_tokens", limit) or 0,
+    )
+
+
+def _disjoint(  # noqa: PLR0913, PLR0917 (one count per class)
+    prompt: int, output: int, cached: int, written: int, audio: int, image: int, audio_output: int
+) -> Reading:
+    """Each class takes of the prompt what those before it left: the total is never exceeded."""
+    flags: list[str] = []
+    if cached > prompt:
+        flags.append("cached_exceeds_prompt")
+    read = min(cached, prompt)
+    left = prompt - read
+    if written > left:
+        flags.append(
+            "write_overlap"
+        )  # OpenAI calls the figure unadjusted: it may overlap the reads
+    write = min(written, left)
+    left -= write
+    audio_input = min(audio, left)
+    left -= audio_input
+    image_input = min(image, left)
+    spoken = min(audio_output, output)
+    return Reading(
+        Usage(
+            uncached_input=left - image_input,
+            cache_read=read,
+            cache_write=write,
+            audio_input=audio_input,
+            output=output - spoken,
+            audio_output=spoken,
+            image_input=image_input,
+        ),
+        tuple(flags),
+    )

@@ -1,0 +1,150 @@
+"""One call on its way: what it needs of its worker, and what is known of it so far. No decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from farebox.admission import Admitted, Memory
+from farebox.core import clock
+from farebox.core.account import Caller
+from farebox.core.call import Attempt, Call, Headers
+from farebox.core.channel import Channel
+from farebox.core.ports import Books, Client, Exchange, Settled, Settlement, Upstream
+from farebox.core.settings import Settings
+from farebox.core.usage import Usage
+from farebox.dialects.chat_answer import Answer
+from farebox.dialects.registry import Dialect, Stream
+from farebox.errors import UpstreamFailed
+from farebox.routing.catalogue import Catalogue
+from farebox.vendors import registry
+from farebox.vendors.base import Vendor
+
+_STREAM_HEAD: Headers = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_JSON_HEAD: Headers = ((b"content-type", b"application/json"),)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What calls need of the worker that they run in. The catalogue is replaced as a whole."""
+
+    settings: Settings
+    instance_id: str
+    catalogue: Catalogue
+    upstream: Upstream
+    books: Books
+    observe: Callable[[Settlement, Settled], None]
+    memory: Memory = field(default_factory=Memory)
+    find_vendor: Callable[[str], Vendor] = registry.find
+
+
+@dataclass(slots=True)
+class Passage:
+    """One call on its way. Times are of the monotonic clock."""
+
+    gateway: Gateway
+    caller: Caller
+    call: Call
+    client: Client
+    dialect: Dialect
+    admitted: Admitted
+    held_nanocredits: int
+    output_cap: int
+    started_s: float
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    adjusted: tuple[str, ...] = ()
+    head_sent: bool = False
+    delivered: bool = False  # something of the answer left for the client
+    complete: bool = False  # the upstream has given all of its answer
+    usage: Usage = Usage()  # what was charged for
+    exchange: Exchange | None = None  # with the upstream that answered
+    # Of the present attempt:
+    attempt_s: float = 0.0  # when it began
+    first_s: float | None = None  # when the answer began
+    answered: bool = False  # the upstream said yes
+    stream: Stream | None = None
+    answer: Answer | None = None
+    # Of waiting:
+    gone_s: float | None = None  # when the client hung up
+    usage_s: float | None = None  # when a finished stream's usage had come
+
+    def begin_attempt(self) -> None:
+        """Forget the attempt before; nothing of it has left for the client."""
+        self.attempt_s = clock.monotonic_s()
+        self.first_s, self.answered, self.stream, self.answer = None, False, None, None
+
+    def note_first(self) -> None:
+        """The answer has begun."""
+        if self.first_s is None:
+            self.first_s = clock.monotonic_s()
+
+    def note_gone(self, exchange: Exchange) -> None:
+        """The client hung up while its answer was on the way."""
+        self.gone_s = clock.monotonic_s()
+        if self.gateway.settings.drain_after_hangup_s <= 0:
+            exchange.abort()
+
+    def note_attempt(self, channel: Channel, error: UpstreamFailed | None) -> None:
+        """The attempt is over, well or not."""
+        status = getattr(error, "upstream_status", 200 if self.answered else None)
+        reason = error and ("client_gone" if self.client.gone else error.reason)
+        self.attempts.append(
+            Attempt(
+                len(self.attempts) + 1,
+                channel.id,
+                status,
+                reason,
+                _ms(self.attempt_s, clock.monotonic_s()),
+                None if self.first_s is None else _ms(self.attempt_s, self.first_s),
+            )
+        )
+
+    def close(self) -> None:
+        """Let go of the upstream: by now its last bytes have come, and the connection can be used again."""
+        if self.exchange is not None:
+            self.exchange.close()
+            self.exchange = None
+
+    def patience_s(self) -> float:
+        """How long to wait for the upstream before looking again at what the wait is for."""
+        settings, now_s = self.gateway.settings, clock.monotonic_s()
+        patience_s = settings.keepalive_s
+        if self.gone_s is not None:
+            patience_s = min(patience_s, self.gone_s + settings.drain_after_hangup_s - now_s)
+        if self.usage_s is not None:
+            patience_s = min(patience_s, self.usage_s + settings.usage_wait_s - now_s)
+        return patience_s
+
+    @property
+    def ms(self) -> int:
+        """Milliseconds since admission."""
+        return _ms(self.started_s, clock.monotonic_s())
+
+    @property
+    def ttft_ms(self) -> int | None:
+        """Milliseconds from admission to the beginning of the answer."""
+        return None if self.first_s is None else _ms(self.started_s, self.first_s)
+
+    async def ping(self) -> None:
+        """A sign of life for a client that waits for a stream; with its head, if that is still due."""
+        if self.call.stream:
+            await self.send(self.dialect.ping)
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Part of a good answer, with its head before the first."""
+        if not self.head_sent:
+            self.head_sent = True
+            head = _STREAM_HEAD if self.call.stream else _JSON_HEAD
+            if self.adjusted:
+                value = ", ".join(self.adjusted).encode("ascii", "replace")
+                head = (*head, (b"x-farebox-adjusted", value))
+            await self.client.send_head(200, head)
+        await self.client.send(data, last=last)
+
+
+def _ms(start_s: float, end_s: float) -> int:
+    return round((end_s - start_s) * 1000)

@@ -1,0 +1,213 @@
+"""The story of one call, from admission to settlement.
+
+serve > admit > hold > _try_channels > _attempt > _stream_to_client | _whole > settle > _finish
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from farebox.admission import admit
+from farebox.core import clock
+from farebox.core.account import Caller
+from farebox.core.call import Call
+from farebox.core.channel import Channel
+from farebox.core.ports import Client, Exchange, UpstreamHead
+from farebox.dialects.registry import DIALECTS
+from farebox.errors import FareboxError, Internal, OutOfCredit, UpstreamFailed, UpstreamRefused
+from farebox.passage import Gateway, Passage
+from farebox.settlement import settle, write_refusal
+from farebox.vendors.base import Vendor
+
+__all__ = ["Gateway", "serve"]
+
+_ERROR_BODY_BYTES = 256 * 1024  # more of an upstream's error is not read
+_BROKE_OFF = "The upstream broke its answer off. Try again."
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) -> None:
+    """Answer one call and charge it. Raises FareboxError only while nothing was sent to the client."""
+    started_s = clock.monotonic_s()
+    admitted = admit(gateway.catalogue, gateway.memory, caller, call)
+    try:
+        held = await gateway.books.hold(admitted.hold_request(caller, call))
+    except OutOfCredit as error:
+        await write_refusal(gateway, caller, call, admitted)
+        raise OutOfCredit(error.message, status=gateway.settings.out_of_credit_status) from error
+    passage = Passage(
+        gateway,
+        caller,
+        call,
+        client,
+        DIALECTS[call.dialect],
+        admitted,
+        held,
+        admitted.cap_for(held),
+        started_s,
+    )
+    failure = await _ride(passage)
+    client.on_gone(None)
+    # Whatever happened, the hold ends here; and only after the commit does the answer end.
+    failure = await settle(passage, failure)
+    passage.close()
+    await _finish(passage, failure)
+
+
+async def _ride(passage: Passage) -> FareboxError | None:
+    """Have the call answered, up to the tail; what went wrong, if anything did."""
+    try:
+        await _try_channels(passage)
+    except FareboxError as error:
+        return error
+    except asyncio.CancelledError:
+        # The worker ends. What was delivered is charged, and the client learns that it was not all.
+        return Internal("The gateway is shutting down. Try again.", code="server_shutdown")
+    except Exception:
+        _log.exception("call_failed", request_id=passage.call.request_id)
+        return Internal("The gateway failed; the request id finds the reason in its log.")
+    return None
+
+
+async def _try_channels(passage: Passage) -> None:
+    """Ask one channel after the other, until one has answered or has begun to."""
+    last: UpstreamFailed | None = None
+    for channel, model in passage.admitted.channels:
+        passage.begin_attempt()
+        try:
+            await _attempt(passage, channel, model)
+        except UpstreamFailed as error:
+            passage.note_attempt(channel, error)
+            passage.close()
+            elsewhere = not isinstance(error, UpstreamRefused) or error.retry_elsewhere
+            if passage.delivered or passage.client.gone or not elsewhere:
+                raise
+            last = error
+        else:
+            passage.note_attempt(channel, None)
+            return
+    assert last is not None  # admission gives at least one channel
+    raise last
+
+
+async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
+    gateway, client = passage.gateway, passage.client
+    vendor = gateway.find_vendor(channel.vendor)
+    prepared = vendor.prepare(
+        channel,
+        model,
+        passage.call,
+        passage.output_cap,
+        gateway.instance_id,
+        passage.caller.account.name,
+    )
+    clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
+    passage.adjusted = (*clamped, *prepared.adjusted)
+    exchange = passage.exchange = gateway.upstream.open(prepared.request)
+    client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
+    head = await _await_head(passage, exchange)
+    client.on_gone(lambda: passage.note_gone(exchange))
+    if head.status != 200:
+        body = await _read_all(passage, exchange, _ERROR_BODY_BYTES)
+        raise vendor.refused(channel, head, body)
+    passage.answered = True
+    if passage.call.stream and _is_event_stream(head):
+        await _stream_to_client(passage, exchange, vendor, channel)
+    else:
+        await _whole(passage, exchange, vendor, channel)
+
+
+def _is_event_stream(head: UpstreamHead) -> bool:
+    return (head.get(b"content-type") or b"").lower().startswith(b"text/event-stream")
+
+
+async def _await_head(passage: Passage, exchange: Exchange) -> UpstreamHead:
+    while (head := await exchange.head(passage.gateway.settings.keepalive_s)) is None:
+        await passage.ping()
+    return head
+
+
+async def _stream_to_client(
+    passage: Passage, exchange: Exchange, vendor: Vendor, channel: Channel
+) -> None:
+    """Pass events on as they arrive, up to the tail; read on when the client has gone, for the usage."""
+    stream = passage.stream = passage.dialect.stream(
+        passage.call,
+        vendor.finish_reasons,
+        vendor.failing_finish_reasons,
+        passage.gateway.settings.max_answer_bytes,
+    )
+    at_end = False
+    while not (at_end or stream.finished):
+        data = await exchange.read(passage.patience_s())
+        if data is None:
+            if passage.patience_s() <= 0:
+                break
+            await passage.ping()
+            continue
+        at_end = not data
+        leaving = stream.end() if at_end else stream.feed(data)
+        if stream.started:
+            passage.note_first()
+        if stream.ending and stream.usage is not None and passage.usage_s is None:
+            passage.usage_s = clock.monotonic_s()
+        if leaving:
+            passage.delivered = True
+            await passage.send(leaving)
+    if stream.error is not None:
+        raise vendor.error_event(channel, stream.error)
+    if not stream.ending:
+        raise UpstreamFailed(_BROKE_OFF, reason="no_finish")
+    passage.complete = True
+
+
+async def _whole(passage: Passage, exchange: Exchange, vendor: Vendor, channel: Channel) -> None:
+    """Read a JSON answer. All of it is tail: it is kept until the charge is committed."""
+    body = await _read_all(passage, exchange, passage.gateway.settings.max_answer_bytes)
+    answer = passage.dialect.answer(
+        body, passage.call, vendor.finish_reasons, vendor.failing_finish_reasons
+    )
+    if answer.error is not None:
+        raise vendor.error_event(channel, answer.error)
+    if passage.call.stream:
+        raise UpstreamFailed(
+            "The upstream answered a stream with one JSON body.", reason="bad_answer"
+        )
+    passage.note_first()
+    passage.answer = answer
+    passage.complete = True
+
+
+async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size_bytes = 0
+    while (data := await exchange.read(passage.patience_s())) != b"":
+        if data is None:
+            if passage.patience_s() <= 0:
+                raise UpstreamFailed(_BROKE_OFF, reason="drain_timeout")
+            await passage.ping()
+            continue
+        parts.append(data)
+        size_bytes += len(data)
+        if size_bytes > limit_bytes:
+            raise UpstreamFailed(
+                "The upstream's answer is larger than the gateway takes.", reason="answer_too_large"
+            )
+    return b"".join(parts)
+
+
+async def _finish(passage: Passage, failure: FareboxError | None) -> None:
+    """The tail, or the error in its place: never a clean end to an answer that has none."""
+    if failure is not None:
+        if not passage.head_sent:
+            raise failure
+        await passage.send(passage.dialect.error_event(failure), last=True)
+    elif passage.answer is not None:
+        await passage.send(passage.answer.body, last=True)
+    elif passage.stream is not None:
+        created_s = passage.admitted.at_us // 1_000_000
+        usage = passage.dialect.usage_chunk(passage.call, passage.usage, created_s)
+        await passage.send(passage.stream.tail(usage), last=True)

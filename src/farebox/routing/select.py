@@ -1,0 +1,93 @@
+"""Which model a name means to a caller, and which channels may serve it, in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from farebox.core.channel import Channel
+from farebox.errors import ModelNotAllowed, NotFound
+from farebox.routing.catalogue import Catalogue, Group, Model, matches
+
+_NEAR_DISTANCE = 3
+_NEAR_NAMES = 3
+
+
+def offered(catalogue: Catalogue, group: Group, globs: tuple[str, ...], at_us: int) -> list[Model]:
+    """The models that are sold now and that this group and this key may use."""
+    return [
+        model
+        for model in catalogue.models.values()
+        if is_sold(model, at_us)
+        and matches(model, group.models)
+        and (not globs or matches(model, globs))
+    ]
+
+
+def is_sold(model: Model, at_us: int) -> bool:
+    """Whether the model has a price that is in force: nothing is ever served for free by mistake."""
+    return model.price is not None and model.price.starts_us <= at_us
+
+
+def choose_model(
+    catalogue: Catalogue, group: Group, globs: tuple[str, ...], name: str, at_us: int
+) -> Model:
+    """The model of that id or alias. Raises NotFound with near names, ModelNotAllowed."""
+    model = catalogue.find(name)
+    if model is None or not is_sold(model, at_us) or not matches(model, group.models):
+        may_use = offered(catalogue, group, globs, at_us)
+        names = [each for model in may_use for each in (model.id, *model.aliases)]
+        raise NotFound(
+            f"The model {name!r} does not exist or is not offered to you.{_suggest(name, names)}"
+            " GET /v1/models lists what is.",
+            code="model_not_found",
+            param="model",
+        )
+    if globs and not matches(model, globs):
+        raise ModelNotAllowed(
+            f"This key may not use the model {name!r}, only {', '.join(globs)}."
+            " Use another key, or have this one's models changed.",
+            param="model",
+        )
+    return model
+
+
+def candidates(catalogue: Catalogue, model: Model, dialect: str) -> list[tuple[Channel, str]]:
+    """The open channels that serve a model in this dialect, with its name there: lowest priority
+    first, then as the model lists them."""
+    found = [
+        (channel, route.model)
+        for route in model.routes
+        if (channel := catalogue.channels.get(route.channel)) is not None
+        and channel.closed is None
+        and dialect in channel.speaks
+    ]
+    found.sort(key=lambda pair: pair[0].priority)
+    return found
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    found = near(name, names)
+    return f" Did you mean {' or '.join(repr(each) for each in found)}?" if found else ""
+
+
+def near(name: str, names: Iterable[str]) -> list[str]:
+    """At most three of the names within an edit distance of three, case ignored, nearest first."""
+    wanted = name.casefold()
+    scored = [
+        (distance, each)
+        for each in names
+        if (distance := _distance(wanted, each.casefold())) <= _NEAR_DISTANCE
+    ]
+    return [each for _, each in sorted(scored)[:_NEAR_NAMES]]
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein's distance, or more than enough where the lengths tell."""
+    if abs(len(one) - len(other)) > _NEAR_DISTANCE:
+        return _NEAR_DISTANCE + 1
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        last, row[0] = row[0], i
+        for j, right in enumerate(other, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (left != right))
+    return row[-1]
