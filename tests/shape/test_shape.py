@@ -180,34 +180,52 @@ def test_no_code_asks_which_vendor_it_has() -> None:
     assert [hit for path in outside for hit in _vendor_comparisons(path, vendors)] == []
 
 
+def _is_constant(node: ast.expr) -> bool:
+    # A constant of the module, by its name: no value of a call can get into it.
+    return dotted(node).rpartition(".")[2].isupper()
+
+
 def _is_built(node: ast.expr) -> bool:
     if isinstance(node, ast.JoinedStr):
-        return any(isinstance(value, ast.FormattedValue) for value in node.values)
+        values = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+        # SQLite's PRAGMA statements take no parameters.
+        is_pragma = any(str(text.value).startswith("PRAGMA ") for text in text_constants(node))
+        return not is_pragma and not all(_is_constant(value) for value in values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
         return any(True for _ in text_constants(node))
-    return isinstance(node, ast.Call) and dotted(node.func).endswith((".format", ".join"))
+    method = node.func if isinstance(node, ast.Call) else None
+    return isinstance(method, ast.Attribute) and method.attr in {"format", "join"}
 
 
-def _built_sql(path: Path) -> list[str]:
-    # Also by the way of a variable: names that are given a built text anywhere in the file.
-    built = {
-        target.id
+def _built_in_functions(path: Path) -> set[str]:
+    functions = [
+        node
         for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return {
+        target.id
+        for function in functions
+        for node in ast.walk(function)
         if isinstance(node, ast.Assign) and _is_built(node.value)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+def _built_sql(path: Path) -> list[str]:
+    # Also by the way of a variable of a function. Constants of the module may be put together.
+    built = _built_in_functions(path)
     return [
         where(path, call)
         for name, call in calls(path)
         if name.rpartition(".")[2] in SQL_CALLS and call.args
-        if _is_built(call.args[0])
-        or (isinstance(call.args[0], ast.Name) and call.args[0].id in built)
+        if _is_built(call.args[0]) or dotted(call.args[0]) in built
     ]
 
 
 def test_no_sql_is_built_from_text() -> None:
-    """SQL is written out or made by SQLAlchemy; values only ever travel as parameters."""
+    """No value of a call gets into the text of a statement: values travel as parameters."""
     assert [hit for path in source_files() for hit in _built_sql(path)] == []
 
 
