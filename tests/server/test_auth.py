@@ -178,6 +178,7 @@ async def test_a_slow_look_up_does_not_overrule_a_later_reload():
     await asyncio.to_thread(store.waiting.wait, 5)
     store.keys[:] = [replace(KEY, revoked_us=1)]
     await directory.reload()
+    assert store.go_on is not None
     store.go_on.set()
     assert (await early).status == 401
 

@@ -118,7 +118,9 @@ async def test_a_client_that_takes_nothing_counts_as_gone():
         async with asyncio.timeout(2):
             await client.send(b"x")
         assert client.gone
-        assert asyncio.current_task().cancelling() == 0
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
     assert calls == ["gone"]
 
 

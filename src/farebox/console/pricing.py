@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -84,29 +85,47 @@ def rows(catalogue: Catalogue, at_us: int) -> list[dict[str, object]]:
     ]
 
 
-def example(catalogue: Catalogue, at_us: int) -> dict[str, object] | None:
+@dataclass(frozen=True, slots=True)
+class ExampleLine:
+    """One class of the worked example. Price and amount are decimal credits, exact."""
+
+    name: str
+    tokens: int
+    price: str  # per million tokens
+    amount: str  # after the rate
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked bill: its lines, and their sum rounded up once."""
+
+    model: str
+    rate: str
+    lines: tuple[ExampleLine, ...]
+    charge_nanocredits: int
+
+    @property
+    def charge(self) -> str:
+        """The charge in credits."""
+        return show_credits(self.charge_nanocredits)
+
+
+def example(catalogue: Catalogue, at_us: int) -> Example | None:
     """A worked bill of the first model that costs something, by the function that bills calls."""
     model = _example_model(catalogue, at_us)
     if model is None or model.price is None:
         return None
     worked = bill(_EXAMPLE_USAGE, model.price, _EXAMPLE_RATE_PPM, at_us)
-    return {
-        "model": model.id,
-        "rate": show_ppm(_EXAMPLE_RATE_PPM),
-        "lines": [
-            {
-                "name": CLASSES[_PRICED_AS.get(line.name, line.name)],
-                "tokens": line.tokens,
-                "price": show_credits(
-                    line.price_nanocredits_per_million * line.multiplier_ppm // PPM
-                ),
-                "amount": _exact_credits(line.exact),
-            }
-            for line in worked.lines
-        ],
-        "charge": show_credits(worked.due_nanocredits),
-        "charge_nanocredits": worked.due_nanocredits,
-    }
+    lines = tuple(
+        ExampleLine(
+            CLASSES[_PRICED_AS.get(line.name, line.name)],
+            line.tokens,
+            show_credits(line.price_nanocredits_per_million * line.multiplier_ppm // PPM),
+            _exact_credits(line.exact),
+        )
+        for line in worked.lines
+    )
+    return Example(model.id, show_ppm(_EXAMPLE_RATE_PPM), lines, worked.due_nanocredits)
 
 
 def _example_model(catalogue: Catalogue, at_us: int) -> Model | None:

@@ -6,7 +6,6 @@ second line of defence, and works on the finished line, so that tracebacks pass 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -25,7 +24,8 @@ REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6  # a shorter one would strike out ordinary words
 _KEY_SIGNS = ("sk-", "bearer ", "://")
 _KEY_LIKE = re.compile(
-    r"\bsk-[a-z0-9_\-]{6,}"  # our keys, OpenAI's and those of many others
+    r"(?:\b|(?<=\x1b\[\d\dm))"  # on a terminal a colour may stand before it
+    r"sk-[a-z0-9_\-]{6,}"  # our keys, OpenAI's and those of many others
     r"|(?<=bearer )\s*[^\s\"',;\\]+"
     r"|(?<=://)[^\s/@\"']+:[^\s/@\"']+(?=@)",  # user and password of a URL
     re.IGNORECASE,
@@ -45,7 +45,8 @@ class Redactor:
         forms: set[str] = set()
         for secret in secrets:
             if len(secret) >= _SHORTEST_SECRET:
-                forms |= {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+                forms |= {secret, _in_json(secret)}
+                forms |= {repr(secret)[1:-1], _in_json(repr(secret)[1:-1])}
         self._secrets = sorted(forms, key=len, reverse=True)  # a secret may begin another
 
     def __call__(self, text: str) -> str:
@@ -58,6 +59,10 @@ class Redactor:
         if any(sign in folded for sign in _KEY_SIGNS):
             text = _KEY_LIKE.sub(REDACTED, text)
         return text
+
+
+def _in_json(text: str) -> str:
+    return msgspec.json.encode(text).decode()[1:-1]
 
 
 class _ToStructlog(logging.Handler):

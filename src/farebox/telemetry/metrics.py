@@ -126,27 +126,20 @@ class Metrics:
             count = getattr(settlement.usage, name)
             if count:
                 series.inc(count)
-        if settled.charge_nanocredits:
-            self._charged.inc(settled.charge_nanocredits)
-        if settled.absorbed_nanocredits:
-            self._absorbed.inc(settled.absorbed_nanocredits)
-        if "estimated" in settlement.flags:
-            self._estimated.inc()
-        if settlement.outcome == "client_gone":
-            self._hangups.inc()
         for attempt in settlement.attempts:
             result = attempt.error or str(attempt.status or "none")
             self._attempts_of(attempt.channel, result).inc()
         if settlement.ttft_ms is not None:
             self._ttft.observe(settlement.ttft_ms / 1000)
-        record = current_record.get()
-        if record is not None:
-            record.settlement = settlement
-            record.settled = settled
-
-    def hold_refused(self) -> None:
-        """A call was refused for want of credit."""
-        self._holds_refused.inc()
+        if "estimated" in settlement.flags:
+            self._estimated.inc()
+        if settlement.outcome == "client_gone":
+            self._hangups.inc()
+        elif settlement.outcome == "refused":
+            self._holds_refused.inc()
+        self._charged.inc(settled.charge_nanocredits)
+        self._absorbed.inc(settled.absorbed_nanocredits)
+        _tell_record(settlement, settled)
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format. May read files: use a thread."""
@@ -155,3 +148,10 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
         return generate_latest(registry)
+
+
+def _tell_record(settlement: Settlement, settled: Settled) -> None:
+    record = current_record.get()
+    if record is not None:
+        record.settlement = settlement
+        record.settled = settled

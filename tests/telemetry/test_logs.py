@@ -1,0 +1,197 @@
+"""The log: one line of JSON an event, and no secret in any of them."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from farebox.core.call import Attempt
+from farebox.core.ids import new_key
+from farebox.core.ports import Settled, Settlement
+from farebox.core.usage import Usage
+from farebox.telemetry import logs
+from farebox.telemetry.record import Record, current_record
+
+VENDOR_SECRET = 'v"endor\\secret-ü-0123456789'
+KEY = new_key()
+
+
+@pytest.fixture
+def stream():
+    """A log of its own for the test; what was configured before is put back."""
+    root, output = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers, root.level
+    logs.configure("info", logs.Redactor([VENDOR_SECRET]), output)
+    yield output
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def fail(body, error):
+    """Fails with the user's words among its arguments."""
+    assert body
+    raise error
+
+
+def raised(error):
+    """The error with a traceback, from a function that knows a user's words."""
+    body = "words of a user"
+    with pytest.raises(type(error)) as caught:
+        fail(body, error)
+    return caught.value
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_line_of_json(stream):
+    """Time, level and event lead each line; lines below the level are not written."""
+    logs.log.info("hello", port=8790)
+    logs.log.debug("detail")
+    (line,) = lines(stream)
+    assert list(line) == ["time", "level", "event", "port"]
+    assert (line["level"], line["event"], line["port"]) == ("info", "hello", 8790)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"the key {KEY} was sent",
+        f"Authorization: Bearer {KEY}",
+        "authorization: bearer abc.def-123/+=",
+        "sk-proj-abcdefghijklmnop",
+        f"upstream said: wrong key {VENDOR_SECRET}",
+        "http://user:pass%40word@proxy.example:3128 refused",
+    ],
+)
+@pytest.mark.parametrize("how", ["event", "field", "nested", "bytes", "library", "traceback"])
+def test_no_secret_reaches_the_log(stream, text, how):
+    """Wherever a key or a vendor's secret stands in an event, it is struck out."""
+    if how == "event":
+        logs.log.warning(text)
+    elif how == "field":
+        logs.log.warning("x", detail=text)
+    elif how == "nested":
+        logs.log.warning("x", detail={"headers": [("a", text)]})
+    elif how == "bytes":
+        logs.log.warning("x", detail=text)
+    elif how == "library":
+        logging.getLogger("some.library").warning("oops %s", text)
+    else:
+        logs.log.error("defect", exc_info=raised(ValueError(text)))
+    written = stream.getvalue()
+    assert len(lines(stream)) == 1
+    assert logs.REDACTED in written
+    for secret in (KEY, "abc.def", "abcdefghij", "endor", "pass%40word"):
+        assert secret not in written
+
+
+def test_tracebacks_hold_no_local_variables(stream):
+    """A traceback tells where, never what: bodies live in local variables."""
+    logs.log.error("defect", exc_info=raised(RuntimeError("broke")))
+    (line,) = lines(stream)
+    assert "RuntimeError: broke" in line["exception"]
+    assert "words of a user" not in line["exception"]
+
+
+def test_ordinary_words_are_left_alone(stream):
+    """Striking out does not eat what is no secret, nor secrets too short to tell from words."""
+    logs.configure("info", logs.Redactor(["ok", ""]), stream)
+    logs.log.info("task-force ok", url="http://127.0.0.1:8790/v1", risk="sk-1")
+    (line,) = lines(stream)
+    assert (line["event"], line["url"]) == ("task-force ok", "http://127.0.0.1:8790/v1")
+    assert line["risk"] == "sk-1"
+
+
+def test_secrets_can_be_changed(stream):
+    """A new catalogue brings new secrets, and the log strikes those out from then on."""
+    redactor = logs.Redactor()
+    logs.configure("info", redactor, stream)
+    redactor.know(["first-secret", "first-secret-and-more"])
+    logs.log.info("first-secret-and-more")
+    redactor.know(["second-secret"])
+    logs.log.info("second-secret")
+    assert [line["event"] for line in lines(stream)] == [logs.REDACTED, logs.REDACTED]
+
+
+def test_libraries_log_into_the_same_stream(stream):
+    """What uvicorn says comes as JSON too, with its logger's name; its access log is silent."""
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.access").info("GET / 200")
+    (line,) = lines(stream)
+    assert (line["level"], line["logger"]) == ("warning", "uvicorn.error")
+    assert line["event"] == "Invalid HTTP request received."
+
+
+def test_the_access_line_of_a_call(stream):
+    """One line has what a call was, what it used and what it cost."""
+    record = Record("req_1", "POST")
+    record.settlement = Settlement(
+        request_id="req_1",
+        account_id=7,
+        key_id="key_1",
+        model="m",
+        channel="c",
+        dialect="chat",
+        stream=True,
+        outcome="complete",
+        created_us=0,
+        price_version=1,
+        rate_ppm=1_000_000,
+        usage=Usage(uncached_input=10, output=3),
+        due_nanocredits=42,
+        hold_nanocredits=50,
+        attempts=(Attempt(1, "c", 200, None, 5),),
+        ttft_ms=4,
+    )
+    record.settled = Settled(40, 2)
+    token = current_record.set(record)
+    try:
+        logs.access(record, "/v1/chat/completions", 200, 0.0123)
+    finally:
+        current_record.reset(token)
+    (line,) = lines(stream)
+    line.pop("time")
+    assert line == {
+        "level": "info",
+        "event": "request",
+        "request_id": "req_1",
+        "method": "POST",
+        "route": "/v1/chat/completions",
+        "status": 200,
+        "ms": 12.3,
+        "account": 7,
+        "key": "key_1",
+        "model": "m",
+        "channel": "c",
+        "stream": True,
+        "outcome": "complete",
+        "tokens": {"uncached_input": 10, "output": 3},
+        "charge_nanocredits": 40,
+        "absorbed_nanocredits": 2,
+        "flags": [],
+        "attempts": 1,
+        "ttft_ms": 4,
+    }
+
+
+def test_a_terminal_gets_readable_lines_with_nothing_secret():
+    """On a terminal lines are for people; secrets are struck out there too."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    logs.configure("info", logs.Redactor([VENDOR_SECRET]), terminal)
+    try:
+        logs.log.info("ready", key=KEY, secret=VENDOR_SECRET)
+    finally:
+        logging.getLogger().handlers = []
+        structlog.reset_defaults()
+    assert "ready" in terminal.getvalue()
+    assert KEY not in terminal.getvalue()
+    assert "endor" not in terminal.getvalue()

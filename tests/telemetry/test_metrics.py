@@ -1,0 +1,124 @@
+"""What /metrics shows of calls and requests, from one process and from several."""
+
+import os
+import subprocess
+import sys
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from farebox.core.call import Attempt
+from farebox.core.ports import Settled, Settlement
+from farebox.core.usage import Usage
+from farebox.telemetry.metrics import Metrics
+from farebox.telemetry.record import Record, current_record
+
+
+def settlement(outcome="complete", **more):
+    values = {
+        "request_id": "req_1",
+        "account_id": 7,
+        "key_id": "key_secret",
+        "model": "m",
+        "channel": "c",
+        "dialect": "chat",
+        "stream": True,
+        "outcome": outcome,
+        "created_us": 0,
+        "price_version": 1,
+        "rate_ppm": 1_000_000,
+        "usage": Usage(uncached_input=10, output=3),
+        "due_nanocredits": 42,
+        "hold_nanocredits": 50,
+        "ttft_ms": 40,
+    }
+    return Settlement(**{**values, **more})
+
+
+def samples(text):
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_call_is_counted():
+    """A settled call moves calls, tokens, money, attempts and the time to its first event."""
+    metrics = Metrics()
+    attempts = (Attempt(1, "a", None, "connect", 5), Attempt(2, "c", 200, None, 9))
+    metrics.call_finished(settlement(attempts=attempts), Settled(40, 2))
+    metrics.call_finished(settlement("client_gone", flags=("estimated",)), Settled(1, 0))
+    metrics.call_finished(settlement("refused", usage=Usage(), ttft_ms=None), Settled(0, 0))
+    seen = samples(metrics.exposition())
+    assert seen["farebox_calls_total", "chat", "complete"] == 1
+    assert seen["farebox_calls_total", "chat", "client_gone"] == 1
+    assert seen["farebox_tokens_total", "uncached_input"] == 20
+    assert seen["farebox_tokens_total", "output"] == 6
+    assert seen["farebox_tokens_total", "cache_read"] == 0
+    assert seen["farebox_charge_nanocredits_total",] == 41
+    assert seen["farebox_absorbed_nanocredits_total",] == 2
+    assert seen["farebox_estimated_calls_total",] == 1
+    assert seen["farebox_client_hangups_total",] == 1
+    assert seen["farebox_holds_refused_total",] == 1
+    assert seen["farebox_upstream_attempts_total", "a", "connect"] == 1
+    assert seen["farebox_upstream_attempts_total", "c", "200"] == 1
+    assert seen["farebox_ttft_seconds_count",] == 2
+
+
+def test_a_request_is_counted():
+    """Requests are counted by route and class of status, and while they are served."""
+    metrics = Metrics()
+    metrics.request_started()
+    metrics.request_started()
+    metrics.request_finished("/v1/models", 404, 0.01)
+    assert samples(metrics.exposition())["farebox_requests_in_flight",] == 1
+    metrics.request_finished("/v1/models", None, 3.0)
+    seen = samples(metrics.exposition())
+    assert seen["farebox_requests_total", "/v1/models", "4xx"] == 1
+    assert seen["farebox_requests_total", "/v1/models", "gone"] == 1
+    assert seen["farebox_requests_in_flight",] == 0
+    assert seen["farebox_request_duration_seconds_count", "/v1/models"] == 2
+
+
+def test_nothing_of_a_user_is_shown():
+    """Neither the account nor the key of a call is a label."""
+    metrics = Metrics()
+    metrics.call_finished(settlement(), Settled(40, 2))
+    text = metrics.exposition().decode()
+    assert "key_secret" not in text
+    assert "req_1" not in text
+    assert "account" not in "".join(line for line in text.splitlines() if line[0] != "#")
+
+
+def test_a_finished_call_is_remembered_for_its_access_line():
+    """The record of the request being served learns what its call came to."""
+    record = Record("req_1", "POST")
+    token = current_record.set(record)
+    try:
+        Metrics().call_finished(settlement(), Settled(40, 2))
+    finally:
+        current_record.reset(token)
+    assert (record.settlement, record.settled) == (settlement(), Settled(40, 2))
+
+
+WORKER = """
+from farebox.telemetry.metrics import Metrics
+metrics = Metrics()
+for _ in range(3):
+    metrics.request_started()
+metrics.request_finished("/v1/models", 200, 0.01)
+print(metrics.exposition().decode())
+"""
+
+
+def test_several_processes_are_shown_as_one(tmp_path):
+    """With a shared folder, any process shows the sum of all that ever counted there."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    shown = b""
+    for _ in range(2):
+        shown = subprocess.run(
+            [sys.executable, "-c", WORKER], env=environ, check=True, capture_output=True
+        ).stdout
+    seen = samples(shown)
+    assert seen["farebox_requests_total", "/v1/models", "2xx"] == 2
+    assert seen["farebox_request_duration_seconds_count", "/v1/models"] == 2
