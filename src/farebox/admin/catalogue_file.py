@@ -102,10 +102,10 @@ class GroupTable(_Table, frozen=True):
 class Tables(Struct, frozen=True):
     """A whole catalogue, typed."""
 
-    billing: BillingTable
-    channels: list[ChannelTable]
-    models: list[ModelTable]
-    groups: list[GroupTable]
+    billing: BillingTable = BillingTable()
+    channels: list[ChannelTable] = []
+    models: list[ModelTable] = []
+    groups: list[GroupTable] = []
 
 
 def check(document: Mapping[str, Any], name: str = "catalogue") -> dict[str, Any]:
@@ -139,7 +139,7 @@ def check(document: Mapping[str, Any], name: str = "catalogue") -> dict[str, Any
 
 def read(document: Mapping[str, Any]) -> Tables:
     """The typed tables of a document that was checked before."""
-    return msgspec.convert({"billing": {}, **document}, Tables)
+    return msgspec.convert(document, Tables)
 
 
 def anchored(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
