@@ -39,24 +39,20 @@ class StoredAccount:
         return self.available_nanocredits + self.held_nanocredits
 
 
-COLUMNS = (
-    accounts.c.id,
-    accounts.c.name,
-    accounts.c.group_name,
-    accounts.c.rate_ppm,
-    accounts.c.credit_limit,
-    accounts.c.available,
-    accounts.c.held,
-    accounts.c.spent,
-    accounts.c.credited,
-    accounts.c.disabled,
-    accounts.c.created_us,
-)
-
-
-def _stored(row: sa.Row[tuple[int, ...]]) -> StoredAccount:
-    *values, disabled, created_us = row
-    return StoredAccount(*values, disabled=bool(disabled), created_us=created_us)  # type: ignore[arg-type]
+def _stored(row: sa.RowMapping) -> StoredAccount:
+    return StoredAccount(
+        id=row["id"],
+        name=row["name"],
+        group=row["group_name"],
+        rate_ppm=row["rate_ppm"],
+        credit_limit_nanocredits=row["credit_limit"],
+        available_nanocredits=row["available"],
+        held_nanocredits=row["held"],
+        spent_nanocredits=row["spent"],
+        credited_nanocredits=row["credited"],
+        disabled=bool(row["disabled"]),
+        created_us=row["created_us"],
+    )
 
 
 def bump_keys(connection: sa.Connection) -> int:
@@ -84,7 +80,7 @@ class Accounts(StoreBase):
         """A new account with its first credits. Raises StoreConflict when the name is taken."""
         now_us = clock.now_us()
         with self._writing() as connection:
-            if _find(connection, name):
+            if _find(connection, accounts.c.name == name):
                 raise StoreConflict(f"There is an account {name!r} already. Choose another name.")
             account_id = connection.execute(
                 sa.insert(accounts)
@@ -105,19 +101,18 @@ class Accounts(StoreBase):
     def account(self, name: str) -> StoredAccount | None:
         """The account of that name."""
         with self._reading() as connection:
-            return _find(connection, name)
+            return _find(connection, accounts.c.name == name)
 
     def account_by_id(self, account_id: int) -> StoredAccount | None:
         """The account of that id."""
         with self._reading() as connection:
-            row = connection.execute(sa.select(*COLUMNS).where(accounts.c.id == account_id)).first()
-            return _stored(row) if row else None
+            return _find(connection, accounts.c.id == account_id)
 
     def accounts(self) -> list[StoredAccount]:
         """All accounts by name, from one snapshot."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(*COLUMNS).order_by(accounts.c.name)).all()
-            return [_stored(row) for row in rows]
+            rows = connection.execute(sa.select(accounts).order_by(accounts.c.name))
+            return [_stored(row) for row in rows.mappings()]
 
     def set_account(self, account_id: int, changes: Mapping[str, object]) -> StoredAccount:
         """Change `group`, `rate_ppm`, `credit_limit` or `disabled`; what is not named stays.
@@ -199,13 +194,15 @@ def _transfer(
     )
 
 
-def _find(connection: sa.Connection, name: str) -> StoredAccount | None:
-    row = connection.execute(sa.select(*COLUMNS).where(accounts.c.name == name)).first()
+def _find(connection: sa.Connection, which: sa.ColumnElement[bool]) -> StoredAccount | None:
+    row = connection.execute(sa.select(accounts).where(which)).mappings().first()
     return _stored(row) if row else None
 
 
 def _get(connection: sa.Connection, account_id: int) -> StoredAccount:
-    return _stored(connection.execute(sa.select(*COLUMNS).where(accounts.c.id == account_id)).one())
+    account = _find(connection, accounts.c.id == account_id)
+    assert account is not None, f"no account {account_id}"
+    return account
 
 
 def as_account(row: sa.RowMapping) -> Account:

@@ -73,9 +73,7 @@ class Reports(StoreBase):
         query = (
             sa.select(
                 of,
-                sa.func.sum(hours.calls),
-                sa.func.sum(hours.charge),
-                *(sa.func.sum(hours[name]) for name in CLASSES),
+                *(sa.func.sum(hours[name]).label(name) for name in ("calls", "charge", *CLASSES)),
             )
             .where(hours.hour_us >= since_us, hours.hour_us < until_us)
             .group_by(of)
@@ -83,8 +81,8 @@ class Reports(StoreBase):
         )
         with self._reading() as connection:
             return [
-                Total(of, calls, dict(zip(CLASSES, tokens, strict=True)), charge)
-                for of, calls, charge, *tokens in connection.execute(query)
+                Total(row["of"], row["calls"], {name: row[name] for name in CLASSES}, row["charge"])
+                for row in connection.execute(query).mappings()
             ]
 
 
