@@ -37,7 +37,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that may be sent, with everything that its settlement needs of the moment of admission."""
+    """A call that may be sent, with everything that its settlement needs of the moment of
+    admission.
+    """
 
     at_us: int
     price_version: int

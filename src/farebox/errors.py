@@ -154,7 +154,8 @@ class Internal(FareboxError):
 class UpstreamFailed(FareboxError):
     """The upstream could not be reached, broke off, or answered nonsense.
 
-    `reason` is a short word for logs and receipts, such as `connect`, `reset`, `first_byte_timeout`.
+    `reason` is a short word for logs and receipts, such as `connect`, `reset`,
+    `first_byte_timeout`.
     """
 
     status = 502

@@ -1,4 +1,6 @@
-"""One call on its way: what it needs of its worker, and what is known of it so far. No decisions."""
+"""One call on its way: what it needs of its worker, and what is known of it so far. No
+decisions.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ class Passage:
     head_sent: bool = False
     delivered: bool = False  # something of the answer left for the client
     complete: bool = False  # the upstream has given all of its answer
-    usage: Usage = Usage()  # what was charged for
+    usage: Usage = field(default_factory=Usage)  # what was charged for
     exchange: Exchange | None = None  # with the upstream that answered
     # Of the present attempt:
     attempt_s: float = 0.0  # when it began
@@ -104,7 +106,9 @@ class Passage:
         )
 
     def close(self) -> None:
-        """Let go of the upstream: by now its last bytes have come, and the connection can be used again."""
+        """Let go of the upstream: by now its last bytes have come, and the connection can be used
+        again.
+        """
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None
@@ -130,7 +134,9 @@ class Passage:
         return None if self.first_s is None else _ms(self.started_s, self.first_s)
 
     async def ping(self) -> None:
-        """A sign of life for a client that waits for a stream; with its head, if that is still due."""
+        """A sign of life for a client that waits for a stream; with its head, if that is still
+        due.
+        """
         if self.call.stream:
             await self.send(self.dialect.ping)
 

@@ -30,7 +30,9 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) -> None:
-    """Answer one call and charge it. Raises FareboxError only while nothing was sent to the client."""
+    """Answer one call and charge it. Raises FareboxError only while nothing was sent to the
+    client.
+    """
     started_s = clock.monotonic_s()
     admitted = admit(gateway.catalogue, gateway.memory, caller, call)
     try:
@@ -66,7 +68,7 @@ async def _ride(passage: Passage) -> FareboxError | None:
     except asyncio.CancelledError:
         # The worker ends. What was delivered is charged, and the client learns that it was not all.
         return Internal("The gateway is shutting down. Try again.", code="server_shutdown")
-    except Exception:
+    except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
         _log.exception("call_failed", request_id=passage.call.request_id)
         return Internal("The gateway failed; the request id finds the reason in its log.")
     return None
@@ -133,7 +135,9 @@ async def _await_head(passage: Passage, exchange: Exchange) -> UpstreamHead:
 async def _stream_to_client(
     passage: Passage, exchange: Exchange, vendor: Vendor, channel: Channel
 ) -> None:
-    """Pass events on as they arrive, up to the tail; read on when the client has gone, for the usage."""
+    """Pass events on as they arrive, up to the tail; read on when the client has gone, for the
+    usage.
+    """
     stream = passage.stream = passage.dialect.stream(
         passage.call,
         vendor.finish_reasons,

@@ -32,7 +32,9 @@ class _Reported:
 
 
 async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError | None:
-    """Charge what is due, release the rest. What the client must be told went wrong, if anything did."""
+    """Charge what is due, release the rest. What the client must be told went wrong, if anything
+    did.
+    """
     gateway, settlement = passage.gateway, _reckon(passage, failure)
     passage.usage = settlement.usage
     try:

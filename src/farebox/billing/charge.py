@@ -2,8 +2,8 @@
 
     charge = ceil( rate_ppm · Σ_c tokens_c · price_c / 10^12 )      in Python int
 
-Prices are nano-credits per million tokens, the rate is parts per million, so that an exact amount is an
-integer in units of 10^-12 nano-credits. The one function that rounds is `bill`.
+Prices are nano-credits per million tokens, the rate is parts per million, so that an exact amount
+is an integer in units of 10^-12 nano-credits. The one function that rounds is `bill`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Line:
     exact: int  # in 10^-12 nano-credits
 
     def as_dict(self) -> dict[str, object]:
-        """The line as receipts show it; `amount` is the exact decimal in nano-credits after the rate."""
+        """The line as receipts show it; `amount` is the exact decimal in nano-credits after the
+        rate.
+        """
         return {
             "class": self.name,
             "tokens": self.tokens,
@@ -57,7 +59,7 @@ class Bill:
         return show_exact(self.rounding_exact)
 
 
-def bill(  # noqa: PLR0913 (the formula has this many variables)
+def bill(
     usage: Usage,
     price: Price,
     rate_ppm: int,
@@ -67,21 +69,27 @@ def bill(  # noqa: PLR0913 (the formula has this many variables)
 ) -> Bill:
     """The bill of a call admitted at `at_us` (microseconds, UTC) that ran in `service_tier`.
 
-    A tier without a price runs at the list price. A hosted tool without one costs nothing; admission
-    has refused it before.
+    A tier without a price runs at the list price. A hosted tool without one costs nothing;
+    admission has refused it before.
     """
     usage = fold_images(usage, price)
     on_input, on_output = multipliers(price, usage.input_total, service_tier, at_us)
-    lines = [_line("uncached_input", usage.uncached_input, price.input, on_input, rate_ppm)]
-    for name in _INPUT:
-        lines.append(
+    tool_prices = dict(price.tools)
+    lines = [
+        _line("uncached_input", usage.uncached_input, price.input, on_input, rate_ppm),
+        *(
             _line(name, getattr(usage, name), getattr(price, name) or 0, on_input, rate_ppm)
-        )
-    for name in _OUTPUT:
-        lines.append(_line(name, getattr(usage, name), getattr(price, name), on_output, rate_ppm))
-    prices = dict(price.tools)
-    for name, count in tool_calls:
-        lines.append(_line(name, count, prices.get(name, 0) * PPM, PPM, rate_ppm))
+            for name in _INPUT
+        ),
+        *(
+            _line(name, getattr(usage, name), getattr(price, name), on_output, rate_ppm)
+            for name in _OUTPUT
+        ),
+        *(
+            _line(name, count, tool_prices.get(name, 0) * PPM, PPM, rate_ppm)
+            for name, count in tool_calls
+        ),
+    ]
     lines = [line for line in lines if line.tokens]
     exact = sum(line.exact for line in lines)
     due = -(-exact // EXACT)
@@ -100,8 +108,8 @@ def multipliers(
 ) -> tuple[int, int]:
     """What input and output prices are multiplied by, in parts per million.
 
-    Long context is the whole call above the threshold (not at it); a window is found by UTC weekday and
-    minute, the first that fits.
+    Long context is the whole call above the threshold (not at it); a window is found by UTC
+    weekday and minute, the first that fits.
     """
     factor = dict(price.tiers).get(service_tier or "", PPM)
     for window in price.windows:
@@ -115,7 +123,9 @@ def multipliers(
 
 
 def is_priced_tier(price: Price, service_tier: str | None) -> bool:
-    """Whether a call may ask for this tier: the ordinary ones always, others if they have a price."""
+    """Whether a call may ask for this tier: the ordinary ones always, others if they have a
+    price.
+    """
     return service_tier in ORDINARY_TIERS or service_tier in dict(price.tiers)
 
 

@@ -1,4 +1,5 @@
-"""How much a call may cost at most, before it is sent: what to reserve, and which output cap that pays.
+"""How much a call may cost at most, before it is sent: what to reserve, and which output cap that
+pays.
 
     hold = ceil(rate · (input estimate · dearest input price + output cap · output price + tools))
 
@@ -43,7 +44,9 @@ class Bound:
 
 
 def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int) -> Bound:
-    """The bound of a call whose input is at most `input_tokens`, at the dearest tier it may reach."""
+    """The bound of a call whose input is at most `input_tokens`, at the dearest tier it may
+    reach.
+    """
     on_input = on_output = 0
     for tier in _reachable(call.service_tier, price):
         factors = multipliers(price, input_tokens, tier, at_us)
@@ -59,7 +62,8 @@ def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int
 
 
 def _reachable(service_tier: str | None, price: Price) -> tuple[str | None, ...]:
-    # `auto` lets the vendor choose any tier; a tier by name may still be answered by the ordinary one.
+    # `auto` lets the vendor choose any tier; a tier by name may still be answered by the ordinary
+    # one.
     if service_tier == "auto":
         return (None, *(name for name, _ in price.tiers))
     return (None,) if service_tier in ORDINARY_TIERS else (None, service_tier)
@@ -82,7 +86,9 @@ class InputEstimate:
         return -(-call.text_bytes * ratio // PPM) + call.table_tokens
 
     def likely_tokens(self, call: Call, key_id: str, model: str) -> int:
-        """The input tokens to expect, without a margin: what an answer without usage is charged for."""
+        """The input tokens to expect, without a margin: what an answer without usage is charged
+        for.
+        """
         ratio = self._ratios_ppm.get((key_id, model), MIN_RATIO_PPM)
         return -(-call.text_bytes * ratio // PPM) + call.table_tokens
 
@@ -98,5 +104,7 @@ class InputEstimate:
             self._ratios_ppm.popitem(last=False)
 
     def distrust(self, account_id: int, now_us: int) -> None:
-        """A call of this account cost more than was held: estimate at one token a byte for a day."""
+        """A call of this account cost more than was held: estimate at one token a byte for a
+        day.
+        """
         self._wary_until_us[account_id] = now_us + _WARY_US

@@ -10,7 +10,9 @@ _KEEP_KEYS = 100_000
 
 
 class Hangups:
-    """Calls hung up before the upstream's head cost nothing, so a key may make only a few a minute."""
+    """Calls hung up before the upstream's head cost nothing, so a key may make only a few a
+    minute.
+    """
 
     def __init__(self) -> None:
         self._times_s: dict[str, deque[float]] = {}

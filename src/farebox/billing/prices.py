@@ -1,8 +1,9 @@
 """Reading and checking a price table, and showing a price. What a call costs is charge.py's.
 
-The rule of the house: a model that names no cache prices reads at input × 0.1, writes at input × 1.25
-and keeps for an hour at input × 2. Whatever a call may be multiplied by (tier, window, long context),
-its price stays a whole number of nano-credits per million tokens: a table that breaks that is refused.
+The rule of the house: a model that names no cache prices reads at input × 0.1, writes at input ×
+1.25 and keeps for an hour at input × 2. Whatever a call may be multiplied by (tier, window, long
+context), its price stays a whole number of nano-credits per million tokens: a table that breaks
+that is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 def read_price(table: Mapping[str, object], what: str = "price") -> Price:
-    """A Price of a table as an operator writes it. Raises BadAmount with the path of what is wrong."""
+    """A Price of a table as an operator writes it. Raises BadAmount with the path of what is
+    wrong.
+    """
     _refuse_unknown(table, _KEYS, what)
     for key in ("input", "output"):
         if key not in table:
@@ -126,8 +129,8 @@ def _share(price: int, numerator: int, denominator: int, what: str) -> int:
     share, rest = divmod(price * numerator, denominator)
     if rest:
         raise BadAmount(
-            f"{what} would be input × {numerator / denominator:g}, finer than the smallest unit kept;"
-            " name it yourself."
+            f"{what} would be input × {numerator / denominator:g}, finer than the smallest unit"
+            " kept; name it yourself."
         )
     return share
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """What an operator may say of an upstream that its vendor does not know. None: the vendor's default."""
+    """What an operator may say of an upstream that its vendor does not know. None: the vendor's
+    default.
+    """
 
     drop: tuple[str, ...] = ()  # request fields that this upstream refuses
     rename: tuple[tuple[str, str], ...] = ()  # request field -> its name there
@@ -16,7 +18,9 @@ class ChannelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A vendor, a base URL and a credential. `api_key` is the secret itself: never shown, never stored."""
+    """A vendor, a base URL and a credential. `api_key` is the secret itself: never shown, never
+    stored.
+    """
 
     id: str
     vendor: str

@@ -43,7 +43,9 @@ def new_key(random_bits: RandomBits = secrets.randbits) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Whether the text has the form of a key and its checksum is right. Says nothing of its validity."""
+    """Whether the text has the form of a key and its checksum is right. Says nothing of its
+    validity.
+    """
     if len(text) != KEY_CHARS or not text.startswith(KEY_PREFIX) or not text.isascii():
         return False
     return _checksum(text[:-_CHECK_CHARS]) == text[-_CHECK_CHARS:]

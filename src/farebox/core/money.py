@@ -47,7 +47,9 @@ def parse_credits(text: str, what: str = "amount") -> int:
 
 
 def parse_price(text: str, what: str = "price") -> int:
-    """Decimal credits per million tokens as nano-credits per million. Raises BadAmount, also below 0."""
+    """Decimal credits per million tokens as nano-credits per million. Raises BadAmount, also below
+    0.
+    """
     price = _scaled(text, NANO, what, "0.000000001 credits per million tokens")
     if price < 0:
         raise BadAmount(f"{what} {text!r} is below zero.")
@@ -55,7 +57,9 @@ def parse_price(text: str, what: str = "price") -> int:
 
 
 def parse_multiplier(text: str, what: str = "multiplier") -> int:
-    """A decimal factor, such as a rate of "0.8", as parts per million. Raises BadAmount, also below 0."""
+    """A decimal factor, such as a rate of "0.8", as parts per million. Raises BadAmount, also
+    below 0.
+    """
     ppm = _scaled(text, PPM, what, "0.000001")
     if ppm < 0:
         raise BadAmount(f"{what} {text!r} is below zero.")

@@ -1,4 +1,6 @@
-"""The seams of the relay: a client to answer, an upstream to ask, books to keep. Tests pass fakes."""
+"""The seams of the relay: a client to answer, an upstream to ask, books to keep. Tests pass
+fakes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from farebox.core.usage import Usage
 
 
 class Client(Protocol):
-    """The caller's side of one call. Sending to a client that has gone does nothing and raises nothing."""
+    """The caller's side of one call. Sending to a client that has gone does nothing and raises
+    nothing.
+    """
 
     @property
     def gone(self) -> bool:
@@ -19,7 +23,9 @@ class Client(Protocol):
         ...
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """Call this once when the client hangs up (at once if it has); None forgets the callback."""
+        """Call this once when the client hangs up (at once if it has); None forgets the
+        callback.
+        """
         ...
 
     async def send_head(self, status: int, headers: Headers) -> None:
@@ -58,22 +64,32 @@ class UpstreamHead:
 
 
 class Exchange(Protocol):
-    """One request on its way and the answer to it. Raises errors.UpstreamFailed on every failure."""
+    """One request on its way and the answer to it. Raises errors.UpstreamFailed on every
+    failure.
+    """
 
     async def head(self, patience_s: float) -> UpstreamHead | None:
-        """The answer's head; None when nothing came for `patience_s` (ask again). First-byte limit applies."""
+        """The answer's head; None when nothing came for `patience_s` (ask again). First-byte limit
+        applies.
+        """
         ...
 
     async def read(self, patience_s: float) -> bytes | None:
-        """What has arrived of the body; b"" at its clean end; None when nothing came for `patience_s`."""
+        """What has arrived of the body; b"" at its clean end; None when nothing came for
+        `patience_s`.
+        """
         ...
 
     def abort(self) -> None:
-        """Drop the connection at once; a waiting head() or read() raises UpstreamFailed. May be repeated."""
+        """Drop the connection at once; a waiting head() or read() raises UpstreamFailed. May be
+        repeated.
+        """
         ...
 
     def close(self) -> None:
-        """Done: the connection goes back to the pool if the answer was read to its end, else it is dropped."""
+        """Done: the connection goes back to the pool if the answer was read to its end, else it is
+        dropped.
+        """
         ...
 
 
@@ -87,7 +103,9 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """Reserve between `least` and `most`, as much as the account has. All amounts in nano-credits."""
+    """Reserve between `least` and `most`, as much as the account has. All amounts in
+    nano-credits.
+    """
 
     request_id: str
     account_id: int
@@ -98,7 +116,9 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Everything that is written of a finished call. `due_nanocredits` is its price; nothing may be due of a failed one."""
+    """Everything that is written of a finished call. `due_nanocredits` is its price; nothing may
+    be due of a failed one.
+    """
 
     request_id: str
     account_id: int

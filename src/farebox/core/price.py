@@ -14,7 +14,9 @@ class LongContext:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A span of UTC time on some weekdays with a multiplier. Minutes since midnight, end excluded."""
+    """A span of UTC time on some weekdays with a multiplier. Minutes since midnight, end
+    excluded.
+    """
 
     days: frozenset[int]  # 0 = Monday
     start_minute: int

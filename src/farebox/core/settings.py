@@ -9,7 +9,9 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every limit has its reason beside it; every field is `[server]` in TOML and `FAREBOX_…` in the environment."""
+    """Every limit has its reason beside it; every field is `[server]` in TOML and `FAREBOX_…` in
+    the environment.
+    """
 
     data_dir: Path
     database: str
@@ -51,5 +53,6 @@ class Settings:
         """Scheme, host and port under which users reach the gateway."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        every = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
+        host = "127.0.0.1" if self.host in every else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"

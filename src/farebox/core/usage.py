@@ -1,4 +1,6 @@
-"""Tokens of one call in disjoint classes. How vendors report them is dialects/usage.py's business."""
+"""Tokens of one call in disjoint classes. How vendors report them is dialects/usage.py's
+business.
+"""
 
 from dataclasses import dataclass, fields
 
@@ -41,7 +43,9 @@ CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """What an answer reported of itself: its usage, what was odd about it, and the tier it ran in."""
+    """What an answer reported of itself: its usage, what was odd about it, and the tier it ran
+    in.
+    """
 
     usage: Usage
     flags: tuple[str, ...] = ()

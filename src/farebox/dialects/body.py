@@ -23,7 +23,9 @@ _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
-    """The top level of a JSON object in UTF-8. Raises BadRequest; also for a key that stands twice."""
+    """The top level of a JSON object in UTF-8. Raises BadRequest; also for a key that stands
+    twice.
+    """
     try:
         # msgspec.Raw keeps bytes unread, so what is inside must be checked here to be UTF-8.
         if not body.isascii():
@@ -66,7 +68,8 @@ def _walk_for_duplicate(body: bytes, fields: Fields) -> str | None:
             return None
         key = msgspec.json.decode(match[1], type=str)
         end = match.end() + len(fields[key])
-        # The value kept is the last one, so an earlier one of the same key may differ in its length.
+        # The value kept is the last one, so an earlier one of the same key may differ in its
+        # length.
         if key in seen or body[match.end() : end] != bytes(fields[key]):
             return key
         seen.add(key)
@@ -99,7 +102,9 @@ def _reason(error: msgspec.MsgspecError) -> str:
 
 
 def read_count(fields: Fields, name: str, most: int) -> int | None:
-    """A field that is a whole number from 1 to `most`, None if absent or null. Raises BadRequest."""
+    """A field that is a whole number from 1 to `most`, None if absent or null. Raises
+    BadRequest.
+    """
     value = read_field(fields, name, int, "a whole number")
     if value is not None and not 1 <= value <= most:
         raise BadRequest(

@@ -83,7 +83,8 @@ def _check_messages(fields: Fields) -> None:
             param="messages",
             code="missing_required_parameter",
         )
-    # Only the beginning is looked at, since a list may be megabytes; what is in it is the vendor's to judge.
+    # Only the beginning is looked at, since a list may be megabytes; what is in it is the vendor's
+    # to judge.
     match = _LIST_OF_OBJECTS.match(memoryview(raw))
     if match is None:
         raise BadRequest(
@@ -95,7 +96,9 @@ def _check_messages(fields: Fields) -> None:
 
 
 def _hosted_tools(fields: Fields) -> tuple[str, ...]:
-    """Tools that run at the vendor, for which it may charge by the call: what is no function of the client's."""
+    """Tools that run at the vendor, for which it may charge by the call: what is no function of
+    the client's.
+    """
     tools = read_field(fields, "tools", list[_Tool], "a list of objects with a type") or []
     hosted = {tool.type for tool in tools} - {"function", "custom"}
     if read_field(fields, "web_search_options", dict[str, msgspec.Raw], "an object") is not None:

@@ -1,4 +1,5 @@
-"""A chat completion's whole answer: checked, answered under the model's name as asked, its usage read.
+"""A chat completion's whole answer: checked, answered under the model's name as asked, its usage
+read.
 
 Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
 """

@@ -1,8 +1,9 @@
-"""Mending chat chunks that break the rules which the SDKs' stream helpers rely on. No I/O, no money.
+"""Mending chat chunks that break the rules which the SDKs' stream helpers rely on. No I/O, no
+money.
 
-The rules (openai-python's stream accumulator): id, function name and role are concatenated when they come
-twice, so each is sent once; tool-call indexes are whole numbers from 0 without gaps; all chunks of an answer
-carry one id. A chunk that keeps them is not touched.
+The rules (openai-python's stream accumulator): id, function name and role are concatenated when
+they come twice, so each is sent once; tool-call indexes are whole numbers from 0 without gaps; all
+chunks of an answer carry one id. A chunk that keeps them is not touched.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Chunk(msgspec.Struct):
 
 
 def text_length(delta: Delta | None) -> int:
-    """Bytes of what the model wrote in a delta or a message, as JSON strings without their quotes."""
+    """Bytes of what the model wrote in a delta or a message, as JSON strings without their
+    quotes.
+    """
     if delta is None:
         return 0
     total = _length(delta.content)
@@ -150,7 +153,9 @@ class Mender:
         return self._rewrite(chunk, data) if broken else None
 
     def _judge(self, choice: Choice) -> bool:
-        """Note what a choice brings; mend the decoded values. True if something had to be mended."""
+        """Note what a choice brings; mend the decoded values. True if something had to be
+        mended.
+        """
         broken = False
         n = choice.index
         self._seen.add(n)

@@ -1,9 +1,9 @@
 """A chat completion's stream on its way to the client: what passes as it came, what must be mended.
 
-An event whose fields are right leaves as the bytes that came. The model's name is answered as the client
-asked it; ids, roles and tool-call indexes are mended (chat_mend.py) only where an upstream breaks the rules
-that the SDKs' stream helpers rely on. From the first chunk that may end the answer on, everything is the
-tail: kept back until the charge is committed.
+An event whose fields are right leaves as the bytes that came. The model's name is answered as the
+client asked it; ids, roles and tool-call indexes are mended (chat_mend.py) only where an upstream
+breaks the rules that the SDKs' stream helpers rely on. From the first chunk that may end the
+answer on, everything is the tail: kept back until the charge is committed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _encode = msgspec.json.encode
 class ChatStream:
     """One stream. Feed it what arrives; it returns what may leave now, and keeps the tail.
 
-    `finish_reasons` maps a vendor's own words to the standard ones; `failing_finish_reasons` are those
-    that mean that the answer broke off.
+    `finish_reasons` maps a vendor's own words to the standard ones; `failing_finish_reasons` are
+    those that mean that the answer broke off.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class ChatStream:
         return self._pass_on(self._splitter.close())
 
     def tail(self, usage_chunk: bytes | None = None) -> bytes:
-        """What was kept back, the usage chunk if the client asked and got none yet, and `[DONE]`."""
+        """What was kept back, the usage chunk if the client asked and got none yet, and
+        `[DONE]`.
+        """
         parts = self._tail
         self._tail = []
         if self._include_usage and not self._usage_sent and usage_chunk is not None:

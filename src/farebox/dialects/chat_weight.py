@@ -1,4 +1,5 @@
-"""How heavy a chat's input may be: bytes of text, and tokens by table for what bytes say nothing of.
+"""How heavy a chat's input may be: bytes of text, and tokens by table for what bytes say nothing
+of.
 
 A rough upper bound for what to reserve; what is charged is what the upstream counts.
 """

@@ -13,7 +13,9 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 Event = tuple[bytes, bytes | None]
-"""An event's bytes as they came, its blank line included, and its data (None: it has none, a comment)."""
+"""An event's bytes as they came, its blank line included, and its data (None: it has none, a
+comment).
+"""
 
 
 class EventTooLarge(ValueError):
@@ -50,7 +52,9 @@ class Splitter:
         return events
 
     def close(self) -> list[Event]:
-        """What was left at the stream's end, as an event: some servers forget the last blank line."""
+        """What was left at the stream's end, as an event: some servers forget the last blank
+        line.
+        """
         rest = bytes(self._buffer)
         self._buffer = bytearray()
         events: list[Event] = []

@@ -34,7 +34,9 @@ class _Absurd(ValueError):
 
 
 def read_usage(reported: object, context: int | None = None) -> Reading:
-    """Read a decoded usage object. Absurd ones (negative, not an int, above four contexts) count as none."""
+    """Read a decoded usage object. Absurd ones (negative, not an int, above four contexts) count
+    as none.
+    """
     if not isinstance(reported, Mapping) or not reported:
         return Reading(None)
     fields = cast("Fields", reported)
@@ -118,7 +120,7 @@ def _read_inclusive(fields: Fields, limit: int) -> Reading:
     )
 
 
-def _disjoint(  # noqa: PLR0913, PLR0917 (one count per class)
+def _disjoint(  # noqa: PLR0917 (one count per class)
     prompt: int, output: int, cached: int, written: int, audio: int, image: int, audio_output: int
 ) -> Reading:
     """Each class takes of the prompt what those before it left: the total is never exceeded."""

@@ -52,7 +52,9 @@ def matches(model: Model, globs: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """One version of everything that is offered. Calls in flight keep the one they were admitted under."""
+    """One version of everything that is offered. Calls in flight keep the one they were admitted
+    under.
+    """
 
     version: int
     channels: Mapping[str, Channel]

@@ -24,7 +24,9 @@ def offered(catalogue: Catalogue, group: Group, globs: tuple[str, ...], at_us: i
 
 
 def is_sold(model: Model, at_us: int) -> bool:
-    """Whether the model has a price that is in force: nothing is ever served for free by mistake."""
+    """Whether the model has a price that is in force: nothing is ever served for free by
+    mistake.
+    """
     return model.price is not None and model.price.starts_us <= at_us
 
 
@@ -53,7 +55,8 @@ def choose_model(
 
 def candidates(catalogue: Catalogue, model: Model, dialect: str) -> list[tuple[Channel, str]]:
     """The open channels that serve a model in this dialect, with its name there: lowest priority
-    first, then as the model lists them."""
+    first, then as the model lists them.
+    """
     found = [
         (channel, route.model)
         for route in model.routes
