@@ -60,13 +60,9 @@ class Client:
         break, a header that the client writes itself (target.OURS).
         """
         route = self._routes.get(request.url) or self._find_route(request.url)
-        body = request.body
-        head = request_head(request.method, route.line_rest, request.headers, len(body))
-        first_byte_timeout_s = request.first_byte_timeout_s
-        if first_byte_timeout_s is None:
-            first_byte_timeout_s = self._settings.first_byte_timeout_s
+        head = request_head(request.method, route.line_rest, request.headers, len(request.body))
         loop = asyncio.get_running_loop()
-        return HttpExchange(loop, self._settings, route.pool, head, body, first_byte_timeout_s)
+        return HttpExchange(loop, self._settings, route.pool, request, head)
 
     async def aclose(self) -> None:
         """Break off every exchange, close every connection, and wait until they are gone."""

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: a request out, its answer in. Time limits are the exchange's business."""
+"""One HTTP/1.1 connection: a request out, its answer in. Time limits are exchange.py's."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request may follow: all sent, the answer read to its end and no further."""
+        """Whether another request may follow: all is sent, the answer is read to its end."""
         return (
             self.complete
             and self._keep_alive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from farebox.core.ports import UpstreamHead
+from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.core.settings import Settings
 from farebox.upstream.connection import Connection
 from farebox.upstream.decoding import Decoder, DecodingError
@@ -35,17 +35,16 @@ class HttpExchange:
     """Implements core.ports.Exchange. Only one task at a time may wait in head() or read()."""
 
     __slots__ = (
-        "_body",
         "_connection",
         "_connections",
         "_decoded_bytes",
         "_decoder",
         "_failure",
-        "_first_byte_timeout_s",
         "_head",
         "_is_retry",
         "_loop",
         "_patience_until_s",
+        "_request",
         "_request_head",
         "_settings",
         "_started_s",
@@ -59,16 +58,14 @@ class HttpExchange:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         connections: Connections,
+        request: UpstreamRequest,
         request_head: bytes,
-        body: bytes,
-        first_byte_timeout_s: float,
     ) -> None:
         self._loop = loop
         self._settings = settings
         self._connections = connections
         self._request_head = request_head
-        self._body = body  # kept for the one retry
-        self._first_byte_timeout_s = first_byte_timeout_s
+        self._request = request  # kept for the one retry
         self._connection: Connection | None = None
         self._head: UpstreamHead | None = None
         self._decoder: Decoder | None = None
@@ -139,7 +136,7 @@ class HttpExchange:
     def begin(self, connection: Connection) -> None:
         """Send the request on this connection."""
         self._connection = connection
-        connection.send(self, self._request_head, self._body)
+        connection.send(self, self._request_head, self._request.body)
         if self._waiter is not None:
             self._arm()
 
@@ -241,7 +238,10 @@ class HttpExchange:
         if connection is None:
             return self._started_s + settings.connect_timeout_s, "connect_timeout"
         if connection.head is None:
-            return connection.sent_s + self._first_byte_timeout_s, "first_byte_timeout"
+            limit_s = self._request.first_byte_timeout_s
+            if limit_s is None:
+                limit_s = settings.first_byte_timeout_s
+            return connection.sent_s + limit_s, "first_byte_timeout"
         return connection.heard_s + settings.idle_timeout_s, "idle_timeout"
 
     def _arm(self) -> None:
