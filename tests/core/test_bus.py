@@ -39,11 +39,6 @@ MESSAGES: list[Message] = [
 ]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_a_message_survives_the_wire(message: Message) -> None:
     """What is decoded equals what was encoded, paths and tuples included."""

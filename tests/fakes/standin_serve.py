@@ -1,0 +1,73 @@
+"""`serve` without a store: the real supervisor over stand-in workers and a store made of files.
+
+`standin_serve.py DATA_DIR PORT WORKERS DRAIN_S [local]` prints one JSON line when it is up. The
+store's revisions are the two numbers in DATA_DIR/revisions; what is released is appended to
+DATA_DIR/released, a line each, `*` for all. While DATA_DIR/broken is there, the store fails.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from farebox.core.settings import Settings
+from farebox.supervisor import run
+
+
+@dataclass(frozen=True)
+class Counters:
+    catalogue: int = 0
+    keys: int = 0
+
+
+class FileStore:
+    """The supervisor's seam to the store, over three files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def revisions(self) -> Counters:
+        if (self.folder / "broken").exists():
+            raise OSError("the store is broken")
+        try:
+            return Counters(*map(int, (self.folder / "revisions").read_text().split()))
+        except FileNotFoundError:
+            return Counters()
+
+    def release_holds(self, owner: str) -> None:
+        if (self.folder / "broken").exists():
+            raise OSError("the store is broken")
+        with (self.folder / "released").open("a") as file:
+            file.write(owner + "\n")
+
+    def release_all_holds(self) -> None:
+        self.release_holds("*")
+
+
+def announce(settings: Settings) -> None:
+    sys.stdout.write(json.dumps({"port": settings.port, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    folder, port, workers, drain_s, *rest = sys.argv[1:]
+    data_dir = Path(folder)
+    settings = Settings(
+        data_dir=data_dir,
+        database=f"sqlite:///{data_dir / 'farebox.db'}",
+        port=int(port),
+        workers=int(workers),
+        drain_timeout_s=float(drain_s),
+    )
+    worker = [sys.executable, str(Path(__file__).with_name("standin_worker.py"))]
+    return run(
+        settings,
+        FileStore(data_dir),
+        local="local" in rest,
+        announce=announce,
+        worker_command=worker,
+    )
+
+
+sys.exit(main())
