@@ -1,9 +1,11 @@
-"""What every test shares: the async backend and how long Hypothesis may take. Nothing else."""
+"""What every test shares: the async backend, Hypothesis' limits, and the fake upstream."""
 
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ("tests.fakes.fixtures",)
 
 # No deadline per example: two busy cores say nothing about the code. In CI the examples are
 # the same each time, so that a red run can be repeated.
