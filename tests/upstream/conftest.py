@@ -15,6 +15,7 @@ from farebox.core.settings import Settings
 from farebox.upstream.client import Client
 
 MakeClient = Callable[..., Client]
+PLAIN_TLS = ssl.create_default_context()  # costs tens of milliseconds: made once
 
 
 @pytest.fixture(
@@ -45,8 +46,8 @@ async def make_client(tmp_path: Path, anyio_backend: Any) -> AsyncIterator[MakeC
         **limits: Any,
     ) -> Client:
         settings = Settings(data_dir=tmp_path, database="", **limits)
-        context = ssl_context or ssl.create_default_context()
-        clients.append(Client(settings, ssl_context=context, proxies=proxies or {}))
+        tls = ssl_context or PLAIN_TLS
+        clients.append(Client(settings, ssl_context=tls, proxies=proxies or {}))
         return clients[-1]
 
     yield make
