@@ -15,7 +15,7 @@ from farebox.store import Store
 from farebox.store.reports import StoredCall
 
 
-def receipt(store: Store, request_id: str, account_id: int | None = None) -> dict[str, Any]:
+def show(store: Store, request_id: str, account_id: int | None = None) -> dict[str, Any]:
     """The receipt of a request id `req_…`, or of the response id `resp_…` made of it.
 
     Σ amounts of the lines + rounding = charge + absorbed, exactly. Raises NotFound, also for a call

@@ -69,7 +69,7 @@ def unlock(settings: Settings, store: SecretStore) -> bytes:
     return master
 
 
-def pepper(master: bytes) -> bytes:
+def key_pepper(master: bytes) -> bytes:
     """What API keys are hashed with (core.ids.key_digest): 32 bytes."""
     return hkdf(master, _PEPPER_LABEL)
 

@@ -1,0 +1,80 @@
+"""The command `farebox`: its nouns and verbs, and the last stand against tracebacks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from farebox import __version__
+from farebox.cli import accounts, keys, receipts, usage
+from farebox.cli.common import BAD_INPUT, FAILED, say
+
+app = typer.Typer(
+    name="farebox",
+    help="A gateway to language models that charges prepaid credits per token, exactly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"farebox {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _farebox(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for noun in (accounts, keys, receipts, usage):
+    noun.register(app)
+
+
+def main() -> None:
+    """Run the command line; every failure is a sentence and an exit code."""
+    try:
+        # A verb returns nothing; an exit code is what typer.Exit was raised with.
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python must not complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        sys.exit(_failed(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong: wrong usage by its own sentence, a defect without its traceback."""
+    if hasattr(error, "format_message"):  # what typer raises for wrong usage, whatever its module
+        return _wrong_usage(error)
+    if os.environ.get("FAREBOX_DEBUG") == "1":
+        raise error
+    text = " ".join(str(error).split()) or "no more is known"
+    say(f"Something went wrong: {type(error).__name__}: {text}. FAREBOX_DEBUG=1 shows where.")
+    return FAILED
+
+
+def _wrong_usage(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    message = str(error.format_message()).strip()  # type: ignore[attr-defined]
+    if message and message[-1] not in ".?!":
+        message += "."
+    if message:  # without one, the help was shown for want of any argument
+        say(f"{message} See `{context.command_path} --help`." if context else message)
+    return int(getattr(error, "exit_code", BAD_INPUT))
