@@ -224,7 +224,12 @@ def release(store: CatalogueStore) -> Stored | None:
     return store.save_catalogue(dict(stored.document), "console", "")
 
 
-def export(store: CatalogueStore) -> str:
-    """The catalogue as the TOML that `apply` reads."""
+def current(store: CatalogueStore) -> Mapping[str, Any]:
+    """The document in force; an empty one if none was ever applied."""
     stored = store.load_catalogue()
-    return tomli_w.dumps(stored.document if stored else catalogue_file.check({}))
+    return stored.document if stored else catalogue_file.check({})
+
+
+def export(store: CatalogueStore) -> str:
+    """The document in force as the TOML that `apply` reads."""
+    return tomli_w.dumps(current(store))

@@ -20,7 +20,7 @@ from farebox.store import Store
 from farebox.store.schema import SCHEMA_VERSION
 
 Level = Literal["ok", "warning", "problem"]
-_COMPARED = ("input", "output", "cache_read", "cache_write", "audio_input", "audio_output")
+_COMPARED = ("input", "output", "cache_read", "cache_write")
 _SHAPES = ("tiers", "windows", "long_context")
 
 

@@ -5,7 +5,7 @@ Settings, locks and sockets, and telling people of it, are the command line's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Prepared:
 
     catalogue: Catalogue
     run_local: bool  # the embedded model is wanted and installed
+    only_local: bool  # there is no channel but that of the embedded model
+    example: str | None  # a model that can be called, the local one if it runs; None: none can
     found: tuple[str, ...]  # channels of the environment
     notes: tuple[str, ...]  # what was ignored, closed or is missing
 
@@ -72,13 +74,31 @@ def prepare(
     stored = store.load_catalogue()
     assert stored is not None
     catalogue = snapshot(stored.document, stored.version, stored.created_us)
-    embedded = [channel for channel in catalogue.channels.values() if not channel.base_url]
+    embedded = {channel.id for channel in catalogue.channels.values() if not channel.base_url}
     if settings.local and local_missing and (embedded or stored.source == "environment"):
         notes.append(local_missing)
     catalogue, closed = resolve(catalogue, environ, _SOME_ENDPOINT if local else None)
     notes += closed
     notes += circles(catalogue, settings)
-    return Prepared(catalogue, bool(embedded) and local, found, tuple(notes))
+    example = _callable(catalogue, embedded) or _callable(catalogue, catalogue.channels)
+    return Prepared(
+        catalogue,
+        run_local=bool(embedded) and local,
+        only_local=embedded == set(catalogue.channels),
+        example=example,
+        found=found,
+        notes=tuple(notes),
+    )
+
+
+def _callable(catalogue: Catalogue, channels: Container[str]) -> str | None:
+    """The first model that is sold through one of these channels, which must be open."""
+    for model in catalogue.models.values():
+        for route in model.routes:
+            is_open = not catalogue.channels[route.channel].closed
+            if model.price is not None and route.channel in channels and is_open:
+                return model.id
+    return None
 
 
 def circles(catalogue: Catalogue, settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from farebox import __version__
-from farebox.cli import accounts, keys, receipts, usage
+from farebox.cli import accounts, apply, doctor, export, keys, receipts, serve, usage
 from farebox.cli.common import BAD_INPUT, FAILED, say
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def _farebox(
     pass
 
 
-for noun in (accounts, keys, receipts, usage):
+for noun in (serve, apply, export, accounts, keys, receipts, usage, doctor):
     noun.register(app)
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         # Whoever read our output has seen enough. Python must not complain of it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (no failure may end in a traceback)
         sys.exit(_failed(error))
     sys.exit(code if isinstance(code, int) else 0)
 
