@@ -46,11 +46,11 @@ class AccountView:
         }
 
 
-def create(  # noqa: PLR0913 (what an account is made of)
+def create(
     store: Store,
     name: str,
     *,
-    credits: str = "0",  # noqa: A002 (the word of the contract)
+    credits: str = "0",
     group: str = "default",
     rate: str | None = None,
     credit_limit: str = "0",
@@ -91,7 +91,7 @@ def money(store: Store, account_id: int) -> dict[str, Any]:
     return AccountView(account, PPM).money()
 
 
-def change(  # noqa: PLR0913 (what can be changed of an account)
+def change(
     store: Store,
     name: str,
     *,

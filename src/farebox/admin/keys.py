@@ -47,7 +47,7 @@ def _time(time_us: int | None) -> str | None:
     return None if time_us is None else clock.rfc3339(time_us)
 
 
-def create(  # noqa: PLR0913 (what a key is made of)
+def create(
     store: Store,
     pepper: bytes,
     account: str,

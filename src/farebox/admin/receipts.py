@@ -44,8 +44,8 @@ def _lines(store: Store, settlement: Settlement) -> tuple[Line, ...]:
         model.price,
         settlement.rate_ppm,
         settlement.created_us,
-        settlement.service_tier,
-        settlement.tool_calls,
+        service_tier=settlement.service_tier,
+        tool_calls=settlement.tool_calls,
     )
     if billed.due_nanocredits != settlement.due_nanocredits and not settlement.due_nanocredits:
         return ()

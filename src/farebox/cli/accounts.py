@@ -33,7 +33,8 @@ def register(main: typer.Typer) -> None:
 def create(
     common: Common,
     name: Name,
-    credits: Annotated[str, typer.Option("--credits", help="Credits to begin with.")] = "0",  # noqa: A002 (the flag)
+    *,
+    credits: Annotated[str, typer.Option("--credits", help="Credits to begin with.")] = "0",
     group: Group = None,
     rate: Annotated[
         str | None, typer.Option("--rate", help="Multiplier on list prices; else the group's.")
@@ -81,6 +82,7 @@ def show(common: Common, name: Name) -> None:
 def change(
     common: Common,
     name: Name,
+    *,
     rate: Annotated[
         str | None,
         typer.Option("--rate", help='Multiplier on list prices; "group" for the group\'s.'),

@@ -68,7 +68,8 @@ class Common:
     def show(self, value: Mapping[str, Any], fields: Mapping[str, object] | None = None) -> None:
         """One object: as JSON, or its fields (or these) one below the other."""
         if self.as_json:
-            return write_json(value)
+            write_json(value)
+            return
         from rich.table import Table
 
         table = Table(show_header=False, box=None, pad_edge=False)
@@ -84,8 +85,9 @@ class Common:
     ) -> None:
         """Many objects: a JSON array, or a table of these columns (rows: given, or theirs)."""
         if self.as_json:
-            return write_json(values)
-        write_rows(columns, rows or [[value[name] for name in columns] for value in values])
+            write_json(values)
+        else:
+            write_rows(columns, rows or [[value[name] for name in columns] for value in values])
 
 
 _ConfigOption = Annotated[

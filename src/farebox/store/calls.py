@@ -65,7 +65,7 @@ _HOUR = (
     + " ON CONFLICT (account_id, key_id, model, hour_us) DO UPDATE SET "
     + ", ".join(f"{name} = usage_hours.{name} + excluded.{name}" for name in _HOUR_COLUMNS[4:])
 )
-_NO_TOKENS = {name: 0 for name in _HOUR_COLUMNS[5:-1]}
+_NO_TOKENS = dict.fromkeys(_HOUR_COLUMNS[5:-1], 0)
 
 
 def hold_in(driver: sqlite3.Connection, request: HoldRequest, owner: str) -> int:
@@ -195,7 +195,7 @@ def _apart(driver: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]
         result = work(driver)
     except sqlite3.OperationalError:
         raise  # the disk or the lock: nobody's own fault, and the transaction may be gone
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is this call's own answer)
         driver.execute("ROLLBACK TO apart")
         result = error
     driver.execute("RELEASE apart")

@@ -12,9 +12,15 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def version_of(connection: sa.Connection) -> str | None:
-    """The schema's version; None for a store with nothing in it yet."""
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
+    """The schema's version; None for a store with nothing in it yet. Raises StoreError."""
+    tables = sa.inspect(connection).get_table_names()
+    if not tables:
         return None
+    if VERSION_TABLE not in tables:
+        raise StoreError(
+            f"The database holds other tables ({', '.join(tables[:3])}) and no Farebox store. "
+            "Name a file that is Farebox's own."
+        )
     return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
 
 
