@@ -149,6 +149,8 @@ class _Announcement:
         }
 
     def _how_to_get_a_key(self) -> str:
+        from farebox.admin.first_run import DEMO_ACCOUNT, DEMO_CREDITS
+
         accounts = self.store.accounts()
         same = "".join(
             f" {flag} {shlex.quote(str(Path(value).absolute() if flag != '--database' else value))}"
@@ -165,7 +167,14 @@ class _Announcement:
                 f"farebox accounts create ada --credits 10{same}\n"
                 f"farebox keys create --account ada{same}\n"
             )
-        return f"A new API key:\n\nfarebox keys create --account {accounts[0].name}{same}\n"
+        why = ""
+        if self.fresh:
+            why = (
+                f"The account {DEMO_ACCOUNT} has {DEMO_CREDITS} credits. No key was made for it, "
+                "since this is no terminal and vendors would be paid for its calls.\n"
+            )
+        create = f"farebox keys create --account {accounts[0].name}{same}"
+        return f"{why}A new API key:\n\n{create}\n"
 
 
 def curl(settings: Settings, model: str, key: str) -> str:
