@@ -8,6 +8,7 @@ import pytest
 
 from farebox.claims import Refused, claim
 from farebox.core.settings import Settings
+from farebox.store import open_store
 
 
 def settings(folder: Path, **changes: object) -> Settings:
@@ -60,6 +61,13 @@ def test_a_store_is_claimed_once_whatever_the_folder(tmp_path: Path) -> None:
         assert store in refused.message
         # What the refused one had locked already is free again.
         claim(settings(tmp_path / "b")).close()
+
+
+def test_a_claimed_store_can_be_opened(tmp_path: Path) -> None:
+    """The claim is no lock on the store itself: `serve` opens it, and so does every other verb."""
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    with claim(settings(tmp_path / "a", database=url)):
+        open_store(url, tmp_path / "a").close()
 
 
 def test_a_port_that_somebody_listens_on_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor as a real process over real children, and what it does when they or it are killed."""
+"""The supervisor as a real process over real children, and what follows when one is killed."""
 
 import json
 import os
@@ -216,7 +216,7 @@ def test_sighup_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_children_of_a_killed_supervisor_end(tmp_path: Path) -> None:
-    """After kill -9 of the parent the worker sees its bus close and ends; lock and port are free."""
+    """After kill -9 of the parent the worker sees its bus close and ends; the port is free."""
     with serving(tmp_path) as serve:
         pid = serve.get()["pid"]
         serve.process.kill()
@@ -230,7 +230,9 @@ def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     """It is not tried for ever: exit 1 with a sentence, and nothing is announced."""
     with launched(tmp_path, vice="fail") as serve:
         assert serve.wait() == 1
-        assert "Worker 0 ended with exit code 3 before it could serve" in serve.errors()
+        assert serve.errors() == (
+            "Worker 0 ended with exit code 3 before it could serve; the lines above say why.\n"
+        )
         assert serve.process.stdout is not None
         assert serve.process.stdout.read() == ""
 

@@ -88,12 +88,15 @@ class Child(ABC):
             except OSError as error:
                 self.last_end = f"could not be started: {error}"
             self._process = None
+            # Who waits for the first life to be ready tells of its end, and decides what follows.
+            told = not self.ready.is_set() and not self.died.is_set()
             self.ready.clear()
             self.died.set()
             if self._ending.is_set():
                 return
             wait_s = backoff.after(loop.time() - born_s)
-            self._say(f"{self.name} {self.last_end}. Starting it again in {wait_s:g} s.\n")
+            if not told:
+                self._say(f"{self.name} {self.last_end}. Starting it again in {wait_s:g} s.\n")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), wait_s)
 

@@ -70,7 +70,8 @@ def _lock_files(settings: Settings) -> list[Path]:
     if settings.database.startswith("sqlite:///"):
         database = Path(settings.database.removeprefix("sqlite:///").partition("?")[0]).resolve()
         if database.parent != settings.data_dir.resolve():
-            files.append(database.with_name(database.name + ".lock"))
+            # `<file>.lock` is the store's own, held for a moment by whoever migrates it.
+            files.append(database.with_name(database.name + ".serve.lock"))
     return files
 
 
