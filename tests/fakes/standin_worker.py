@@ -23,11 +23,11 @@ class Standin:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.changes: list[tuple[int, int]] = []
-        self.busy = 0
+        self.calls: set[asyncio.Task[None] | None] = set()
         self.start: Start
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.busy += 1
+        self.calls.add(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET /slow"):
             await asyncio.sleep(1)
@@ -47,7 +47,7 @@ class Standin:
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
         writer.close()
-        self.busy -= 1
+        self.calls.discard(asyncio.current_task())
 
     async def run(self, listen_fd: int) -> None:
         start = await self.bus.receive()
@@ -63,8 +63,7 @@ class Standin:
             if isinstance(message, Drain) and VICE != "deaf":
                 break
         server.close()
-        while self.busy:
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*filter(None, self.calls))
 
 
 async def main() -> None:

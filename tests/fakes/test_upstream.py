@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes import faults
-from tests.fakes.fixtures import fake_upstream, fake_upstream_server
 from tests.fakes.personas import PERSONAS
 from tests.fakes.upstream import FakeUpstream
-
-__all__ = ["fake_upstream", "fake_upstream_server"]
 
 HANGING = {"hang-before-head", "hang-mid-stream", "hang-after-usage", "endless", "hop-loop"}
 

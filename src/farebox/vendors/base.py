@@ -55,6 +55,7 @@ class Vendor:
     max_tokens_field: ClassVar[str] = "max_completion_tokens"
     developer_role: ClassVar[bool] = True  # else the role becomes `system`
     json_schema: ClassVar[bool] = True  # else json_object, and the schema as text
+    max_choices: ClassVar[int | None] = None  # of `n`; None: as many as it takes itself
     drop: ClassVar[tuple[str, ...]] = ()  # request fields that it refuses
     rename: ClassVar[Mapping[str, str]] = _NO_NAMES  # request field -> its name there
     message_edits: ClassVar[tuple[MessageEdit, ...]] = ()
@@ -78,6 +79,13 @@ class Vendor:
         `model` is the name at the vendor, `output_cap` the most tokens that it may write, `hop`
         this instance's id, `account` the caller's name.
         """
+        if self.max_choices is not None and call.choices > self.max_choices:
+            raise BadRequest(
+                f"'n' is {call.choices}, but this model gives at most {self.max_choices} choices "
+                "a call. Ask several times.",
+                code="unsupported_value",
+                param="n",
+            )
         options = channel.options
         body = Body(call.fields)
         body.put("model", model)

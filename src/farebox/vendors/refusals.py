@@ -85,6 +85,9 @@ _CONTEXT = re.compile(
     r"|too many (input )?tokens|input is too long",
     re.IGNORECASE,
 )
+# llama.cpp answers an image to a model without eyes with status 500, which is no failure of its
+# own: another try would end alike.
+_UNSUPPORTED = re.compile(r"\b(image|audio|video) input is not supported", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,9 @@ def read_error(value: object) -> Said:
     elif isinstance(inner, str) and not isinstance(said.get("message"), str):
         said = {**said, "message": inner}
     message, param = _message(said)
+    if param is not None and " " in param:
+        # MiMo puts the sentence that explains its "Param Incorrect" into `param`.
+        message, param = (f"{message}: {param}" if message else param), None
     return Said(message, _word(said.get("type")), _word(said.get("code")), param)
 
 
@@ -210,6 +216,8 @@ def kind_of(status: int | None, said: Said, codes: Mapping[str, Kind]) -> Kind:
     )
     if kind == "client" and _CONTEXT.search(said.message):
         return "context"
+    if kind == "failed" and _UNSUPPORTED.search(said.message):
+        return "client"
     return kind
 
 
@@ -247,12 +255,7 @@ def refusal(
 
 
 def _clients_fault(channel: Channel, status: int, kind: Kind, said: Said) -> UpstreamRefused:
-    message, param = said.message, said.param
-    if param is not None and not _is_plain(param, channel):
-        # MiMo puts the sentence that explains its "Param Incorrect" into `param`.
-        message = f"{message}: {param}" if message else param
-        param = None
-    code = said.code if said.code is not None and _is_plain(said.code, channel) else None
+    code, param = _plain(said.code, channel), _plain(said.param, channel)
     if code == str(status):
         code = None  # the status again, which says nothing more
     if kind == "context":
@@ -260,7 +263,7 @@ def _clients_fault(channel: Channel, status: int, kind: Kind, said: Said) -> Ups
     if status == 413 and code is None:
         code = "request_too_large"
     return UpstreamRefused(
-        scrub(message, channel) or "The upstream refused the request as invalid.",
+        scrub(said.message, channel) or "The upstream refused the request as invalid.",
         status=413 if status == 413 and kind == "client" else 400,
         upstream_status=status,
         type="invalid_request_error",
@@ -270,8 +273,10 @@ def _clients_fault(channel: Channel, status: int, kind: Kind, said: Said) -> Ups
     )
 
 
-def _is_plain(text: str, channel: Channel) -> bool:
-    return re.fullmatch(r"[\w.\[\]-]{1,128}", text) is not None and scrub(text, channel) == text
+def _plain(word: str | None, channel: Channel) -> str | None:
+    if word is None or not re.fullmatch(r"[\w.\[\]-]{1,128}", word):
+        return None
+    return word if scrub(word, channel) == word else None
 
 
 _SECRETS = re.compile(r"\b(?:sk|pk|rk|key|org|proj)[-_][\w*.…-]{6,}|\bbearer\s+\S+", re.IGNORECASE)
