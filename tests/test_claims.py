@@ -59,6 +59,8 @@ def test_a_store_is_claimed_once_whatever_the_folder(tmp_path: Path) -> None:
         refused = refusal(settings(tmp_path / "b", database=store))
         assert refused.exit_code == 5
         assert store in refused.message
+        relative = settings(tmp_path / "c", database="sqlite:///../shared.db")
+        assert refusal(relative).exit_code == 5
         # What the refused one had locked already is free again.
         claim(settings(tmp_path / "b")).close()
 

@@ -68,7 +68,9 @@ def _lock_files(settings: Settings) -> list[Path]:
     # A start releases the holds that it finds in the store, so two on one file must never run,
     # also when they were given different data folders.
     if settings.database.startswith("sqlite:///"):
-        database = Path(settings.database.removeprefix("sqlite:///").partition("?")[0]).resolve()
+        # A path that is not absolute counts from the data folder, as the store has it.
+        path = settings.database.removeprefix("sqlite:///").partition("?")[0]
+        database = (settings.data_dir / path).resolve()
         if database.parent != settings.data_dir.resolve():
             # `<file>.lock` is the store's own, held for a moment by whoever migrates it.
             files.append(database.with_name(database.name + ".serve.lock"))
