@@ -9,6 +9,7 @@ import httptools
 
 from farebox.core.call import Headers
 from farebox.core.ports import UpstreamHead
+from farebox.upstream.alarm import Alarm
 
 SMALL_BODY_BYTES = 64 * 1024  # up to here one copy of the body is cheaper than a second write
 _SLICE_BYTES = 256 * 1024  # of a large body, handed over while the transport takes more
@@ -47,7 +48,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_barren_bytes",
         "_chunks",
-        "_head_bytes",
         "_headers",
         "_interim_heads",
         "_is_interim",
@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         "_unread_bytes",
         "_unsent",
         "_until_close",
+        "alarm",
         "complete",
         "dropped",
         "head",
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._unsent: memoryview | None = None  # what of a large body is not written yet
         self._is_writing_paused = False
+        self.alarm = Alarm(loop)  # for the listener, outliving it: see Alarm
         self.keeper: Keeper | None = None
         self.listener: Listener | None = None
         self.dropped = False  # closed, or to be closed: never to be used again
@@ -92,7 +94,6 @@ class Connection(asyncio.Protocol):
         self.complete = False  # the answer has been received to its end
         self.heard = False  # a byte of the answer has come
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
         self._barren_bytes = 0  # received since the last byte of body
         self._interim_heads = 0
         self._is_interim = False
@@ -151,9 +152,15 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def release(self) -> None:
+        """The listener is done with the answer."""
+        self.listener = None
+        self.alarm.clear()
+
     def drop(self) -> None:
         """Close at once. May be repeated."""
         self.listener = None
+        self.alarm.stop()
         self._unsent = None
         if not self.dropped:
             self.dropped = True
@@ -266,12 +273,9 @@ class Connection(asyncio.Protocol):
             raise _BadAnswer("a second answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or a trailer of a chunked body, which nobody has use for."""
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self._max_head_bytes:
-            raise _BadAnswer("headers too large")
+        """One header; or a trailer of a chunked body, which nobody has use for."""
         if self.head is None:
-            self._headers.append((name.lower(), value.rstrip()))
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: final, or one of the interim ones that come before it."""
@@ -283,7 +287,8 @@ class Connection(asyncio.Protocol):
                 raise _BadAnswer("an upgrade, or too many interim answers")
             self._is_interim = True
             return
-        headers: Headers = tuple(self._headers)
+        headers = tuple([(name.lower(), value.rstrip()) for name, value in self._headers])
+        self._check_size(headers)
         named = dict(headers)
         coding = named.get(b"transfer-encoding")
         # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
@@ -294,6 +299,13 @@ class Connection(asyncio.Protocol):
         )
         self._barren_bytes = 0
         self.head = UpstreamHead(status, headers)
+
+    def _check_size(self, headers: Headers) -> None:
+        """Refuse a head that came within one read and so escaped the count over reads."""
+        if self._barren_bytes <= self._max_head_bytes:
+            return
+        if sum(len(name) + len(value) for name, value in headers) > self._max_head_bytes:
+            raise _BadAnswer("headers too large")
 
     def on_body(self, data: bytes) -> None:
         """Part of the body, without its framing."""

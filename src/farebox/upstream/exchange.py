@@ -7,6 +7,7 @@ from typing import Protocol
 
 from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.core.settings import Settings
+from farebox.upstream.alarm import Alarm
 from farebox.upstream.connection import Connection
 from farebox.upstream.decoding import Decoder, DecodingError
 from farebox.upstream.failures import failed
@@ -35,6 +36,7 @@ class HttpExchange:
     """Implements core.ports.Exchange. Only one task at a time may wait in head() or read()."""
 
     __slots__ = (
+        "_alarm",
         "_connection",
         "_connections",
         "_decoded_bytes",
@@ -48,8 +50,6 @@ class HttpExchange:
         "_request_head",
         "_settings",
         "_started_s",
-        "_timer",
-        "_timer_due_s",
         "_waiter",
     )
 
@@ -75,8 +75,7 @@ class HttpExchange:
         self._started_s = loop.time()
         self._waiter: asyncio.Future[bool] | None = None
         self._patience_until_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due_s = 0.0
+        self._alarm: Alarm | None = None  # until there is a connection, which has its own
         connections.start(self, fresh=False)
 
     # What the caller asks for.
@@ -127,14 +126,14 @@ class HttpExchange:
             return
         self._connection = None
         self._failure = self._failure or ("aborted", None)
-        self._stop_timer()
-        connection.listener = None
+        connection.release()
         self._connections.put_back(connection)
 
     # What the pool tells.
 
     def begin(self, connection: Connection) -> None:
         """Send the request on this connection."""
+        self._stop_alarm()
         self._connection = connection
         connection.send(self, self._request_head, self._request.body)
         if self._waiter is not None:
@@ -148,7 +147,7 @@ class HttpExchange:
                 self._connections.give_up(self)
             else:
                 self._connection.drop()
-        self._stop_timer()
+        self._stop_alarm()
         self._wake(True)
 
     # What the connection tells.
@@ -218,7 +217,7 @@ class HttpExchange:
             raise failed("truncated")
         return True
 
-    # Waiting. One timer serves patience and limit alike; it is not moved when data comes, but
+    # Waiting. One alarm serves patience and limit alike; it is not moved when data comes, but
     # looks at the clock when it rings and is set again for what is left.
 
     async def _progress(self, patience_s: float) -> bool:
@@ -246,15 +245,14 @@ class HttpExchange:
 
     def _arm(self) -> None:
         due_s = min(self._patience_until_s, self._limit()[0])
-        if self._timer is not None:
-            if self._timer_due_s <= due_s:
-                return
-            self._timer.cancel()
-        self._timer_due_s = due_s
-        self._timer = self._loop.call_at(due_s, self._ring)
+        if self._connection is not None:
+            self._connection.alarm.set(due_s, self._ring)
+            return
+        if self._alarm is None:
+            self._alarm = Alarm(self._loop)
+        self._alarm.set(due_s, self._ring)
 
     def _ring(self) -> None:
-        self._timer = None
         if self._waiter is None or self._waiter.done():
             return
         now_s = self._loop.time() + _TIMER_SLACK_S
@@ -266,10 +264,11 @@ class HttpExchange:
         else:
             self._arm()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_alarm(self) -> None:
+        """End the alarm for the time without a connection."""
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
 
     def _wake(self, is_progress: bool) -> None:
         waiter = self._waiter

@@ -26,6 +26,6 @@ _FAILURES: dict[str, tuple[int, str]] = {
 def failed(reason: str, cause: BaseException | None = None) -> UpstreamFailed:
     """The error for one of the reasons above; `cause` is for the log."""
     status, sentence = _FAILURES[reason]
-    failure = UpstreamFailed(sentence, reason=reason, status=status)
+    failure = UpstreamFailed(sentence, reason=reason, status=status, code="upstream_unreachable")
     failure.__cause__ = cause
     return failure
