@@ -76,7 +76,7 @@ class _Application:
         except ClientGone:
             pass
         except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
-            await _answer_failure(reply, scope, error)
+            await _answer_failure(scope, receive, reply, error)
         finally:
             duration_s = clock.monotonic_s() - started_s
             route = scope["path"] if handler else _route_of(scope)
@@ -84,29 +84,27 @@ class _Application:
             logs.access(record, route, reply.status, duration_s)
 
 
-async def _answer_failure(reply: Reply, scope: Scope, error: Exception) -> None:
+async def _answer_failure(scope: Scope, receive: Receive, reply: Reply, error: Exception) -> None:
     if isinstance(error, HTTPException) and reply.status is None:
-        await _answer_refusal(reply, scope, error)
+        await _answer_refusal(scope, receive, reply, error)
     elif isinstance(error, FareboxError) and reply.status is None:
         if error.fault == "us" and error.__cause__ is not None:
             logs.log.warning("refused", code=error.code, exc_info=error)
-        await reply.error(error)
+        await reply.error(error, receive)
     else:
         logs.log.error("defect", exc_info=error)
         if reply.status is None:
-            await reply.error(
-                Internal(
-                    "The gateway made a mistake. Nothing more can be said here; its log has the "
-                    f"details under {reply.request_id}."
-                )
-            )
+            message = "The gateway failed; the request id finds the reason in its log."
+            await reply.error(Internal(message), receive)
 
 
-async def _answer_refusal(reply: Reply, scope: Scope, error: HTTPException) -> None:
+async def _answer_refusal(
+    scope: Scope, receive: Receive, reply: Reply, error: HTTPException
+) -> None:
     """What the router raised: no such method, or what a page refuses."""
     if error.status_code != 405:
         refusal = NotFound if error.status_code == 404 else BadRequest
-        await reply.error(refusal(str(error.detail)))
+        await reply.error(refusal(str(error.detail)), receive)
         return
     methods = {name.strip() for name in (error.headers or {}).get("Allow", "").split(",")}
     allow = ", ".join(sorted(methods | {"OPTIONS"}))
@@ -115,10 +113,8 @@ async def _answer_refusal(reply: Reply, scope: Scope, error: HTTPException) -> N
         await reply.head(204, headers)
         await reply.body(b"", last=True)
         return
-    await reply.error(
-        MethodNotAllowed(f"{scope['method']} is not served at {_shown(scope)}, only {allow}."),
-        headers,
-    )
+    message = f"{scope['method']} is not served at {_shown(scope)}, only {allow}."
+    await reply.error(MethodNotAllowed(message), receive, headers)
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:

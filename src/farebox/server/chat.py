@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from farebox import relay
 from farebox.dialects import chat
-from farebox.errors import LoopDetected
-from farebox.server.body import read_body
+from farebox.errors import FareboxError, LoopDetected
+from farebox.server.body import ClientGone, read_body
 from farebox.server.client import AsgiClient
 from farebox.server.reply import Receive, Reply, Scope
 from farebox.server.state import State
@@ -25,9 +25,15 @@ async def complete(state: State, scope: Scope, receive: Receive, reply: Reply) -
     # Before the body is read: a stranger may not make the gateway read anything.
     caller = await state.directory.authenticate(headers.get(b"authorization"))
     body = await read_body(headers, receive, state.settings)
+    reply.request_read = True
     call = chat.parse(body, reply.request_id, hops)
     async with AsgiClient(receive, reply, state.settings.idle_timeout_s) as client:
-        await relay.serve(state.gateway, caller, call, client)
+        try:
+            await relay.serve(state.gateway, caller, call, client)
+        except FareboxError as error:
+            if client.gone:
+                raise ClientGone from error
+            raise
 
 
 def _hops(scope: Scope) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -15,12 +17,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _CLOSE = (b"connection", b"close")
+_DISCARD_LIMIT_S = 2.0
 
 
 class Reply:
     """An ASGI `send` that adds `x-request-id` and remembers the status that was sent."""
 
-    __slots__ = ("_extra", "_send", "request_id", "status")
+    __slots__ = ("_extra", "_send", "request_id", "request_read", "status")
 
     def __init__(self, send: Send, request_id: str, *, close: bool) -> None:
         """`close`: ask the client to use another connection next time."""
@@ -28,6 +31,7 @@ class Reply:
         self._extra: Headers = (own, _CLOSE) if close else (own,)
         self._send = send
         self.request_id = request_id
+        self.request_read = False  # set by whoever has read the request's body to its end
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -52,11 +56,25 @@ class Reply:
         """Send a part of the body; `last` ends the answer."""
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
-    async def error(self, error: FareboxError, headers: Headers = ()) -> None:
+    async def error(self, error: FareboxError, receive: Receive, headers: Headers = ()) -> None:
         """Answer with an error: its status, its headers and these, and a body in OpenAI's shape."""
         data = chat.error_body(error)
         await self.head(error.status, (*error_headers(error, len(data)), *headers))
-        await self.body(data, last=True)
+        if self.request_read or error.status == 408:
+            await self.body(data, last=True)
+            return
+        # The client is still sending. A connection closed now would be reset by what comes in,
+        # and the answer lost with it; so the rest is read, and dropped, before the answer ends.
+        await self.body(data, last=False)
+        await _discard_rest(receive)
+        await self.body(b"", last=True)
+
+
+async def _discard_rest(receive: Receive) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_LIMIT_S):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def error_headers(error: FareboxError, length: int) -> Headers:

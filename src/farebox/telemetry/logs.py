@@ -126,6 +126,8 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"
+        # Its starts and ends are told by the supervisor, in fewer words.
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
 def access(record: Record, route: str, status: int | None, duration_s: float) -> None:

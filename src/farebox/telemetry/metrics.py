@@ -37,50 +37,52 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._requests = Counter(
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self._requests = counter(
             "farebox_requests",
             "HTTP requests answered, by route and class of status ('gone': the client left first).",
-            ["route", "status"],
-            registry=registry,
+            "route",
+            "status",
         )
-        self._calls = Counter(
-            "farebox_calls",
-            "Calls settled, by dialect and outcome.",
-            ["dialect", "outcome"],
-            registry=registry,
+        self._calls = counter(
+            "farebox_calls", "Calls settled, by dialect and outcome.", "dialect", "outcome"
         )
-        self._tokens = Counter(
-            "farebox_tokens", "Tokens of settled calls, by class.", ["class"], registry=registry
+        self._tokens = counter("farebox_tokens", "Tokens of settled calls, by class.", "class")
+        self._charged = counter(
+            "farebox_charge_nanocredits", "What accounts were charged, in nano-credits."
         )
-        self._charged = Counter(
-            "farebox_charge_nanocredits",
-            "What accounts were charged, in nano-credits.",
-            registry=registry,
-        )
-        self._absorbed = Counter(
+        self._absorbed = counter(
             "farebox_absorbed_nanocredits",
             "What calls cost beyond what their accounts had, in nano-credits.",
-            registry=registry,
         )
-        self._estimated = Counter(
+        self._estimated = counter(
             "farebox_estimated_calls",
             "Calls whose usage was estimated, for the upstream reported none.",
-            registry=registry,
         )
-        self._holds_refused = Counter(
-            "farebox_holds_refused", "Calls refused for want of credit.", registry=registry
-        )
-        self._attempts = Counter(
+        self._holds_refused = counter("farebox_holds_refused", "Calls refused for want of credit.")
+        self._attempts = counter(
             "farebox_upstream_attempts",
             "Attempts at upstreams, by channel and result: a status, or what went wrong.",
-            ["channel", "result"],
-            registry=registry,
+            "channel",
+            "result",
         )
-        self._hangups = Counter(
-            "farebox_client_hangups",
-            "Clients that hung up before their answer was complete.",
-            registry=registry,
+        self._hangups = counter(
+            "farebox_client_hangups", "Clients that hung up before their answer was complete."
         )
+        self._add_times(registry)
+        # A labelled series is found through a lock and a check of its names; here by one look-up.
+        self._requests_of = cache(self._requests.labels)
+        self._calls_of = cache(self._calls.labels)
+        self._attempts_of = cache(self._attempts.labels)
+        self._duration_of = cache(self._duration.labels)
+        self._tokens_of = [(name, self._tokens.labels(name)) for name in CLASSES]
+        if _MULTIPROCESS not in os.environ:
+            ProcessCollector(registry=registry)
+
+    def _add_times(self, registry: CollectorRegistry) -> None:
         self._in_flight = Gauge(
             "farebox_requests_in_flight",
             "HTTP requests being served.",
@@ -100,14 +102,6 @@ class Metrics:
             buckets=_TTFT_BUCKETS_S,
             registry=registry,
         )
-        # A labelled series is found through a lock and a check of its names; here by one look-up.
-        self._requests_of = cache(self._requests.labels)
-        self._calls_of = cache(self._calls.labels)
-        self._attempts_of = cache(self._attempts.labels)
-        self._duration_of = cache(self._duration.labels)
-        self._tokens_of = [(name, self._tokens.labels(name)) for name in CLASSES]
-        if _MULTIPROCESS not in os.environ:
-            ProcessCollector(registry=registry)
 
     def request_started(self) -> None:
         """A request's head has arrived."""
@@ -135,7 +129,7 @@ class Metrics:
             self._estimated.inc()
         if settlement.outcome == "client_gone":
             self._hangups.inc()
-        elif settlement.outcome == "refused":
+        elif settlement.outcome == "refused" and not settlement.attempts:
             self._holds_refused.inc()
         self._charged.inc(settled.charge_nanocredits)
         self._absorbed.inc(settled.absorbed_nanocredits)

@@ -1,0 +1,287 @@
+"""A worker for tests: the real application on a real server, with fakes at the gateway's seams."""
+
+import asyncio
+import contextlib
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httptools
+import msgspec
+import uvicorn
+
+from farebox.billing.prices import read_price
+from farebox.core.account import Account, Key
+from farebox.core.channel import Channel
+from farebox.core.ids import key_digest, new_key
+from farebox.core.ports import Settled, UpstreamHead
+from farebox.core.settings import Settings
+from farebox.errors import NotFound, UpstreamFailed
+from farebox.relay import Gateway
+from farebox.routing.catalogue import Catalogue, Group, Model, Route
+from farebox.server.asgi import application
+from farebox.server.auth import Directory
+from farebox.server.state import Reads, State
+from farebox.telemetry.metrics import Metrics
+
+PEPPER = b"pepper of tests"
+CHANNEL_SECRET = "vendor-secret-canary-0123456789"
+PRICE = read_price({"input": "1", "output": "2"})
+MODELS = [
+    Model("m", (Route("c", "upstream-m"),), PRICE, context=8000, max_output=100),
+    Model("xiaomi/mimo-v2.6-pro", (Route("c", "mimo"),), PRICE, aliases=("mimo-pro",)),
+    Model("secret-m", (Route("c", "s"),), PRICE),
+    Model("free-by-mistake", (Route("c", "f"),), None),
+]
+CATALOGUE = Catalogue.of(
+    7,
+    [Channel("c", "openai_compatible", "http://vendor.invalid/v1", CHANNEL_SECRET)],
+    MODELS,
+    [Group("default", 1_000_000, ("m", "xiaomi/*")), Group("all", 500_000)],
+    created_us=1_700_000_000_000_000,
+)
+JSON_HEAD = UpstreamHead(200, ((b"content-type", b"application/json"),))
+SSE_HEAD = UpstreamHead(200, ((b"content-type", b"text/event-stream"),))
+
+
+@dataclass
+class FakeExchange:
+    """An upstream's answer as a script: bytes to give, events to wait for, errors to raise."""
+
+    answer_head: UpstreamHead
+    script: list
+    aborted: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    async def head(self, patience_s):
+        await asyncio.sleep(0)
+        return self.answer_head
+
+    async def read(self, patience_s):
+        await asyncio.sleep(0)
+        if not self.script:
+            return b""
+        step = self.script[0]
+        if isinstance(step, asyncio.Event):
+            abort = asyncio.create_task(self.aborted.wait())
+            waits = [asyncio.create_task(step.wait()), abort]
+            await asyncio.wait(waits, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self.aborted.is_set():
+                raise UpstreamFailed("Aborted.", reason="aborted")
+            if not step.is_set():
+                return None
+            self.script.pop(0)
+            return await self.read(patience_s)
+        self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def abort(self):
+        self.aborted.set()
+
+    def close(self):
+        self.closed = True
+
+
+@dataclass
+class FakeUpstream:
+    """Gives the next prepared exchange to each call, and keeps what was asked."""
+
+    exchanges: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+
+    def open(self, request):
+        self.requests.append(request)
+        return self.exchanges.pop(0)
+
+
+@dataclass
+class FakeBooks:
+    """Grants every hold, or raises what it was told to; keeps the settlements."""
+
+    refuse: Exception | None = None
+    settlements: list = field(default_factory=list)
+
+    async def hold(self, request):
+        if self.refuse is not None:
+            raise self.refuse
+        return request.most_nanocredits
+
+    async def settle(self, settlement):
+        self.settlements.append(settlement)
+        return Settled(settlement.due_nanocredits, 0)
+
+
+@dataclass
+class FakeKeys:
+    """The accounts and keys of the store, in lists."""
+
+    accounts: list = field(default_factory=list)
+    keys: list = field(default_factory=list)
+    revision: int = 0
+
+    def find_key(self, digest):
+        return None
+
+    def changed_since(self, revision):
+        return self
+
+    def add(self, name, group="default", models=()):
+        secret = new_key()
+        number = len(self.accounts) + 1
+        self.accounts.append(Account(number, name, group, None))
+        self.keys.append(Key(f"key_{number}", number, key_digest(PEPPER, secret), models=models))
+        return secret
+
+
+@dataclass
+class FakeReads:
+    """Receipts by id and account, and balances."""
+
+    receipts: dict = field(default_factory=dict)
+    broken: bool = False
+
+    def receipt(self, request_id, account_id):
+        if (request_id, account_id) not in self.receipts:
+            raise NotFound(f"There is no receipt {request_id!r}.")
+        return self.receipts[request_id, account_id]
+
+    def money(self, account_id):
+        return {"name": f"account {account_id}", "balance": "4.25"}
+
+    def check(self):
+        if self.broken:
+            raise OSError("no such disk")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status, headers by lower-case name, body, and whether it came to its end."""
+
+    status: int
+    headers: dict
+    body: bytes
+    complete: bool
+
+    @property
+    def json(self):
+        return msgspec.json.decode(self.body)
+
+
+class _Reader:
+    def __init__(self):
+        self.headers, self.body, self.complete = {}, b"", False
+
+    def on_header(self, name, value):
+        self.headers.setdefault(name.decode().lower(), value.decode())
+
+    def on_body(self, body):
+        self.body += body
+
+    def on_message_complete(self):
+        self.complete = True
+
+
+@dataclass
+class Worker:
+    """A running worker and what its seams were told. `secret` is a key of account 1."""
+
+    state: State
+    upstream: FakeUpstream
+    books: FakeBooks
+    keys: FakeKeys
+    reads: FakeReads
+    secret: str
+    port: int = 0
+
+    @property
+    def origin(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def will_answer(self, head, *script):
+        """Prepare the upstream's next answer."""
+        exchange = FakeExchange(head, list(script))
+        self.upstream.exchanges.append(exchange)
+        return exchange
+
+    async def send(self, method, path, headers=None, body=None, secret=None):
+        """Send a request; its connection's streams."""
+        lines = {"host": "gateway", "connection": "close", **(headers or {})}
+        if secret is not None:
+            lines["authorization"] = f"Bearer {secret}"
+        if body is not None:
+            lines.setdefault("content-length", str(len(body)))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (body or b""))
+        return reader, writer
+
+    async def ask(self, method, path, headers=None, body=None, secret=None):
+        """Send a request and read the answer to its end."""
+        reader, writer = await self.send(method, path, headers, body, secret)
+        async with asyncio.timeout(10):
+            raw = await reader.read()
+        writer.close()
+        return parse(raw, to_head=method == "HEAD")
+
+    async def call(self, body, secret=None, headers=None):
+        """POST a chat completion, with this worker's own key unless told otherwise."""
+        return await self.ask(
+            "POST", "/v1/chat/completions", headers, body, self.secret if secret is None else secret
+        )
+
+
+def parse(raw, *, to_head=False):
+    """An answer's bytes as an Answer."""
+    target = _Reader()
+    parser = httptools.HttpResponseParser(target)
+    if to_head:  # its Content-Length announces what a GET would have brought
+        raw = re.sub(rb"content-length: \d+", b"content-length: 0", raw)
+    parser.feed_data(raw)
+    return Answer(parser.get_status_code(), target.headers, target.body, target.complete)
+
+
+def make_worker(**settings):
+    """A worker that is not listening yet."""
+    books, upstream, keys, reads = FakeBooks(), FakeUpstream(), FakeKeys(), FakeReads()
+    chosen = Settings(Path("/nowhere"), "", **settings)
+    metrics = Metrics()
+    gateway = Gateway(chosen, "inst_here", CATALOGUE, upstream, books, metrics.call_finished)
+    state = State(
+        chosen,
+        gateway,
+        Directory(keys, PEPPER),
+        Reads(reads.receipt, reads.money, reads.check),
+        metrics,
+    )
+    return Worker(state, upstream, books, keys, reads, keys.add("alice"))
+
+
+@contextlib.asynccontextmanager
+async def running(worker, pages=()):
+    """Serve the worker on a free port of loopback."""
+    await worker.state.directory.reload()
+    config = uvicorn.Config(
+        application(worker.state, pages),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        worker.port = listener.getsockname()[1]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        try:
+            yield worker
+        finally:
+            server.should_exit = True
+            await task
