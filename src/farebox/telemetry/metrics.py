@@ -36,43 +36,10 @@ class Metrics:
     """Counts and times. Each method costs some microseconds and raises nothing."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        self._requests = counter(
-            "farebox_requests",
-            "HTTP requests answered, by route and class of status ('gone': the client left first).",
-            "route",
-            "status",
-        )
-        self._calls = counter(
-            "farebox_calls", "Calls settled, by dialect and outcome.", "dialect", "outcome"
-        )
-        self._tokens = counter("farebox_tokens", "Tokens of settled calls, by class.", "class")
-        self._charged = counter(
-            "farebox_charge_nanocredits", "What accounts were charged, in nano-credits."
-        )
-        self._absorbed = counter(
-            "farebox_absorbed_nanocredits",
-            "What calls cost beyond what their accounts had, in nano-credits.",
-        )
-        self._estimated = counter(
-            "farebox_estimated_calls",
-            "Calls whose usage was estimated, for the upstream reported none.",
-        )
-        self._holds_refused = counter("farebox_holds_refused", "Calls refused for want of credit.")
-        self._attempts = counter(
-            "farebox_upstream_attempts",
-            "Attempts at upstreams, by channel and result: a status, or what went wrong.",
-            "channel",
-            "result",
-        )
-        self._hangups = counter(
-            "farebox_client_hangups", "Clients that hung up before their answer was complete."
-        )
-        self._add_times(registry)
+        self.registry = CollectorRegistry()
+        self._add_requests(self.registry)
+        self._add_calls(self.registry)
+        self._add_money(self.registry)
         # A labelled series is found through a lock and a check of its names; here by one look-up.
         self._requests_of = cache(self._requests.labels)
         self._calls_of = cache(self._calls.labels)
@@ -80,9 +47,15 @@ class Metrics:
         self._duration_of = cache(self._duration.labels)
         self._tokens_of = [(name, self._tokens.labels(name)) for name in CLASSES]
         if _MULTIPROCESS not in os.environ:
-            ProcessCollector(registry=registry)
+            ProcessCollector(registry=self.registry)
 
-    def _add_times(self, registry: CollectorRegistry) -> None:
+    def _add_requests(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "farebox_requests_total",
+            "HTTP requests answered, by route and class of status ('gone': the client left first).",
+            ["route", "status"],
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "farebox_requests_in_flight",
             "HTTP requests being served.",
@@ -96,10 +69,57 @@ class Metrics:
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
         )
+
+    def _add_calls(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "farebox_calls_total",
+            "Calls settled, by dialect and outcome.",
+            ["dialect", "outcome"],
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "farebox_upstream_attempts_total",
+            "Attempts at upstreams, by channel and result: a status, or what went wrong.",
+            ["channel", "result"],
+            registry=registry,
+        )
+        self._hangups = Counter(
+            "farebox_client_hangups_total",
+            "Clients that hung up before their answer was complete.",
+            registry=registry,
+        )
         self._ttft = Histogram(
             "farebox_ttft_seconds",
             "From a call's admission to the first event of its answer.",
             buckets=_TTFT_BUCKETS_S,
+            registry=registry,
+        )
+
+    def _add_money(self, registry: CollectorRegistry) -> None:
+        self._tokens = Counter(
+            "farebox_tokens_total",
+            "Tokens of settled calls, by class.",
+            ["class"],
+            registry=registry,
+        )
+        self._charged = Counter(
+            "farebox_charge_nanocredits_total",
+            "What accounts were charged, in nano-credits.",
+            registry=registry,
+        )
+        self._absorbed = Counter(
+            "farebox_absorbed_nanocredits_total",
+            "What calls cost beyond what their accounts had, in nano-credits.",
+            registry=registry,
+        )
+        self._estimated = Counter(
+            "farebox_estimated_calls_total",
+            "Calls whose usage was estimated, for the upstream reported none.",
+            registry=registry,
+        )
+        self._holds_refused = Counter(
+            "farebox_holds_refused_total",
+            "Calls refused for want of credit.",
             registry=registry,
         )
 
