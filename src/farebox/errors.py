@@ -159,7 +159,6 @@ class UpstreamFailed(FareboxError):
     """
 
     status = 502
-    code = "upstream_unreachable"
     fault: Fault = "vendor"
 
     def __init__(
@@ -192,5 +191,5 @@ class UpstreamRefused(UpstreamFailed):
         self.upstream_status = upstream_status
         self.retry_after_s = retry_after_s
         self.retry_elsewhere = retry_elsewhere
-        if status < 500:
+        if status < 500 and status != 429:
             self.fault = "client"

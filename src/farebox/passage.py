@@ -5,6 +5,7 @@ decisions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from farebox.admission import Admitted, Memory
@@ -27,6 +28,7 @@ _STREAM_HEAD: Headers = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+_LAST_BYTES_S = 0.2  # for what HTTP sends after `[DONE]`: longer than a round trip
 _JSON_HEAD: Headers = ((b"content-type", b"application/json"),)
 
 
@@ -106,12 +108,21 @@ class Passage:
         )
 
     def close(self) -> None:
-        """Let go of the upstream: by now its last bytes have come, and the connection can be used
-        again.
+        """Let go of the upstream; the connection is used again if its answer was read to the
+        end.
         """
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None
+
+    async def let_go(self) -> None:
+        """The same when the client has its answer: a stream's last bytes may still be on the
+        way.
+        """
+        if self.complete and self.exchange is not None:
+            with suppress(UpstreamFailed):
+                await self.exchange.read(_LAST_BYTES_S)
+        self.close()
 
     def patience_s(self) -> float:
         """How long to wait for the upstream before looking again at what the wait is for."""
@@ -144,7 +155,10 @@ class Passage:
         """Part of a good answer, with its head before the first."""
         if not self.head_sent:
             self.head_sent = True
-            head = _STREAM_HEAD if self.call.stream else _JSON_HEAD
+            head = _STREAM_HEAD
+            if not self.call.stream:  # then these data are the whole body
+                head = (*_JSON_HEAD, (b"content-length", b"%d" % len(data)))
+            head = (*head, (b"openai-processing-ms", b"%d" % self.ms))
             if self.adjusted:
                 value = ", ".join(self.adjusted).encode("ascii", "replace")
                 head = (*head, (b"x-farebox-adjusted", value))

@@ -55,8 +55,10 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     client.on_gone(None)
     # Whatever happened, the hold ends here; and only after the commit does the answer end.
     failure = await settle(passage, failure)
-    passage.close()
-    await _finish(passage, failure)
+    try:
+        await _finish(passage, failure)
+    finally:
+        await passage.let_go()
 
 
 async def _ride(passage: Passage) -> FareboxError | None:
@@ -161,6 +163,8 @@ async def _stream_to_client(
         if leaving:
             passage.delivered = True
             await passage.send(leaving)
+    if stream.failure is not None:
+        raise stream.failure
     if stream.error is not None:
         raise vendor.error_event(channel, stream.error)
     if not stream.ending:

@@ -97,7 +97,14 @@ def _reckon(passage: Passage, failure: FareboxError | None) -> Settlement:
     if not is_priced_tier(admitted.price, tier):
         flags = (*flags, "unpriced_tier")
     tool_calls = tuple((name, 1) for name in passage.call.hosted_tools)
-    due = bill(usage, admitted.price, admitted.rate_ppm, admitted.at_us, tier, tool_calls)
+    due = bill(
+        usage,
+        admitted.price,
+        admitted.rate_ppm,
+        admitted.at_us,
+        service_tier=tier,
+        tool_calls=tool_calls,
+    )
     return replace(
         settlement,
         usage=fold_images(usage, admitted.price),

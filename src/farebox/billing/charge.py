@@ -64,6 +64,7 @@ def bill(
     price: Price,
     rate_ppm: int,
     at_us: int,
+    *,
     service_tier: str | None = None,
     tool_calls: tuple[tuple[str, int], ...] = (),
 ) -> Bill:

@@ -49,6 +49,7 @@ class ChatStream:
         self.usage: msgspec.Raw | None = None  # the last that was reported, whole
         self.service_tier: str | None = None
         self.error: object | None = None  # what the upstream said went wrong, decoded
+        self.failure: UpstreamFailed | None = None  # why the rest of the stream is of no use
         self.text_bytes = 0  # of what the model wrote, for an estimate where no usage comes
 
     @property
@@ -59,16 +60,18 @@ class ChatStream:
     @property
     def finished(self) -> bool:
         """Whether nothing more can come that matters: an error, or the upstream's [DONE]."""
-        return self.error is not None or self._done
+        return self._done or self.error is not None or self.failure is not None
 
     def feed(self, data: bytes) -> bytes:
-        """What of the answer may leave now. Raises UpstreamFailed when it is no chat stream."""
+        """What of the answer may leave now: all that came before a failure, if there is one."""
         try:
             events = self._splitter.feed(data)
         except EventTooLarge as error:
-            raise UpstreamFailed(
+            self.failure = UpstreamFailed(
                 "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
-            ) from error
+            )
+            self.failure.__cause__ = error
+            return b""
         return self._pass_on(events)
 
     def end(self) -> bytes:
@@ -93,7 +96,11 @@ class ChatStream:
                 break
             if data is None:
                 continue  # a comment is a sign of life for us; the client gets our own
-            passed = self._event(raw, data)
+            try:
+                passed = self._event(raw, data)
+            except UpstreamFailed as failure:
+                self.failure = failure
+                break
             if self.ending:
                 self._tail.append(passed)
                 continue

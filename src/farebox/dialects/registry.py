@@ -12,7 +12,7 @@ from farebox.core.usage import Usage
 from farebox.dialects import chat
 from farebox.dialects.chat_answer import Answer, read_answer, usage_chunk
 from farebox.dialects.chat_stream import ChatStream
-from farebox.errors import FareboxError
+from farebox.errors import FareboxError, UpstreamFailed
 
 
 class Stream(Protocol):
@@ -22,6 +22,7 @@ class Stream(Protocol):
     usage: msgspec.Raw | None
     service_tier: str | None
     error: object | None
+    failure: UpstreamFailed | None
     text_bytes: int
 
     @property

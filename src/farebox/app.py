@@ -1,0 +1,174 @@
+"""The composition root of a worker: a Start message becomes the running application.
+
+Run as `python -m farebox.app --bus-fd N --listen-fd M`; the supervisor is at the bus's other end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+import uvicorn
+import uvloop
+
+from farebox.admin import accounts, receipts, secret
+from farebox.admin.catalogue import resolve, snapshot
+from farebox.console import pricing
+from farebox.core.bus import Bus, Changed, Drain, Ready, Start
+from farebox.passage import Gateway
+from farebox.routing.catalogue import Catalogue
+from farebox.server.asgi import Asgi, application
+from farebox.server.auth import Directory
+from farebox.server.state import Reads, State
+from farebox.store.books import StoreBooks
+from farebox.store.store import Store, open_store
+from farebox.telemetry import logs
+from farebox.telemetry.metrics import Metrics
+from farebox.upstream.client import Client
+
+_KEEP_ALIVE_S = 75  # longer than the idle limits of the usual load balancers
+_AFTER_DRAIN_S = 5.0  # calls that were told to end write their charges and say so
+
+
+class Worker:
+    """One worker's parts, and what the bus tells it to do."""
+
+    def __init__(self, start: Start, bus: Bus) -> None:
+        self._start = start
+        self._bus = bus
+        settings = start.settings
+        self._redactor = logs.Redactor()
+        logs.configure(settings.log_level, self._redactor)
+        self._store = open_store(settings.database, settings.data_dir)
+        pepper = secret.key_pepper(secret.load_secret(settings, create=False))
+        metrics = Metrics()
+        self._upstream = Client(settings)
+        self._books = StoreBooks(self._store, start.owner)
+        self._revision = 0
+        self._gateway = Gateway(
+            settings,
+            start.instance_id,
+            self._load_catalogue(),
+            self._upstream,
+            self._books,
+            metrics.call_finished,
+        )
+        self._directory = Directory(self._store, pepper)
+        self._state = State(settings, self._gateway, self._directory, _reads(self._store), metrics)
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until the bus says drain, or closes."""
+        await self._directory.reload()
+        pages = pricing.routes(lambda: self._gateway.catalogue, self._start.settings)
+        server = _Server(_config(application(self._state, pages)), self._ready)
+        listening = asyncio.create_task(self._listen(server))
+        try:
+            await server.serve(sockets=[listener])
+            await _let_finish(server)
+        finally:
+            listening.cancel()
+            await self._upstream.aclose()
+            await self._books.close()
+
+    def _ready(self) -> None:
+        self._bus.send(Ready(self._start.slot, os.getpid()))
+
+    async def _listen(self, server: uvicorn.Server) -> None:
+        timeout_s = self._start.settings.drain_timeout_s
+        while (message := await self._bus.receive()) is not None:
+            if isinstance(message, Changed):
+                await self._reload(message)
+            elif isinstance(message, Drain):
+                timeout_s = message.timeout_s
+                break
+        # Told to drain, or the supervisor died: either way calls in flight are ended in time.
+        self._state.draining = True
+        server.config.timeout_graceful_shutdown = round(timeout_s)
+        server.should_exit = True
+
+    async def _reload(self, changed: Changed) -> None:
+        try:
+            if changed.catalogue != self._revision:
+                self._gateway.catalogue = await asyncio.to_thread(self._load_catalogue)
+            await self._directory.reload()
+        except Exception:  # noqa: BLE001 (a worker must outlive a bad moment of its store)
+            # The next change, or a look-up of a key, tries again; calls go on with what is known.
+            logs.log.exception("reload_failed")
+
+    def _load_catalogue(self) -> Catalogue:
+        revision = self._store.revisions().catalogue
+        stored = self._store.load_catalogue()
+        if stored is None:
+            catalogue = Catalogue.of(0, (), (), ())
+        else:
+            catalogue = snapshot(stored.document, stored.version, stored.created_us)
+        catalogue, notes = resolve(catalogue, os.environ, self._start.local)
+        for note in notes if self._revision else ():  # at the start, `serve` has said it
+            logs.log.warning("channel_closed", reason=note)
+        self._redactor.know(channel.api_key for channel in catalogue.channels.values())
+        self._revision = revision
+        return catalogue
+
+
+def _reads(store: Store) -> Reads:
+    return Reads(
+        receipt=lambda request_id, account_id: receipts.show(store, request_id, account_id),
+        money=lambda account_id: accounts.money(store, account_id),
+        check=store.revisions,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+
+def _config(asgi: Asgi) -> uvicorn.Config:
+    return uvicorn.Config(
+        asgi,  # pyright: ignore[reportArgumentType] (its own types of the same protocol)
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+
+
+async def _let_finish(server: uvicorn.Server) -> None:
+    """Calls that the end of the drain cut off settle what was delivered and tell their clients."""
+    if server.server_state.tasks:
+        await asyncio.wait(server.server_state.tasks, timeout=_AFTER_DRAIN_S)
+
+
+async def _main(bus_fd: int, listen_fd: int) -> None:
+    async with await Bus.connect(bus_fd) as bus:
+        start = await bus.receive()
+        if isinstance(start, Start):
+            await Worker(start, bus).run(socket.socket(fileno=listen_fd))
+
+
+def main() -> None:
+    """A worker process, from its first message to its end."""
+    parser = argparse.ArgumentParser(prog="python -m farebox.app", description=__doc__)
+    parser.add_argument("--bus-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(options.bus_fd, options.listen_fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""What tests of the relay stand it between: a client that records, books in memory, a catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from farebox import relay
+from farebox.billing.prices import read_price
+from farebox.core.account import Account, Caller, Key
+from farebox.core.call import Headers
+from farebox.core.channel import Channel
+from farebox.core.ports import HoldRequest, Settled, Settlement
+from farebox.core.settings import Settings
+from farebox.dialects import chat
+from farebox.errors import BillingUnavailable, OutOfCredit
+from farebox.routing.catalogue import Catalogue, Group, Model, Route
+from farebox.upstream.client import Client as UpstreamClient
+from tests.fakes.upstream import FakeUpstream
+
+CALLER = Caller(Account(1, "alice", "default", None), Key("key_1", 1, b"digest"))
+PRICE = {"input": "2.5", "output": "10"}
+# 1 credit = 10^9; 10 tokens in, 5 out: 10 × 2500 + 5 × 10000 nano-credits
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+USAGE_CHARGE = 75_000
+
+
+class MemoryBooks:
+    """Books of one account: plain integers, checked after each step."""
+
+    def __init__(self, balance: int = 10**10) -> None:
+        self.available = balance
+        self.holds: dict[str, int] = {}
+        self.settled: list[Settlement] = []
+        self.log: list[str] = []
+        self.broken = False
+
+    async def hold(self, request: HoldRequest) -> int:
+        if self.available < request.least_nanocredits:
+            raise OutOfCredit(f"{request.least_nanocredits - self.available} short")
+        amount = min(self.available, request.most_nanocredits)
+        self.available -= amount
+        self.holds[request.request_id] = amount
+        return amount
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        if self.broken:
+            raise BillingUnavailable("The books cannot be written.")
+        held = self.holds.pop(settlement.request_id, 0)
+        self.available += held
+        charge = min(settlement.due_nanocredits, self.available)
+        self.available -= charge
+        self.settled.append(settlement)
+        self.log.append("settled")
+        return Settled(charge, settlement.due_nanocredits - charge)
+
+
+@dataclass
+class RecordingClient:
+    """A client that keeps what it is sent, and hangs up when it is told to."""
+
+    log: list[str] = field(default_factory=list)
+    status: int | None = None
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
+    ended: bool = False
+    gone: bool = False
+    hang_up_after: int | None = None  # parts
+    _callback: Callable[[], None] | None = None
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        self._callback = callback
+        if callback and self.gone:
+            callback()
+
+    def hang_up(self) -> None:
+        self.gone = True
+        if self._callback:
+            self._callback()
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        self.status, self.headers = status, dict(headers)
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        if self.gone:
+            return
+        self.parts.append(data)
+        self.log.append("last" if last else "part")
+        self.ended = last
+        if self.hang_up_after is not None and len(self.parts) >= self.hang_up_after:
+            self.hang_up()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
+
+    @property
+    def events(self) -> list[Any]:
+        """The data of each event, decoded; comments left out."""
+        datas = [
+            line.removeprefix(b"data:").strip()
+            for line in self.body.splitlines()
+            if line.startswith(b"data:")
+        ]
+        return [data.decode() if data == b"[DONE]" else json.loads(data) for data in datas]
+
+
+@dataclass
+class Relaying:
+    """A gateway over the fake upstream. `channels`: personas in the order in which they are
+    tried.
+    """
+
+    upstream: FakeUpstream
+    books: MemoryBooks = field(default_factory=MemoryBooks)
+    settings: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] = ("openai",)
+    vendors: dict[str, str] = field(default_factory=dict)  # persona -> vendor, if named otherwise
+    model: dict[str, Any] = field(default_factory=lambda: {"max_output": 1000})
+    price: dict[str, Any] = field(default_factory=lambda: dict(PRICE))
+    rate_ppm: int = 1_000_000
+    base_urls: dict[str, str] = field(default_factory=dict)
+    observed: list[tuple[Settlement, Settled]] = field(default_factory=list)
+    client: UpstreamClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self.all_settings = Settings(data_dir=Path("/nowhere"), database="", **self.settings)
+        self.client = UpstreamClient(self.all_settings, proxies={})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self.client is not None
+        await self.client.aclose()
+
+    def catalogue(self, *upstream_models: str) -> Catalogue:
+        """One model, `m`, that each channel knows by one of these names (the last one repeats)."""
+        names = [*upstream_models, *[upstream_models[-1]] * len(self.channels)]
+        channels = [
+            Channel(
+                f"ch-{n}-{persona}",
+                self.vendors.get(persona, persona),
+                self.base_urls.get(persona) or self.upstream.base_url(persona),
+                self.upstream.key(persona),
+            )
+            for n, persona in enumerate(self.channels)
+        ]
+        routes = tuple(Route(ch.id, name) for ch, name in zip(channels, names, strict=False))
+        model = Model("m", routes, read_price(self.price), aliases=("alias",), **self.model)
+        return Catalogue.of(7, channels, [model], [Group("default", self.rate_ppm)])
+
+    async def call(
+        self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
+    ) -> RecordingClient:
+        """Make one call of model `m`; give `fields` of the body, such as say="text"."""
+        assert self.client is not None
+        client = client or RecordingClient(self.books.log)
+        script = "\n".join(
+            f"{name}: {json.dumps(fields.pop(name)) if name == 'usage' else fields.pop(name)}"
+            for name in ("say", "think", "usage", "finish")
+            if name in fields
+        )
+        body: dict[str, Any] = {
+            "model": "m",
+            "messages": [{"role": "user", "content": script or "Hello"}],
+            **fields,
+        }
+        call = chat.parse(json.dumps(body).encode(), f"req_{len(self.books.settled)}")
+        gateway = relay.Gateway(
+            self.all_settings,
+            "inst_self",
+            self.catalogue(*(upstream_models or ("gpt-4o",))),
+            self.client,
+            self.books,
+            lambda settlement, settled: self.observed.append((settlement, settled)),
+        )
+        self.gateway = gateway
+        await relay.serve(gateway, CALLER, call, client)
+        return client
+
+    async def start(
+        self, *upstream_models: str, client: RecordingClient, **fields: Any
+    ) -> asyncio.Task[RecordingClient]:
+        """The same as a task, once the upstream has the request."""
+        seen = len(self.upstream.requests)
+        task = asyncio.create_task(self.call(*upstream_models, client=client, **fields))
+        while len(self.upstream.requests) == seen:
+            await asyncio.sleep(0.005)
+        return task
+
+    @property
+    def settlement(self) -> Settlement:
+        """The latest."""
+        return self.books.settled[-1]
