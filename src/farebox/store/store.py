@@ -63,7 +63,8 @@ class Store(Accounts, Keys, Catalogues, Calls, Reports):
     def revisions(self) -> Revisions:
         """What other processes compare with what they have; cheap enough to ask all the time."""
         with self._reading() as connection:
-            values = dict(connection.execute(sa.select(revisions)).tuples().all())
+            rows = connection.execute(sa.select(revisions)).mappings()
+            values = {row["name"]: row["value"] for row in rows}
         return Revisions(values["catalogue"], values["keys"])
 
     def _fact(self, name: str) -> str | None:
