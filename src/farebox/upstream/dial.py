@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-from farebox.errors import UpstreamFailed
 from farebox.upstream.connection import Connection
 from farebox.upstream.failures import failed
 from farebox.upstream.proxy import Proxy
+from farebox.upstream.race import Attempt, race
 from farebox.upstream.resolve import Resolver
 from farebox.upstream.target import Origin
 
-_STAGGER_S = 0.25  # before the next address is tried as well (RFC 8305, 5)
 _TLS_SHUTDOWN_S = 1.0  # for the peer's goodbye to a connection that is given up while opening
 _MAX_TUNNEL_HEAD_BYTES = 16 * 1024
-
-_Attempt = Callable[[], Coroutine[Any, Any, Connection]]
 
 
 class Dialer:
@@ -39,7 +35,7 @@ class Dialer:
         except (OSError, UnicodeError) as error:
             raise failed("dns", error) from error
         try:
-            return await _first([self._attempt(origin, proxy, at, port) for at in addresses])
+            return await race([self._attempt(origin, proxy, at, port) for at in addresses])
         except ssl.SSLError as error:
             raise failed("tls", error) from error
         except OSError as error:
@@ -49,7 +45,7 @@ class Dialer:
         """Give up the look-ups under way."""
         await self._resolver.aclose()
 
-    def _attempt(self, origin: Origin, proxy: Proxy | None, address: str, port: int) -> _Attempt:
+    def _attempt(self, origin: Origin, proxy: Proxy | None, address: str, port: int) -> Attempt:
         if not origin.is_secure:
             return lambda: self._plain(address, port)
         if proxy is None:
@@ -125,44 +121,3 @@ class _Tunnel(asyncio.Protocol):
     def _fail(self, cause: Exception | None) -> None:
         self.opened.set_exception(failed("proxy", cause))
         self.opened.exception()  # seen: whoever dials may have given up already
-
-
-async def _first(attempts: list[_Attempt]) -> Connection:
-    """The first attempt to succeed; each starts when the one before fails or takes long.
-
-    Raises what the last one to fail raised.
-    """
-    if len(attempts) == 1:
-        return await attempts[0]()
-    failure: OSError | UpstreamFailed | None = None
-    running: set[asyncio.Task[Connection]] = set()
-    waiting = attempts[::-1]
-    try:
-        while waiting or running:
-            if waiting:
-                running.add(asyncio.create_task(waiting.pop()(), name="farebox-dial"))
-            done, running = await asyncio.wait(
-                running,
-                timeout=_STAGGER_S if waiting else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            while done:
-                task = done.pop()
-                try:
-                    connection = task.result()
-                except (OSError, UpstreamFailed) as error:
-                    failure = error
-                else:
-                    running |= done
-                    return connection
-    finally:
-        for task in running:
-            task.add_done_callback(_drop_late)
-            task.cancel()
-    raise failure if failure is not None else OSError("no address to try")
-
-
-def _drop_late(task: asyncio.Task[Connection]) -> None:
-    """An attempt that was overtaken: close what it opened all the same."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().drop()

@@ -55,7 +55,7 @@ class Proxies:
         proxy = self._by_scheme.get(origin.scheme)
         if proxy is None or _is_loopback(origin.host):
             return None
-        return None if urllib.request.proxy_bypass(origin.host_header, self._known) else proxy
+        return None if urllib.request.proxy_bypass(origin.authority, self._known) else proxy
 
 
 def _is_loopback(host: str) -> bool:
