@@ -325,7 +325,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     routes = st.lists(
         st.fixed_dictionaries({"channel": st.sampled_from(names[:2]), "model": ids}),
         max_size=2,
-        unique_by=repr,
+        unique_by=lambda route: (route["channel"], route["model"]),
     )
     models = [
         {

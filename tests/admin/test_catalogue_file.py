@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farebox.admin.catalogue_file import BadCatalogue, anchored, check
 
@@ -219,3 +221,28 @@ def test_relative_file_references_start_at_the_files_folder() -> None:
         "models": [],
     }
     assert anchored({"channels": 1}, folder) == {"channels": 1}
+
+
+WORDS = (
+    "id vendor openai api_key env:X channels models groups billing price input output 1 rate tiers"
+    " windows utc long_context model cost aliases speaks chat"
+)
+words = st.sampled_from(WORDS.split())
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | words
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(words, values, max_size=5))
+def test_whatever_a_file_holds_is_accepted_or_refused_in_sentences(
+    document: dict[str, Any],
+) -> None:
+    """No value makes the check itself fail; what it accepts, it accepts again."""
+    try:
+        checked = check(document)
+    except BadCatalogue:
+        return
+    assert check(checked) == checked

@@ -310,7 +310,9 @@ def _check_channels(channels: Sequence[tuple[str, ChannelTable]], problems: list
                     f'{path}.api_key is missing: {vendor.title} needs one. Write "env:NAME" or '
                     '"file:PATH".'
                 )
-        _check_base_url(f"{path}.base_url", channel.base_url, problems)
+        problem = base_url_problem(channel.base_url) if channel.base_url else None
+        if problem:
+            problems.append(f"{path}.base_url {problem}")
         if channel.api_key and not _REFERENCE.fullmatch(channel.api_key):
             # What stands there may be the secret itself, so it is not repeated.
             problems.append(
@@ -324,24 +326,22 @@ def _check_channels(channels: Sequence[tuple[str, ChannelTable]], problems: list
         )
 
 
-def _check_base_url(path: str, url: str, problems: list[str]) -> None:
-    """Says what is wrong, but never the address: user and query may be secrets."""
-    if not url:
-        return
+def base_url_problem(url: str) -> str | None:
+    """What is wrong with a base URL; never the address itself: user and query may be secrets."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        problems.append(f"{path} is not an address.")
-        return
+        return "is not an address."
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        problems.append(f"{path} must begin with http:// or https:// and name a host.")
-    elif "@" in parts.netloc:
-        problems.append(f"{path} must not hold a user or password: use api_key.")
-    elif "?" in url or "#" in url:
-        problems.append(f"{path} must not hold a query or fragment: paths are appended to it.")
-    elif not url.isprintable() or " " in url:
-        problems.append(f"{path} must not hold spaces or control characters.")
+        return "must begin with http:// or https:// and name a host."
+    if "@" in parts.netloc:
+        return "must not hold a user or password: use api_key."
+    if "?" in url or "#" in url:
+        return "must not hold a query or fragment: paths are appended to it."
+    if not url.isprintable() or " " in url:
+        return "must not hold spaces or control characters."
+    return None
 
 
 def _check_model(

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
-from farebox.admin.catalogue_file import LOCAL_VENDOR
+from farebox.admin.catalogue_file import LOCAL_VENDOR, base_url_problem
 from farebox.core.ids import KEY_PREFIX
 from farebox.core.settings import Settings
 from farebox.vendors import registry
@@ -73,7 +73,7 @@ def _is_local_address(family: int, address: tuple[Any, ...]) -> bool:
 def is_own_address(
     url: str, settings: Settings, is_local: Callable[[str], bool] = is_local_host
 ) -> bool:
-    """Whether a base URL leads to the gateway of these settings. Raises ValueError for no URL."""
+    """Whether an http(s) URL leads to the gateway of these settings."""
     host, port = _host_and_port(url)
     if settings.public_url and (host, port) == _host_and_port(settings.public_url):
         return True
@@ -82,9 +82,7 @@ def is_own_address(
 
 def _host_and_port(url: str) -> tuple[str, int | None]:
     parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError("not an http(s) address")
-    return parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme]
+    return (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def derive(
@@ -140,17 +138,14 @@ def _reason_to_ignore(
         )
     if not base_url:
         return None
-    try:
-        own = is_own_address(base_url, settings, is_local)
-    except ValueError:
-        return f"{variable} is ignored: {address} is not an http(s) address. Correct or unset it."
-    if own:
+    problem = base_url_problem(base_url)
+    if problem:
+        return f"{variable} is ignored: {address} {problem}"
+    if is_own_address(base_url, settings, is_local):
         return (
             f"{variable} is ignored: {address} is the address of this very gateway. "
             f"Start it in a shell without {address}."
         )
-    if any(mark in base_url for mark in "?#@ "):
-        return f"{variable} is ignored: {address} must not hold a user, a query or a fragment."
     return None
 
 
