@@ -37,16 +37,17 @@ class HttpExchange:
 
     __slots__ = (
         "_alarm",
+        "_body",
         "_connection",
         "_connections",
         "_decoded_bytes",
         "_decoder",
         "_failure",
+        "_first_byte_timeout_s",
         "_head",
         "_is_retry",
         "_loop",
         "_patience_until_s",
-        "_request",
         "_request_head",
         "_settings",
         "_started_s",
@@ -65,7 +66,10 @@ class HttpExchange:
         self._settings = settings
         self._connections = connections
         self._request_head = request_head
-        self._request = request  # kept for the one retry
+        self._body = request.body  # kept for the one retry
+        self._first_byte_timeout_s = settings.first_byte_timeout_s
+        if request.first_byte_timeout_s is not None:
+            self._first_byte_timeout_s = request.first_byte_timeout_s
         self._connection: Connection | None = None
         self._head: UpstreamHead | None = None
         self._decoder: Decoder | None = None
@@ -135,7 +139,7 @@ class HttpExchange:
         """Send the request on this connection."""
         self._stop_alarm()
         self._connection = connection
-        connection.send(self, self._request_head, self._request.body)
+        connection.send(self, self._request_head, self._body)
         if self._waiter is not None:
             self._arm()
 
@@ -177,6 +181,7 @@ class HttpExchange:
 
     def _accept(self, head: UpstreamHead) -> None:
         """Take the head as the answer's, and undo a content-encoding that was not asked for."""
+        self._body = b""  # it is not sent again now, and the answer may take long
         coding = head.get(b"content-encoding")
         if coding is not None and coding.lower() != b"identity":
             try:
@@ -237,10 +242,7 @@ class HttpExchange:
         if connection is None:
             return self._started_s + settings.connect_timeout_s, "connect_timeout"
         if connection.head is None:
-            limit_s = self._request.first_byte_timeout_s
-            if limit_s is None:
-                limit_s = settings.first_byte_timeout_s
-            return connection.sent_s + limit_s, "first_byte_timeout"
+            return connection.sent_s + self._first_byte_timeout_s, "first_byte_timeout"
         return connection.heard_s + settings.idle_timeout_s, "idle_timeout"
 
     def _arm(self) -> None:
