@@ -30,6 +30,7 @@ Kind = Literal[
     "overload",
     "timeout",
     "failed",
+    "loop",  # a 508: our own request came back
 ]
 
 MAX_RETRY_AFTER_S: Final = 120  # the official SDKs give up beyond it
@@ -77,6 +78,7 @@ _STATUSES: Final[Mapping[int, Kind]] = {
     429: "rate",
     503: "overload",
     504: "timeout",
+    508: "loop",
     529: "overload",
 }
 
@@ -130,6 +132,12 @@ _OURS: Final[Mapping[str, _Answer]] = {
         "service_unavailable_error",
         "server_is_overloaded",
         "The upstream is overloaded. Try again in {wait} s.",
+    ),
+    "loop": _Answer(
+        508,
+        "server_error",
+        "loop_detected",
+        "The upstream leads back to this gateway. Tell its operator; nothing was charged.",
     ),
     "timeout": _Answer(504, "server_error", None, "The upstream took too long. Try again."),
     "failed": _Answer(502, "server_error", None, "The upstream failed to answer. Try again."),

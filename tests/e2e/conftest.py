@@ -1,0 +1,34 @@
+"""Gateways that several tests share: one over the fake upstream, one with the local model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.config import write_config
+from tests.e2e.serving import Serving
+from tests.fakes.upstream import FakeUpstream
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    fake_upstream_server: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """Two workers over the fake upstream, with every vendor, as a configuration file says."""
+    folder = tmp_path_factory.mktemp("gateway")
+    config = write_config(folder / "farebox.toml", fake_upstream_server)
+    environ = {
+        f"FAKE_{name.upper()}_KEY": fake_upstream_server.key(name)
+        for name in ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
+    }
+    args = ("--config", str(config), "--data-dir", str(folder / "data"), "--workers", "2")
+    with Serving(folder, args, environ) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def local_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A first run without any configuration: the embedded model, the account demo."""
+    with Serving(tmp_path_factory.mktemp("local")) as serving:
+        yield serving
