@@ -1,0 +1,66 @@
+"""`farebox usage` as it is typed, on a store without calls and with one."""
+
+import json
+from pathlib import Path
+
+from farebox.core import clock
+from farebox.core.ports import Settlement
+from farebox.core.usage import Usage
+from farebox.store import open_store
+from tests.cli.conftest import Run
+
+
+def _settle_one(folder: Path) -> None:
+    store = open_store(f"sqlite:///{folder}/farebox.db", folder)
+    store.settle(
+        Settlement(
+            request_id="req_1",
+            account_id=1,
+            key_id="key_1",
+            model="m-1",
+            channel="main",
+            dialect="chat",
+            stream=False,
+            outcome="complete",
+            created_us=clock.now_us(),
+            price_version=1,
+            rate_ppm=1_000_000,
+            usage=Usage(uncached_input=1000, output=50),
+            due_nanocredits=1_500_000,
+            hold_nanocredits=0,
+        )
+    )
+    store.close()
+
+
+def test_usage_is_summed(run: Run, tmp_path: Path) -> None:
+    """--by chooses what the rows are of; the total is the same."""
+    run("accounts", "create", "ann", "--credits", "1")
+    _settle_one(tmp_path / "data")
+    for by, label in (("model", "m-1"), ("key", "key_1")):
+        report = json.loads(run("usage", "--by", by, "--since", "1d", "--json").stdout)
+        assert list(report) == ["since", "until", "rows", "total"]
+        assert [(row[by], row["calls"], row["charge_nanocredits"]) for row in report["rows"]] == [
+            (label, 1, 1_500_000)
+        ]
+        assert report["total"]["tokens"]["uncached_input"] == 1000
+
+
+def test_for_people_there_is_a_table_with_a_total(run: Run, tmp_path: Path) -> None:
+    """Charges are in credits, and the span is told on stderr."""
+    run("accounts", "create", "ann", "--credits", "1")
+    _settle_one(tmp_path / "data")
+    result = run("usage")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert (rows[0][:2], rows[0][-1]) == (["model", "calls"], "charge")
+    assert (rows[1][:3], rows[1][-1]) == (["m-1", "1", "1000"], "0.0015")
+    assert (rows[2][:3], rows[2][-1]) == (["total", "1", "1000"], "0.0015")
+    assert result.stderr.endswith("charges in credits\n")
+
+
+def test_a_wrong_question_is_refused(run: Run) -> None:
+    """Exit code 2 and a sentence."""
+    for arguments in (("--by", "account"), ("--since", "soon")):
+        result = run("usage", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert arguments[0] in result.stderr
