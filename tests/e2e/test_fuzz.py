@@ -1,0 +1,107 @@
+"""Whatever is posted to the chat route: an answer in OpenAI's shape, never a defect of ours."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.e2e.config import MODELS
+from tests.e2e.serving import Serving
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_JSON = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", "x"])
+_PARTS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["text", "image_url", "file", "input_audio", "y"])},
+        optional={
+            "text": st.text(max_size=10) | _SCALARS,
+            "image_url": _JSON | st.just({"url": "data:image/png;base64,AAAA"}),
+            "file": _JSON | st.just({"file_id": "file-1"}),
+        },
+    ),
+    max_size=3,
+)
+_MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": _ROLES},
+        optional={
+            "content": st.text(max_size=30) | _PARTS | _SCALARS,
+            "name": _SCALARS,
+            "tool_calls": _JSON,
+            "tool_call_id": _SCALARS,
+            "reasoning_content": _SCALARS,
+        },
+    ),
+    max_size=4,
+)
+_BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from([*MODELS.values(), "over", "nothing"]) | _SCALARS,
+        "messages": _MESSAGES | _JSON,
+        "stream": st.booleans() | _SCALARS,
+        "stream_options": _JSON | st.just({"include_usage": True}),
+        "max_tokens": st.integers(-5, 2**40) | _SCALARS,
+        "max_completion_tokens": st.integers(1, 100) | _SCALARS,
+        "n": st.integers(-1, 200) | _SCALARS,
+        "tools": _JSON | st.just([{"type": "function", "function": {"name": "f"}}]),
+        "tool_choice": _JSON | st.sampled_from(["auto", "none", "required"]),
+        "response_format": _JSON | st.just({"type": "json_schema", "json_schema": {"name": "x"}}),
+        "reasoning_effort": _JSON | st.sampled_from(["none", "low", "max"]),
+        "thinking": _JSON | st.just({"type": "disabled"}),
+        "service_tier": _SCALARS,
+        "modalities": _JSON | st.just(["text", "audio"]),
+        "store": _JSON,
+        "stop": _JSON,
+        "temperature": _JSON,
+        "web_search_options": _JSON,
+        "anything": _JSON,
+    },
+)
+
+
+def _post(gateway: Serving, body: bytes) -> tuple[int, bytes]:
+    host = gateway.origin.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        head = {"Authorization": f"Bearer {gateway.key}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", body, head)
+        answer = connection.getresponse()
+        assert (answer.getheader("x-request-id") or "").startswith("req_")
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("kind", ["shaped", "rubbish"])
+def test_no_body_is_a_defect_of_ours(gateway: Serving, kind: str) -> None:
+    """Shaped bodies and rubbish: 2xx, 4xx or an upstream's own failure; no traceback, no hold
+    left.
+    """
+    bodies: Any = _BODIES.map(lambda body: json.dumps(body).encode())
+    if kind == "rubbish":
+        bodies = st.binary(max_size=60) | _JSON.map(lambda value: json.dumps(value).encode())
+
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck))
+    @given(bodies)
+    def fuzz(body: bytes) -> None:
+        status, answer = _post(gateway, body)
+        assert status in (200, 400, 404, 413, 422, 502), (status, answer)
+        if status != 200:
+            error = json.loads(answer)["error"]
+            assert error["message"]
+            assert error["type"] != "server_error" or status == 502, error
+
+    fuzz()
+    assert gateway.account()["held_nanocredits"] == 0
+    assert "Traceback" not in gateway.log.read_text(encoding="utf-8")
