@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from farebox.errors import (
@@ -84,11 +86,12 @@ async def test_usage_above_the_hold_is_absorbed_where_the_account_cannot_pay(
 async def test_unpriced_tiers_and_tools_are_refused(fake_upstream: FakeUpstream) -> None:
     """What has no price is never served for free: 400 that names the parameter."""
     async with Relaying(fake_upstream) as relaying:
-        for fields, param in (
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
             ({"service_tier": "priority"}, "service_tier"),
             ({"web_search_options": {}}, "tools"),
             ({"tools": [{"type": "web_search"}]}, "tools"),
-        ):
+        )
+        for fields, param in cases:
             with pytest.raises(BadRequest) as caught:
                 await relaying.call(**fields)
             assert (caught.value.param, caught.value.code) == (param, "unsupported_value")

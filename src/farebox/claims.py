@@ -18,6 +18,7 @@ from typing import Self
 
 from farebox.core.settings import Settings
 
+_STALL_MS = 120_000  # as long as an answer may be silent
 BACKLOG = 2048  # connections that wait while a worker is replaced
 FAILED, BAD_CONFIG, CONFLICT = 1, 2, 5  # exit codes of the command line's contract
 
@@ -130,6 +131,10 @@ def _bind(family: socket.AddressFamily, address: tuple[str, int], shared: bool) 
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # A client that takes nothing of what was sent is dropped by the kernel at last, also
+            # where the server above has no means to. Connections inherit it from the listener.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALL_MS)
         listener.bind(address)
         listener.listen(BACKLOG)
     except BaseException:

@@ -75,6 +75,7 @@ def test_a_snapshot_holds_what_the_document_says() -> None:
             context=1_000_000,
             max_output=384_000,
             cost=read_price(MODEL["cost"]),
+            owned_by="deepseek",
         )
     }
     assert snapshot.groups == {

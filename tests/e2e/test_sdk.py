@@ -121,11 +121,12 @@ def test_each_vendor_streams_text(client: OpenAI, vendor: str) -> None:
 @pytest.mark.parametrize("vendor", ["deepseek", "zai", "mimo"])
 def test_a_schema_is_kept_where_only_json_objects_are_known(client: OpenAI, vendor: str) -> None:
     """json_schema becomes json_object and a text; the answer's head names the change."""
-    schema = {"name": "a", "schema": {"type": "object"}, "strict": True}
+    inner = {"name": "a", "schema": {"type": "object"}, "strict": True}
+    schema: Any = {"type": "json_schema", "json_schema": inner}
     raw = client.chat.completions.with_raw_response.create(
         model=MODELS[vendor],
         messages=[{"role": "user", "content": 'say: {"json": 1}'}],
-        response_format={"type": "json_schema", "json_schema": schema},
+        response_format=schema,
     )
     assert "response_format" in raw.headers["x-farebox-adjusted"]
     assert raw.parse().choices[0].message.content == '{"json": 1}'

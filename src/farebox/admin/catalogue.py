@@ -56,10 +56,11 @@ class CatalogueStore(Protocol):
 def snapshot(document: Mapping[str, Any], version: int, created_us: int) -> Catalogue:
     """The catalogue of a checked document; its api keys are still references."""
     tables = catalogue_file.read(document)
+    vendors = {table.id: table.vendor for table in tables.channels}
     return Catalogue.of(
         version,
         [_channel(table) for table in tables.channels],
-        [_model(table, tables.billing) for table in tables.models],
+        [_model(table, tables.billing, vendors) for table in tables.models],
         [_group(table) for table in tables.groups],
         created_us,
     )
@@ -95,7 +96,7 @@ def _channel(table: ChannelTable) -> Channel:
     )
 
 
-def _model(table: ModelTable, billing: BillingTable) -> Model:
+def _model(table: ModelTable, billing: BillingTable, vendors: Mapping[str, str]) -> Model:
     price = catalogue_file.price_table(table, billing)
     return Model(
         id=table.id,
@@ -105,6 +106,7 @@ def _model(table: ModelTable, billing: BillingTable) -> Model:
         context=table.context,
         max_output=table.max_output,
         cost=None if table.cost is None else read_price(table.cost),
+        owned_by=next((vendors[route.channel] for route in table.channels), "farebox"),
     )
 
 
