@@ -46,12 +46,23 @@ class Bound:
 def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int) -> Bound:
     """The bound of a call whose input is at most `input_tokens`, at the dearest tier it may
     reach.
+
+    One-hour cache writes are not counted in: only Anthropic's usage reports them, and no chat
+    vendor writes one unasked.
     """
     on_input = on_output = 0
     for tier in _reachable(call.service_tier, price):
-        factors = multipliers(price, input_tokens, tier, at_us)
-        on_input, on_output = max(on_input, factors[0]), max(on_output, factors[1])
-    p_in = max(price.input, price.cache_write, price.audio_input, price.image_input or 0)
+        # Whatever the threshold does to the price, the input may also stay below it.
+        for tokens in (0, input_tokens):
+            factors = multipliers(price, tokens, tier, at_us)
+            on_input, on_output = max(on_input, factors[0]), max(on_output, factors[1])
+    p_in = max(
+        price.input,
+        price.cache_read,
+        price.cache_write,
+        price.audio_input,
+        price.image_input or 0,
+    )
     p_out = max(price.output, price.audio_output) if call.audio_output else price.output
     prices = dict(price.tools)
     tools = sum(prices.get(name, 0) for name in call.hosted_tools)
@@ -62,11 +73,12 @@ def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int
 
 
 def _reachable(service_tier: str | None, price: Price) -> tuple[str | None, ...]:
-    # `auto` lets the vendor choose any tier; a tier by name may still be answered by the ordinary
-    # one.
+    # `auto` lets the vendor choose any tier; a tier by name may still be answered by an ordinary
+    # one, and an operator may have priced those too.
     if service_tier == "auto":
         return (None, *(name for name, _ in price.tiers))
-    return (None,) if service_tier in ORDINARY_TIERS else (None, service_tier)
+    asked = (*ORDINARY_TIERS, service_tier)
+    return (None, *(name for name, _ in price.tiers if name in asked))
 
 
 class InputEstimate:

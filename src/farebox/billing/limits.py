@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 _HANGUPS = 3
@@ -38,4 +39,4 @@ class Hangups:
             return 0
         if len(times) < _HANGUPS - 1:
             return 0
-        return max(1, int(_SPAN_S - (now_s - times[0])) + 1)
+        return max(1, math.ceil(_SPAN_S - (now_s - times[0])))

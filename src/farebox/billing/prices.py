@@ -34,6 +34,7 @@ _PRICES = (
     "audio_output",
     "image_input",
 )
+_SHARES = {"cache_read": (1, 10), "cache_write": (5, 4), "cache_write_1h": (2, 1)}  # of the input's
 _KEYS = frozenset((*_PRICES, "from", "long_context", "tiers", "windows", "tools"))
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_US = 86_400_000_000
@@ -52,12 +53,15 @@ def read_price(table: Mapping[str, object], what: str = "price") -> Price:
         key: parse_price(cast(str, table[key]), f"{what}.{key}") for key in _PRICES if key in table
     }
     p_in = named["input"]
+    for key, (numerator, denominator) in _SHARES.items():
+        if key not in named:
+            named[key] = _share(p_in, numerator, denominator, f"{what}.{key}")
     price = Price(
         input=p_in,
         output=named["output"],
-        cache_read=named.get("cache_read", _share(p_in, 1, 10, f"{what}.cache_read")),
-        cache_write=named.get("cache_write", _share(p_in, 5, 4, f"{what}.cache_write")),
-        cache_write_1h=named.get("cache_write_1h", p_in * 2),
+        cache_read=named["cache_read"],
+        cache_write=named["cache_write"],
+        cache_write_1h=named["cache_write_1h"],
         audio_input=named.get("audio_input", p_in),
         audio_output=named.get("audio_output", named["output"]),
         image_input=named.get("image_input"),
@@ -139,7 +143,8 @@ def _start(value: object, what: str) -> int:
     if value is None:
         return 0
     try:
-        day = value if isinstance(value, date) else date.fromisoformat(cast(str, value))
+        # TOML has days of its own; one with a time in it (a datetime) is refused, not cut.
+        day = value if type(value) is date else date.fromisoformat(cast(str, value))
     except (TypeError, ValueError):
         raise BadAmount(f'{what} must be a day such as "2026-11-01", not {value!r}.') from None
     return (day.toordinal() - _EPOCH_ORDINAL) * _DAY_US

@@ -5,6 +5,7 @@ parts per million. Decimal strings come in and go out; between, everything is in
 """
 
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 
 NANO = 1_000_000_000
 PPM = 1_000_000
@@ -33,12 +34,13 @@ def _scaled(text: str, scale: int, what: str, smallest: str) -> int:
     # Exponents are bounded before scaling: Decimal("1e999999") must not build a huge integer.
     if value != 0 and not -30 < value.adjusted() < 19:
         raise BadAmount(f"{what} {text!r} is out of range.")
-    scaled = value * scale
-    if scaled != scaled.to_integral_value():
+    # A Decimal product would be rounded to 28 digits; a Fraction keeps them all.
+    scaled = Fraction(value) * scale if value else Fraction(0)
+    if scaled.denominator != 1:
         raise BadAmount(f"{what} {text!r} is finer than {smallest}, the smallest unit kept.")
     if abs(scaled) > MAX_NANOCREDITS:
         raise BadAmount(f"{what} {text!r} is out of range.")
-    return int(scaled)
+    return scaled.numerator
 
 
 def parse_credits(text: str, what: str = "amount") -> int:
