@@ -17,7 +17,9 @@ Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+# Possessive: a key may be megabytes long, and giving back would need memory for each byte of it.
+_KEY = re.compile(rb'\s*+("(?:[^"\\]++|\\.)*+")\s*+:\s*+')
+_SHOWN_CHARS = 100  # of a key in an error
 _NEXT = re.compile(rb"\s*([,}])")
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
@@ -43,9 +45,8 @@ def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
         raise BadRequest("The body is nested too deeply. Keep it below 1000 levels.") from None
     duplicate = _duplicate_key(body, fields)
     if duplicate is not None:
-        raise BadRequest(
-            f"The key {duplicate!r} stands twice in the body. Send it once.", param=duplicate
-        )
+        key = duplicate[:_SHOWN_CHARS]
+        raise BadRequest(f"The key {key!r} stands twice in the body. Send it once.", param=key)
     return fields
 
 
@@ -74,7 +75,9 @@ def _walk_for_duplicate(body: bytes, fields: Fields) -> str | None:
             return key
         seen.add(key)
         after = _NEXT.match(body, end)
-        if after is None or after[1] == b"}":
+        if after is None:
+            return key  # a longer number, which begins like the one kept: 12 and then 1
+        if after[1] == b"}":
             return None
         position = after.end()
     match = _KEY.match(body, position)

@@ -1,5 +1,5 @@
 """A chat completion's whole answer: checked, answered under the model's name as asked, its usage
-read.
+read, tool calls mended where clients could not use them.
 
 Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import msgspec
 
 from farebox.core.call import Call
 from farebox.core.usage import Usage
-from farebox.dialects.chat_mend import NOTHING, Delta, is_set, text_length
+from farebox.dialects.chat_mend import NOTHING, Delta, is_json, is_set, text_length
 from farebox.errors import UpstreamFailed
 
 
@@ -55,16 +56,25 @@ def read_answer(
 ) -> Answer:
     """The answer for the client. Raises UpstreamFailed when the body is no chat completion."""
     try:
-        answer = _ANSWER.decode(body)
-        if is_set(answer.error):
-            return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
-        if answer.choices is None:
-            raise msgspec.ValidationError("no choices")
-        fields = _FIELDS.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return _read(body, call, finish_reasons, failing_finish_reasons)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UpstreamFailed(
             "The upstream's answer is no chat completion.", reason="bad_answer"
         ) from error
+
+
+def _read(
+    body: bytes,
+    call: Call,
+    finish_reasons: Mapping[str, str],
+    failing_finish_reasons: frozenset[str],
+) -> Answer:
+    answer = _ANSWER.decode(body)
+    if is_set(answer.error):
+        return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
+    if answer.choices is None:
+        raise msgspec.ValidationError("no choices")
+    fields = _FIELDS.decode(body)
     changed = False
     for choice in answer.choices:
         reason = choice.finish_reason or ""
@@ -72,9 +82,11 @@ def read_answer(
             raise UpstreamFailed(
                 "The upstream broke its answer off. Try again.", reason=f"finish_{reason}"
             )
-        changed = changed or reason in finish_reasons
+        changed = changed or reason in finish_reasons or _has_broken_call(choice.message)
     if changed:
-        fields["choices"] = _standard(fields["choices"], finish_reasons)
+        fields["choices"] = _standard(
+            fields["choices"], answer.choices, finish_reasons, call.request_id
+        )
     if changed or answer.model != call.model:
         fields["model"] = msgspec.Raw(_encode(call.model))
         body = _encode(fields)
@@ -86,12 +98,36 @@ def read_answer(
     )
 
 
-def _standard(choices: msgspec.Raw, finish_reasons: Mapping[str, str]) -> msgspec.Raw:
+def _has_broken_call(message: Delta | None) -> bool:
+    calls = (message.tool_calls if message else None) or ()
+    return any(
+        not call.id or (call.function is not None and is_json(call.function.arguments))
+        for call in calls
+    )
+
+
+def _standard(
+    choices: msgspec.Raw, typed: list[_Choice], finish_reasons: Mapping[str, str], request_id: str
+) -> msgspec.Raw:
     raw_choices = _RAW_LIST.decode(choices)
-    for choice in raw_choices:
-        reason = msgspec.json.decode(choice.get("finish_reason", msgspec.Raw(b"null")))
-        choice["finish_reason"] = msgspec.Raw(_encode(finish_reasons.get(reason, reason)))
+    for choice, raw in zip(typed, raw_choices, strict=True):
+        standard = finish_reasons.get(choice.finish_reason or "")
+        if standard is not None:
+            raw["finish_reason"] = msgspec.Raw(_encode(standard))
+        if _has_broken_call(choice.message):
+            message = cast("dict[str, Any]", msgspec.json.decode(raw["message"]))
+            _mend_calls(message["tool_calls"], request_id)
+            raw["message"] = msgspec.Raw(_encode(message))
     return msgspec.Raw(_encode(raw_choices))
+
+
+def _mend_calls(calls: list[dict[str, Any]], request_id: str) -> None:
+    # A client must name the id with the result, and decodes the arguments itself.
+    for n, call in enumerate(calls):
+        call["id"] = call.get("id") or f"call_{request_id.removeprefix('req_')}_{n}"
+        function = cast("dict[str, Any]", call.get("function") or {})
+        if isinstance(function.get("arguments"), (dict, list)):
+            function["arguments"] = _encode(function["arguments"]).decode()
 
 
 def usage_chunk(call: Call, usage: Usage, created_s: int) -> bytes:

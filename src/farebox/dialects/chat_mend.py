@@ -3,7 +3,8 @@ money.
 
 The rules (openai-python's stream accumulator): id, function name and role are concatenated when
 they come twice, so each is sent once; tool-call indexes are whole numbers from 0 without gaps; all
-chunks of an answer carry one id. A chunk that keeps them is not touched.
+chunks of an answer carry one id; a choice has an index and a delta, a tool call a type and a
+function. A chunk that keeps them is not touched.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from farebox.errors import UpstreamFailed
 
 NOTHING = msgspec.Raw(b"")  # an absent field; msgspec keeps a JSON null as Raw(b"null")
 _QUOTES = 2
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Function(msgspec.Struct):
@@ -27,7 +29,9 @@ class Function(msgspec.Struct):
 class ToolCall(msgspec.Struct):
     index: int | None = None
     id: str | None = None
+    type: str | msgspec.UnsetType | None = msgspec.UNSET  # a null is worse than nothing
     function: Function | None = None
+    custom: msgspec.Raw = NOTHING
 
 
 class Delta(msgspec.Struct):
@@ -40,7 +44,7 @@ class Delta(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     delta: Delta | None = None
     finish_reason: str | None = None
 
@@ -58,7 +62,10 @@ class Chunk(msgspec.Struct):
 
     def text_bytes(self) -> int:
         """Bytes of what the model wrote in this chunk, as JSON strings without their quotes."""
-        return sum(text_length(choice.delta) for choice in self.choices or ())
+        total = 0
+        for choice in self.choices or ():
+            total += text_length(choice.delta)
+        return total
 
 
 def text_length(delta: Delta | None) -> int:
@@ -80,39 +87,53 @@ def text_length(delta: Delta | None) -> int:
 
 def is_set(raw: msgspec.Raw) -> bool:
     """Whether a field is there and not null."""
-    return len(raw) > 0 and (len(raw) != 4 or bytes(raw) != b"null")
+    return raw is not NOTHING and (len(raw) != 4 or bytes(raw) != b"null")
+
+
+def is_json(arguments: msgspec.Raw) -> bool:
+    """Whether a call's arguments came as JSON; they are JSON in a string."""
+    return bytes(arguments)[:1] in (b"{", b"[")
 
 
 def _length(text: msgspec.Raw) -> int:
-    return len(text) - _QUOTES if len(text) > _QUOTES and is_set(text) else 0
+    size = len(text)
+    return 0 if size <= _QUOTES or (size == 4 and bytes(text) == b"null") else size - _QUOTES
 
 
 class _Calls:
     """The tool calls of one choice: which index here stands for which of the upstream's."""
 
     def __init__(self) -> None:
-        self.by_upstream_index: dict[int, int] = {}
-        self.by_id: dict[str, int] = {}
+        self._by_upstream_index: dict[int, int] = {}
+        self._by_id: dict[str, int] = {}
+        self._ids: list[str | None] = []  # as the upstream gave them
         self.named: list[bool] = []
 
     def place(self, call: ToolCall) -> tuple[int, bool]:
         """The dense index of a piece of a call, and whether it is the call's first piece."""
-        if call.index is not None:
-            known = self.by_upstream_index.get(call.index)
-            if known is None:
-                self.by_upstream_index[call.index] = known = len(self.named)
-                self.named.append(False)
-                return known, True
+        known = self._find(call)
+        if known is not None:
             return known, False
-        # Without an index a new id begins a call, and anything else goes on with the last one.
-        if call.id and call.id in self.by_id:
-            return self.by_id[call.id], False
-        if call.id or not self.named:
-            self.named.append(False)
+        place = len(self.named)
+        self.named.append(False)
+        self._ids.append(call.id)
+        if call.index is not None:
+            self._by_upstream_index[call.index] = place
+        if call.id:
+            self._by_id[call.id] = place
+        return place, True
+
+    def _find(self, call: ToolCall) -> int | None:
+        if call.index is None:
+            # Without an index a new id begins a call, and anything else goes on with the last one.
             if call.id:
-                self.by_id[call.id] = len(self.named) - 1
-            return len(self.named) - 1, True
-        return len(self.named) - 1, False
+                return self._by_id.get(call.id)
+            return len(self.named) - 1 if self.named else None
+        known = self._by_upstream_index.get(call.index)
+        # Some servers give parallel calls one index. Another id and a name tell them apart.
+        if known is not None and call.id and call.function and call.function.name:
+            return known if self._ids[known] in (None, "", call.id) else self._by_id.get(call.id)
+        return known
 
 
 class Mender:
@@ -131,12 +152,8 @@ class Mender:
         self._roles: set[int] = set()
         self._calls: dict[int, _Calls] = {}
         self._open: set[int] = set()
-        self._seen: set[int] = set()
-
-    @property
-    def all_finished(self) -> bool:
-        """Whether some choice was seen and none is open."""
-        return bool(self._seen) and not self._open
+        self._finished: set[int] = set()
+        self.all_finished = False  # whether some choice was seen and none is open
 
     def mend(self, chunk: Chunk, data: bytes) -> bytes | None:
         """The chunk's data as they should be, or None if they are right as they came."""
@@ -147,25 +164,28 @@ class Mender:
             broken = True
         if chunk.choices is None:
             broken = True
-        for choice in chunk.choices or ():
-            if self._judge(choice):
+        for position, choice in enumerate(chunk.choices or ()):
+            if self._judge(choice, position):
                 broken = True
         return self._rewrite(chunk, data) if broken else None
 
-    def _judge(self, choice: Choice) -> bool:
+    def _judge(self, choice: Choice, position: int) -> bool:
         """Note what a choice brings; mend the decoded values. True if something had to be
         mended.
         """
         broken = False
         n = choice.index
-        self._seen.add(n)
-        if choice.finish_reason is None:
+        if n is None:
+            n = choice.index = position
+            broken = True
+        if choice.finish_reason is not None:
+            broken = self._finish(choice, n) or broken
+        elif n not in self._open and n not in self._finished:  # which stays finished
             self._open.add(n)
-        else:
-            broken = self._finish(choice)
+            self.all_finished = False
         delta = choice.delta
         if delta is None:
-            return broken
+            return True
         if delta.role:
             if n in self._roles:
                 delta.role = None
@@ -178,19 +198,22 @@ class Mender:
                     broken = True
         return broken
 
-    def _finish(self, choice: Choice) -> bool:
+    def _finish(self, choice: Choice, n: int) -> bool:
         reason = choice.finish_reason or ""
         if reason in self._failing:
             raise UpstreamFailed(
                 "The upstream broke its answer off. Try again.",
                 reason=f"finish_{reason}",
-                code=None,
             )
         if not reason:  # some vendors write "" for "not yet"
             choice.finish_reason = None
-            self._open.add(choice.index)
+            if n not in self._finished:
+                self._open.add(n)
+                self.all_finished = False
             return True
-        self._open.discard(choice.index)
+        self._open.discard(n)
+        self._finished.add(n)
+        self.all_finished = not self._open
         standard = self._finish_reasons.get(reason, reason)
         choice.finish_reason = standard
         return standard != reason
@@ -202,34 +225,43 @@ class Mender:
         if first:
             if not call.id:
                 call.id = f"call_{self._own_id.removeprefix('chatcmpl-')}_{call.index}"
-        elif call.id:
-            call.id = None
+            if not call.type:
+                call.type = "function"
+                broken = True
+        else:
+            if call.id:
+                call.id = None
+            if call.type is not msgspec.UNSET:
+                call.type = msgspec.UNSET
+                broken = True
         broken = broken or call.id != upstream_id
         function = call.function
-        if function is not None:
-            if function.name:
-                if calls.named[call.index]:
-                    function.name = None
-                    broken = True
-                else:
-                    calls.named[call.index] = True
-            if bytes(function.arguments)[:1] in (b"{", b"["):
-                broken = True  # arguments are JSON in a string; some servers send them as JSON
-        return broken
+        if function is None:
+            return broken or not is_set(call.custom)
+        if function.name:
+            if calls.named[call.index]:
+                function.name = None
+                broken = True
+            else:
+                calls.named[call.index] = True
+        return broken or is_json(function.arguments)
 
     def _rewrite(self, chunk: Chunk, data: bytes) -> bytes:
-        """Decode the whole chunk, put the mended values in, and leave everything else as it is."""
-        whole = cast("dict[str, Any]", msgspec.json.decode(data))
-        whole["id"] = self._id
-        whole["object"] = "chat.completion.chunk"
-        if chunk.choices is None:
-            whole["choices"] = []
-        raw_choices = cast("list[dict[str, Any]]", whole["choices"])
+        """Put the mended values in, and leave everything else as it is."""
+        whole = _FIELDS.decode(data)
+        whole["id"] = msgspec.Raw(msgspec.json.encode(self._id))
+        whole["object"] = msgspec.Raw(b'"chat.completion.chunk"')
+        raw_choices: list[dict[str, Any]] = []
+        if chunk.choices:
+            raw_choices = msgspec.json.decode(whole["choices"])
         for choice, raw in zip(chunk.choices or (), raw_choices, strict=True):
             if "finish_reason" in raw:
                 raw["finish_reason"] = choice.finish_reason
-            if choice.delta is not None and raw.get("delta"):
-                _rewrite_delta(choice.delta, raw["delta"])
+            raw["index"] = choice.index
+            raw["delta"] = delta = cast("dict[str, Any]", raw.get("delta") or {})
+            if choice.delta is not None:
+                _rewrite_delta(choice.delta, delta)
+        whole["choices"] = msgspec.Raw(msgspec.json.encode(raw_choices))
         return msgspec.json.encode(whole)
 
 
@@ -247,10 +279,16 @@ def _rewrite_call(call: ToolCall, raw: dict[str, Any]) -> None:
         raw.pop("id", None)
     else:
         raw["id"] = call.id
-    function = raw.get("function")
-    if call.function is None or not function:
+    if call.type is msgspec.UNSET:
+        raw.pop("type", None)
+    else:
+        raw["type"] = call.type
+    if call.function is None:
+        if not is_set(call.custom):
+            raw["function"] = {}
         return
+    function = raw["function"]
     if call.function.name is None:
         function.pop("name", None)
-    if isinstance(function.get("arguments"), (dict, list)):
-        function["arguments"] = msgspec.json.encode(function["arguments"]).decode()
+    if is_json(call.function.arguments):
+        function["arguments"] = bytes(call.function.arguments).decode()

@@ -15,12 +15,13 @@ import msgspec
 from farebox.core.call import Call
 from farebox.dialects.chat import DONE
 from farebox.dialects.chat_mend import Chunk, Mender, is_set
-from farebox.dialects.sse import EventTooLarge, Splitter, event
+from farebox.dialects.sse import Event, EventTooLarge, Splitter, event
 from farebox.errors import UpstreamFailed
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.encode
+_MODEL = b'"model"'
 
 
 class ChatStream:
@@ -38,11 +39,15 @@ class ChatStream:
         max_event_bytes: int,
     ) -> None:
         self._splitter = Splitter(max_event_bytes)
+        self._max_tail_bytes = max_event_bytes
         self._model = call.model
         self._model_json = _encode(call.model)
+        self._head = b""  # what the last renamed chunk began with, its model's name included
+        self._renamed_head = b""
         self._include_usage = call.include_usage
         self._mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
         self._tail: list[bytes] = []
+        self._tail_bytes = 0
         self._done = False  # the upstream said [DONE]
         self._usage_sent = False
         self.started = False  # an event of the answer was seen
@@ -89,39 +94,49 @@ class ChatStream:
         parts.append(DONE)
         return b"".join(parts)
 
-    def _pass_on(self, events: list[tuple[bytes, bytes | None]]) -> bytes:
+    def _pass_on(self, events: list[Event]) -> bytes:
         leaving: list[bytes] = []
-        for raw, data in events:
-            if self.finished:
-                break
-            if data is None:
-                continue  # a comment is a sign of life for us; the client gets our own
-            try:
-                passed = self._event(raw, data)
-            except UpstreamFailed as failure:
-                self.failure = failure
-                break
-            if self.ending:
-                self._tail.append(passed)
-                continue
-            if self._tail:  # a choice that nobody had seen yet: that was not the tail
-                leaving += self._tail
-                self._tail = []
-            leaving.append(passed)
+        try:
+            for raw, data in events:
+                if self.finished:
+                    break
+                if data is not None:  # a comment is a sign of life; the client gets our own
+                    self._take(self._event(raw, data), leaving)
+        except UpstreamFailed as failure:
+            self.failure = failure
         return b"".join(leaving)
 
+    def _take(self, passed: bytes, leaving: list[bytes]) -> None:
+        """Put an event with what leaves, or into the tail."""
+        if self._mender.all_finished:
+            self._tail.append(passed)
+            self._tail_bytes += len(passed)
+            if self._tail_bytes > self._max_tail_bytes:
+                raise UpstreamFailed(
+                    "The upstream goes on after its answer's end.", reason="tail_too_large"
+                )
+            return
+        if self._tail:  # a choice that nobody had seen yet: that was not the tail
+            leaving += self._tail
+            self._tail = []
+            self._tail_bytes = 0
+        leaving.append(passed)
+
     def _event(self, raw: bytes, data: bytes) -> bytes:
-        if data.strip() == b"[DONE]":
-            self._done = True
-            return b""
         try:
-            chunk = _CHUNK.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            if not data.strip():
-                return b""
-            raise UpstreamFailed(
-                "The upstream sent an event that is no chat chunk.", reason="bad_event"
-            ) from error
+            return self._chunk(raw, data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            text = data.strip()
+            if text == b"[DONE]":
+                self._done = True
+            elif text:
+                raise UpstreamFailed(
+                    "The upstream sent an event that is no chat chunk.", reason="bad_event"
+                ) from error
+            return b""
+
+    def _chunk(self, raw: bytes, data: bytes) -> bytes:
+        chunk = _CHUNK.decode(data)
         if is_set(chunk.error):
             self.error = msgspec.json.decode(chunk.error)
             return b""
@@ -137,9 +152,30 @@ class ChatStream:
         mended = self._mender.mend(chunk, data)
         if mended is None and chunk.model == self._model:
             return raw
-        return self._rename(data if mended is None else mended)
+        return self._rename(data if mended is None else mended, chunk.model)
 
-    def _rename(self, data: bytes) -> bytes:
+    def _rename(self, data: bytes, model: str | None) -> bytes:
+        if not self._head or not data.startswith(self._head):
+            self._learn_head(data, model)
+        if self._head:
+            return event(self._renamed_head + data[len(self._head) :])
         fields = _FIELDS.decode(data)
         fields["model"] = msgspec.Raw(self._model_json)
         return event(_encode(fields))
+
+    def _learn_head(self, data: bytes, model: str | None) -> None:
+        """Remember how this chunk begins, up to its model's name: the next ones mostly begin
+        alike, and need not be decoded to be renamed.
+        """
+        self._head = b""
+        name = _encode(model)
+        key = data.find(_MODEL)
+        start = data.find(name, key)
+        if key < 0 or start < 0 or data[key + len(_MODEL) : start].strip() != b":":
+            return
+        head = data[: start + len(name)]
+        try:
+            _FIELDS.decode(head + b"}")  # is whole only if the name stands on the top level
+        except msgspec.DecodeError:
+            return
+        self._head, self._renamed_head = head, data[:start] + self._model_json

@@ -6,13 +6,21 @@ A rough upper bound for what to reserve; what is charged is what the upstream co
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
+
+from farebox.errors import BadRequest
 
 # The largest that the vendors' own image pages name: OpenAI's newest detail level, 10,000 patches.
 IMAGE_TOKENS = 10_000
 FILE_TOKENS = 100_000  # a document that the body only names: what vendors accept at most, in text
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # may hide a key; nobody needs to write one so
+
+_MESSAGES = msgspec.json.Decoder(list[object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +31,46 @@ class Weight:
     table_tokens: int = 0
 
 
-class _Url(msgspec.Struct, frozen=True):
-    url: str = ""
-
-
-class _File(msgspec.Struct, frozen=True):
-    file_data: str | None = None
-
-
-class _Part(msgspec.Struct, frozen=True):
-    type: str = "text"
-    image_url: _Url | str | None = None
-    file: _File | None = None
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: list[_Part] | str | None = None
-
-
-_MESSAGES = msgspec.json.Decoder(list[_Message])
-
-
 def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
-    """The weight of a chat request's body. Parts of unknown shape count by their bytes."""
+    """The weight of a chat request's body. Parts of unknown shape count by their bytes. Raises
+    BadRequest for messages that cannot be read.
+    """
     # Most chats are text alone; only the others are read closely.
-    if b'"image_url"' not in body and b'"file"' not in body:
+    if (
+        b'"image_url"' not in body
+        and b'"file"' not in body
+        and _ESCAPED_LETTER.search(body) is None
+    ):
         return Weight(len(body))
     try:
         decoded = _MESSAGES.decode(messages)
-    except (msgspec.MsgspecError, RecursionError):
-        return Weight(len(body))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadRequest(f"'messages' cannot be read: {error}.", param="messages") from None
     text_bytes, table_tokens = len(body), 0
-    for message in decoded:
-        if not isinstance(message.content, list):
-            continue
-        for part in message.content:
-            if part.image_url is not None:
-                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-                text_bytes -= len(url)
-                table_tokens += IMAGE_TOKENS
-            elif part.file is not None and part.file.file_data is None:
-                table_tokens += FILE_TOKENS
+    for part in _parts(decoded):
+        if part.get("image_url") is not None:
+            text_bytes -= _url_chars(part["image_url"])
+            table_tokens += IMAGE_TOKENS
+        elif part.get("file") is not None and not _has_data(part["file"]):
+            table_tokens += FILE_TOKENS
     return Weight(max(0, text_bytes), table_tokens)
+
+
+def _parts(messages: list[object]) -> Iterator[dict[str, object]]:
+    for message in messages:
+        if not isinstance(message, dict):
+            continue
+        content = cast("dict[str, object]", message).get("content")
+        for part in cast("list[object]", content) if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                yield cast("dict[str, object]", part)
+
+
+def _url_chars(image_url: object) -> int:
+    if isinstance(image_url, dict):
+        image_url = cast("dict[str, object]", image_url).get("url")
+    return len(image_url) if isinstance(image_url, str) else 0
+
+
+def _has_data(file: object) -> bool:
+    return isinstance(file, dict) and bool(cast("dict[str, object]", file).get("file_data"))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
-# A blank line ends an event; a line ends with CRLF, LF or CR.
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n)(?:\r\n|\n|\r)|\r\r\n?")
+# A blank line ends an event; a line ends with CRLF, LF or CR. (`?+`: a CRLF is never halved.)
+_BLANK_LINE = re.compile(rb"(?:\n|\r\n?+)(?:\n|\r\n?+)")
 _LINE = re.compile(rb"\r\n|\n|\r")
+_USUAL_BYTES = 4096  # of an event
 _BOM = b"\xef\xbb\xbf"
 
 Event = tuple[bytes, bytes | None]
@@ -42,10 +43,7 @@ class Splitter:
         events: list[Event] = []
         start = 0
         position = self._scanned
-        while match := _BLANK_LINE.search(buffer, position):
-            end = match.end()
-            if end == len(buffer) and buffer[-1] == 13:
-                break  # that CR may be the first half of a CRLF
+        while position < len(buffer) and (end := _event_end(buffer, position)):
             self._append(events, bytes(buffer[start:end]))
             start = position = end
         self._keep(buffer, start)
@@ -53,13 +51,13 @@ class Splitter:
 
     def close(self) -> list[Event]:
         """What was left at the stream's end, as an event: some servers forget the last blank
-        line.
+        line. It is added, since another event may be sent behind this one.
         """
-        rest = bytes(self._buffer)
+        rest = bytes(self._buffer).rstrip(b"\r\n")
         self._buffer = bytearray()
         events: list[Event] = []
         if rest.strip():
-            self._append(events, rest)
+            self._append(events, rest + b"\n\n")
         return events
 
     def _append(self, events: list[Event], raw: bytes) -> None:
@@ -72,7 +70,7 @@ class Splitter:
     def _keep(self, buffer: bytes | bytearray, start: int) -> None:
         if buffer is self._buffer:
             del self._buffer[:start]
-        else:
+        elif start < len(buffer):
             self._buffer += memoryview(buffer)[start:]
         if len(self._buffer) > self._limit_bytes:
             raise EventTooLarge(f"An event is larger than {self._limit_bytes} bytes.")
@@ -80,10 +78,24 @@ class Splitter:
         self._scanned = max(0, len(self._buffer) - 3)
 
 
+def _event_end(buffer: bytes | bytearray, position: int) -> int:
+    """Where the first event that ends after `position` ends; 0 if none does yet."""
+    # Only so far that a stream with other line ends is not read to its end for each event.
+    end = buffer.find(b"\n\n", position, position + _USUAL_BYTES)
+    if end >= 0 and buffer.find(b"\r", position, end) < 0:
+        return end + 2  # nearly every event there is
+    match = _BLANK_LINE.search(buffer, position)
+    if match is None or (match.end() == len(buffer) and buffer[-1] == 13):
+        return 0  # a CR at the end may be the first half of a CRLF
+    return match.end()
+
+
 def event_data(raw: bytes) -> bytes | None:
     """The data of one event: its `data` lines joined by LF, or None."""
-    if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and raw.count(b"\n") == 2:
-        return raw[6:-2].rstrip(b"\r")  # nearly every event there is
+    if raw.startswith(b"data: ") and raw.endswith(b"\n\n"):
+        data = raw[6:-2]
+        if b"\n" not in data and b"\r" not in data:
+            return data  # nearly every event there is
     lines: list[bytes] = []
     for line in _LINE.split(raw):
         name, _, value = line.partition(b":")
@@ -93,5 +105,5 @@ def event_data(raw: bytes) -> bytes | None:
 
 
 def event(data: bytes) -> bytes:
-    """An event of these data, which hold no line end."""
-    return b"data: " + data + b"\n\n"
+    """An event of these data, a `data` line for each of theirs (which end with LF)."""
+    return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"

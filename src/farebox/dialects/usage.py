@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import msgspec
+
 from farebox.core.usage import Usage
 
 _UNKNOWN_CONTEXT = 2_500_000  # tokens: no model on the market takes more
@@ -34,9 +36,14 @@ class _Absurd(ValueError):
 
 
 def read_usage(reported: object, context: int | None = None) -> Reading:
-    """Read a decoded usage object. Absurd ones (negative, not an int, above four contexts) count
-    as none.
+    """Read a usage object, decoded or still as JSON. Absurd ones (negative, not an int, above
+    four contexts, not to be decoded) count as none.
     """
+    if isinstance(reported, msgspec.Raw):
+        try:
+            reported = msgspec.json.decode(reported)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return Reading(None, ("bad_usage",))
     if not isinstance(reported, Mapping) or not reported:
         return Reading(None)
     fields = cast("Fields", reported)
@@ -66,6 +73,13 @@ def _details(fields: Fields, *names: str) -> Fields:
         if isinstance(value, Mapping):
             return cast("Fields", value)
     return {}
+
+
+def _rest(total: int | None, known: int | None, limit: int) -> int:
+    rest = max(0, (total or 0) - (known or 0))
+    if rest > limit:
+        raise _Absurd("total_tokens")
+    return rest
 
 
 def _first(*counts: int | None) -> int | None:
@@ -99,8 +113,9 @@ def _read_inclusive(fields: Fields, limit: int) -> Reading:
     if prompt is None and output is None:
         return Reading(None)
     if prompt is None:
-        prompt = max(0, (total or 0) - (output or 0))
-    output = output or 0
+        prompt = _rest(total, output, limit)
+    if output is None:
+        output = _rest(total, prompt, limit)
     on_input = _details(fields, "prompt_tokens_details", "input_tokens_details")
     on_output = _details(fields, "completion_tokens_details", "output_tokens_details")
     reasoning = _count(on_output, "reasoning_tokens", limit) or 0
