@@ -101,11 +101,12 @@ class RecordingClient:
     @property
     def events(self) -> list[Any]:
         """The data of each event, decoded; comments left out."""
+        lines = (event.splitlines() for event in self.body.replace(b"\r", b"").split(b"\n\n"))
         datas = [
-            line.removeprefix(b"data:").strip()
-            for line in self.body.splitlines()
-            if line.startswith(b"data:")
+            b"\n".join(line[5:].strip() for line in each if line.startswith(b"data:"))
+            for each in lines
         ]
+        datas = [data for data in datas if data]
         return [data.decode() if data == b"[DONE]" else json.loads(data) for data in datas]
 
 

@@ -12,6 +12,13 @@ from tests.fakes.upstream import FakeUpstream
 
 
 @pytest.fixture(scope="session")
+def fake_upstream_server() -> Iterator[FakeUpstream]:
+    """One for these tests alone: the gateway keeps connections to it open between tests."""
+    with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
 def gateway(
     fake_upstream_server: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
