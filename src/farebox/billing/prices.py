@@ -217,8 +217,8 @@ def _days(value: object, what: str) -> frozenset[int]:
     days: set[int] = set()
     try:
         for part in cast(str, value).replace(" ", "").split(","):
-            first, _, last = part.partition("-")
-            start, end = _DAYS.index(first), _DAYS.index(last or first)
+            first, dash, last = part.partition("-")
+            start, end = _DAYS.index(first), _DAYS.index(last if dash else first)
             days.update(
                 range(start, end + 1) if start <= end else (*range(start, 7), *range(end + 1))
             )
