@@ -55,6 +55,9 @@ def test_a_hold_is_input_at_its_dearest_and_output_of_all_choices() -> None:
     assert limits.nanocredits(50) == 1000 * 6_000 + 3 * 50 * 24_000
 
 
+_INPUT_CLASSES = ("uncached_input", "cache_read", "cache_write", "audio_input", "image_input")
+
+
 @st.composite
 def answered_calls(draw: st.DrawFn) -> tuple[Call, Price, int, Usage, str | None]:
     """A call, its price, its cap, and a usage within estimate and cap in a tier it may run in."""
@@ -77,19 +80,15 @@ def answered_calls(draw: st.DrawFn) -> tuple[Call, Price, int, Usage, str | None
         audio_output=draw(st.booleans()),
     )
     cap = draw(st.integers(0, 200_000))
-    *cuts, read = sorted(draw(st.tuples(*[st.integers(0, MAX_TOKENS)] * 5)))
-    sizes = [b - a for a, b in zip([0, *cuts], [*cuts, read], strict=True)]
-    sizes = draw(st.permutations(sizes))
-    output = draw(st.integers(0, cap * call.choices))
-    spoken = draw(st.integers(0, output)) if call.audio_output else 0
-    usage = Usage(
-        uncached_input=sizes[0],
-        cache_read=sizes[1],
-        cache_write=sizes[2],
-        audio_input=sizes[3],
-        image_input=sizes[4],
-        output=output - spoken,
-        audio_output=spoken,
+    # The corners are where a hold could be too small: all of it in one class, at a threshold.
+    threshold = price.long_context.threshold if price.long_context else 0
+    most = draw(st.sampled_from([threshold, threshold + 1]) | st.integers(0, MAX_TOKENS))
+    first, second = draw(st.permutations(_INPUT_CLASSES))[:2]
+    some = draw(st.sampled_from([0, most]) | st.integers(0, most))
+    output = draw(st.just(cap * call.choices) | st.integers(0, cap * call.choices))
+    spoken = draw(st.sampled_from([0, output])) if call.audio_output else 0
+    usage = replace(
+        Usage(output=output - spoken, audio_output=spoken), **{first: some, second: most - some}
     )
     return call, price, cap, usage, tier
 
