@@ -2,9 +2,9 @@
 money.
 
 The rules (openai-python's stream accumulator): id, function name and role are concatenated when
-they come twice, so each is sent once; tool-call indexes are whole numbers from 0 without gaps; all
-chunks of an answer carry one id; a choice has an index and a delta, a tool call a type and a
-function. A chunk that keeps them is not touched.
+they come twice, so each is sent once; a message has its role from its first delta; tool-call
+indexes are whole numbers from 0 without gaps; all chunks of an answer carry one id; a choice has
+an index and a delta, a tool call a type and a function. A chunk that keeps them is not touched.
 """
 
 from __future__ import annotations
@@ -186,11 +186,15 @@ class Mender:
         delta = choice.delta
         if delta is None:
             return True
-        if delta.role:
-            if n in self._roles:
-                delta.role = None
-                broken = True
+        if n not in self._roles:
             self._roles.add(n)
+            # llama.cpp leaves it out if the first token is only a part of a character.
+            if not delta.role:
+                delta.role = "assistant"
+                broken = True
+        elif delta.role:
+            delta.role = None
+            broken = True
         if delta.tool_calls:
             calls = self._calls.setdefault(n, _Calls())
             for call in delta.tool_calls:
@@ -268,6 +272,8 @@ class Mender:
 def _rewrite_delta(delta: Delta, raw: dict[str, Any]) -> None:
     if delta.role is None:
         raw.pop("role", None)
+    else:
+        raw["role"] = delta.role
     raw_calls = cast("list[dict[str, Any]]", raw.get("tool_calls") or [])
     for call, raw_call in zip(delta.tool_calls or (), raw_calls, strict=True):
         _rewrite_call(call, raw_call)
