@@ -186,21 +186,25 @@ class Mender:
         delta = choice.delta
         if delta is None:
             return True
-        if n not in self._roles:
-            self._roles.add(n)
-            # llama.cpp leaves it out if the first token is only a part of a character.
-            if not delta.role:
-                delta.role = "assistant"
-                broken = True
-        elif delta.role:
-            delta.role = None
-            broken = True
+        if n not in self._roles or delta.role:
+            broken = self._judge_role(delta, n) or broken
         if delta.tool_calls:
             calls = self._calls.setdefault(n, _Calls())
             for call in delta.tool_calls:
                 if self._judge_call(call, calls):
                     broken = True
         return broken
+
+    def _judge_role(self, delta: Delta, n: int) -> bool:
+        if n in self._roles:
+            delta.role = None
+            return True
+        self._roles.add(n)
+        if delta.role:
+            return False
+        # llama.cpp leaves it out if the first token is only a part of a character.
+        delta.role = "assistant"
+        return True
 
     def _finish(self, choice: Choice, n: int) -> bool:
         reason = choice.finish_reason or ""
