@@ -1,0 +1,70 @@
+"""Under what conditions a run was made: machine, versions, what ran where."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.cases import Options
+from bench.proc import Cores
+from bench.servers import Nginx
+
+_ROOT = Path(__file__).parents[1]
+
+
+def collect(folder: Path, cores: Cores, options: Options) -> dict[str, str]:
+    """What a reader must know, by name."""
+    where = (
+        f"the server under test on core {cores.server}, generator and mock together on core "
+        f"{cores.load}"
+        if cores.are_apart
+        else "everything on one core, there is no second: CPU times are the generator's victims"
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.machine()}",
+        "load before the run": f"{os.getloadavg()[0]:.1f} (1 minute)",
+        "system": f"{platform.system()} {platform.release()}",
+        "store": f"SQLite {sqlite3.sqlite_version} on {_file_system(folder)}, synchronous=FULL",
+        "versions": (
+            f"Farebox {version('farebox')} ({_commit()}), Python {platform.python_version()}, "
+            f"uvloop {version('uvloop')}, httptools {version('httptools')}, "
+            f"uvicorn {version('uvicorn')}, nginx {Nginx.version() or 'not found'}"
+        ),
+        "pinned": where,
+        "rounds": f"{options.rounds}, interleaved; windows of {options.seconds:g} s",
+    }
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown CPU"
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that holds a folder: on tmpfs a commit costs no disk."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    path = folder.resolve()
+    return max((len(at), kind) for _, at, kind, *_ in mounts if path.is_relative_to(at))[1]
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "commit unknown"
+    done = subprocess.run(  # noqa: S603 (made of our own words)
+        [git, "-c", "safe.directory=*", "describe", "--always", "--dirty"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"commit {done.stdout.strip() or 'unknown'}"
