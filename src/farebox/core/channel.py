@@ -26,7 +26,7 @@ class Channel:
     vendor: str
     base_url: str  # without a slash at its end
     api_key: str = field(default="", repr=False)
-    weight: int = 1
+    weight: int = 1  # kept for the operator; routing does not look at it yet
     priority: int = 0  # lower is tried first
     speaks: tuple[str, ...] = ("chat",)
     dedicated_account: str = ""

@@ -127,7 +127,7 @@ class Settlement:
     channel: str | None  # the one that answered
     dialect: str
     stream: bool
-    outcome: str  # complete | client_gone | upstream_failed | refused | undelivered
+    outcome: str  # complete | client_gone | upstream_failed | refused
     created_us: int  # at admission: also the time that the price was taken at
     price_version: int
     rate_ppm: int

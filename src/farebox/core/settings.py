@@ -21,7 +21,7 @@ class Settings:
     secret_file: Path | None = None  # default: DATA_DIR/secret
     local: bool = True  # run the embedded model
     public_url: str = ""  # what users are told; default http://host:port
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()  # not used yet: nobody asks where a client calls from
     log_level: str = "info"
     out_of_credit_status: int = 429  # OpenAI's own; 402 for operators who prefer it
     max_body_bytes: int = 64 * MIB  # some 20 MB images as base64, plus text
