@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from farebox.core.usage import CLASSES, Metered, Usage
+from farebox.core.usage import CLASSES, Usage
 
 FULL = Usage(1, 20, 300, 4_000, 50_000, 600_000, 7_000_000, 80_000_000)
 
@@ -37,5 +37,3 @@ def test_values_are_frozen() -> None:
     """A change makes a new value."""
     with pytest.raises(FrozenInstanceError):
         FULL.output = 1  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(FrozenInstanceError):
-        Metered(FULL).service_tier = "flex"  # pyright: ignore[reportAttributeAccessIssue]

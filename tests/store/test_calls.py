@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from farebox.core.usage import CLASSES, Usage
 from farebox.errors import OutOfCredit, Unauthorized
 from farebox.store import Store
 from farebox.store.accounts import StoredAccount
+from farebox.store.calls import release_in
 from farebox.store.reports import StoredCall, Total
 from tests.store.bookkeeping import (
     HOUR_US,
@@ -185,9 +187,10 @@ def test_holds_of_an_owner_are_given_back(store: Store, account: StoredAccount) 
 def test_one_hold_is_given_back(store: Store, account: StoredAccount) -> None:
     """A call that will not be settled gives its hold back, once."""
     store.hold(hold_request(most=100), "w1")
-    store.release_hold("req_1")
-    store.release_hold("req_1")
+    release = partial(release_in, request_id="req_1")
+    store.together([release, release], patience_ms=1000)
     assert money(store) == (1000, 0, 0)
+    assert broken_invariants(store.path) == {}
 
 
 def test_one_piece_of_work_that_fails_spoils_no_other(store: Store, account: StoredAccount) -> None:

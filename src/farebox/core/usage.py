@@ -39,15 +39,3 @@ class Usage:
 
 
 CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
-
-
-@dataclass(frozen=True, slots=True)
-class Metered:
-    """What an answer reported of itself: its usage, what was odd about it, and the tier it ran
-    in.
-    """
-
-    usage: Usage
-    flags: tuple[str, ...] = ()
-    service_tier: str | None = None
-    tool_calls: tuple[tuple[str, int], ...] = ()  # hosted tools that are charged per call

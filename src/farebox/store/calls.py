@@ -91,6 +91,7 @@ def hold_in(driver: sqlite3.Connection, request: HoldRequest, owner: str) -> int
 
 
 def _shortfall(least: int, room: int, available: int, held: int) -> str:
+    """The sentence of a refusal; all of it in nano-credits."""
     missing = show_credits(least - room)
     sentence = (
         f"This call needs at least {show_credits(least)} credits and the balance is "
@@ -233,11 +234,6 @@ class Calls(StoreBase):
         """
         with self._driving(patience_ms) as driver:
             return [_apart(driver, work) for work in works]
-
-    def release_hold(self, request_id: str) -> None:
-        """Give back the hold of one call that will not be settled."""
-        with self._driving() as driver:
-            release_in(driver, request_id)
 
     def release_holds(self, owner: str) -> int:
         """Give back all holds of a process that has ended; how many there were."""
