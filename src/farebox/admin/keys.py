@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farebox.admin import accounts
@@ -97,14 +97,8 @@ def roll(store: Store, pepper: bytes, key_id: str, overlap: str = "0") -> KeyVie
     if old.revoked_us is not None or not old.is_valid(now_us):
         raise Conflict(f"Key {key_id!r} is revoked or expired. Create a new key instead.")
     secret = ids.new_key()
-    successor = Key(
-        id=ids.new_id("key"),
-        account_id=old.account_id,
-        digest=ids.key_digest(pepper, secret),
-        name=old.name,
-        models=old.models,
-        expires_us=old.expires_us,
-    )
+    # The same limits, whichever there are.
+    successor = replace(old, id=ids.new_id("key"), digest=ids.key_digest(pepper, secret))
     stored = store.roll_key(key_id, now_us + overlap_us, successor, ids.key_hint(secret))
     return KeyView(stored, secret)
 

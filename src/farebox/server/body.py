@@ -47,13 +47,13 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: 
             f"Content-Encoding {encoding.decode('latin-1')[:40]!r} is not read here. "
             "Send the body as it is, or as gzip or deflate."
         )
-    limit = settings.max_body_bytes
+    limit_bytes = settings.max_body_bytes
     length = headers.get(b"content-length")
-    if length is not None and int(length) > limit:  # the HTTP parser lets digits only through
-        raise _too_large(limit)
+    if length is not None and int(length) > limit_bytes:  # the HTTP parser lets digits only through
+        raise _too_large(limit_bytes)
     try:
         async with asyncio.timeout(settings.body_timeout_s):
-            body = await _collect(receive, limit)
+            body = await _collect(receive, limit_bytes)
     except TimeoutError:
         raise BodyTimeout(
             f"The body did not arrive within {settings.body_timeout_s:g} s."
@@ -61,20 +61,20 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: 
     if encoding in _PLAIN:
         return body
     # In a thread: inflating up to the limit takes a tenth of a second and more.
-    return await asyncio.to_thread(_inflate, body, limit)
+    return await asyncio.to_thread(_inflate, body, limit_bytes)
 
 
-async def _collect(receive: Receive, limit: int) -> bytes:
+async def _collect(receive: Receive, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
-    size = 0
+    size_bytes = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
+        size_bytes += len(part)
+        if size_bytes > limit_bytes:
+            raise _too_large(limit_bytes)
         if not message.get("more_body", False):
             if not parts:
                 return part
@@ -83,20 +83,20 @@ async def _collect(receive: Receive, limit: int) -> bytes:
         parts.append(part)
 
 
-def _inflate(body: bytes, limit: int) -> bytes:
+def _inflate(body: bytes, limit_bytes: int) -> bytes:
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
-        data = inflater.decompress(body, limit + 1)
+        data = inflater.decompress(body, limit_bytes + 1)
     except zlib.error:
         raise BadRequest(
             "The body is not the gzip or zlib data that its Content-Encoding says."
         ) from None
-    if len(data) > limit:
-        raise _too_large(limit)
+    if len(data) > limit_bytes:
+        raise _too_large(limit_bytes)
     if not inflater.eof or inflater.unused_data:
         raise BadRequest("The compressed body is cut short, or something follows it.")
     return data
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is larger than the {limit} bytes that this gateway takes.")
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"The body is larger than the {limit_bytes} bytes that this gateway takes.")

@@ -77,11 +77,11 @@ async def _discard_rest(receive: Receive) -> None:
                 pass
 
 
-def error_headers(error: FareboxError, length: int) -> Headers:
+def error_headers(error: FareboxError, length_bytes: int) -> Headers:
     """The headers of an error: its type and length, and what tells clients whether to try again."""
     headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % length),
+        (b"content-length", b"%d" % length_bytes),
     ]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, error.retry_after_s)))
