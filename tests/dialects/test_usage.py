@@ -1,0 +1,303 @@
+"""Usage as vendors report it, in disjoint classes; absurd reports count as none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farebox.billing.charge import bill
+from farebox.core.price import Price
+from farebox.core.usage import CLASSES, Usage
+from farebox.dialects.usage import Reading, read_usage
+from tests.billing.values import PPM, at, prices
+
+NOON = at("2026-11-23T12:00:00")
+ANTHROPIC = {
+    "input_tokens": 2048,
+    "cache_read_input_tokens": 1800,
+    "cache_creation_input_tokens": 248,
+    "cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100},
+    "output_tokens": 503,
+}
+
+
+def _chat(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        **more,
+    }
+
+
+SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
+    "openai": (
+        _chat(
+            100,
+            50,
+            prompt_tokens_details={
+                "cached_tokens": 40,
+                "cache_write_tokens": 10,
+                "audio_tokens": 20,
+                "image_tokens": 5,
+            },
+            completion_tokens_details={
+                "reasoning_tokens": 30,
+                "audio_tokens": 8,
+                "accepted_prediction_tokens": 3,
+                "rejected_prediction_tokens": 4,
+            },
+        ),
+        Usage(25, 40, 10, audio_input=20, image_input=5, output=42, audio_output=8),
+        (),
+    ),
+    "openai, all details null": (
+        _chat(100, 50, prompt_tokens_details=None, completion_tokens_details=None),
+        Usage(100, output=50),
+        (),
+    ),
+    "openai, each detail null": (
+        _chat(
+            9,
+            5,
+            prompt_tokens_details={"cached_tokens": None},
+            completion_tokens_details={"reasoning_tokens": None},
+        ),
+        Usage(9, output=5),
+        (),
+    ),
+    "openai, the write overlaps the read": (
+        _chat(100, 0, prompt_tokens_details={"cached_tokens": 80, "cache_write_tokens": 30}),
+        Usage(0, 80, 20),
+        ("write_overlap",),
+    ),
+    "more read than there was": (
+        _chat(100, 0, prompt_tokens_details={"cached_tokens": 120, "audio_tokens": 9}),
+        Usage(0, 100),
+        ("cached_exceeds_prompt",),
+    ),
+    "responses": (
+        {
+            "input_tokens": 100,
+            "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 10},
+            "output_tokens": 50,
+            "output_tokens_details": {"reasoning_tokens": 30},
+            "total_tokens": 150,
+        },
+        Usage(50, 40, 10, output=50),
+        (),
+    ),
+    "deepseek": (
+        _chat(
+            100,
+            50,
+            prompt_cache_hit_tokens=64,
+            prompt_cache_miss_tokens=36,
+            prompt_tokens_details={"cached_tokens": 64},
+        ),
+        Usage(36, 64, output=50),
+        (),
+    ),
+    "deepseek, without details or prompt": (
+        {"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36, "completion_tokens": 5},
+        Usage(36, 64, output=5),
+        (),
+    ),
+    "kimi": (_chat(100, 50, cached_tokens=30), Usage(70, 30, output=50), ()),
+    "xai": (
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 10,
+            "total_tokens": 150,
+            "completion_tokens_details": {"reasoning_tokens": 40},
+        },
+        Usage(100, output=50),
+        (),
+    ),
+    "reasoning is inside wherever the total says so": (
+        _chat(100, 50, completion_tokens_details={"reasoning_tokens": 40}),
+        Usage(100, output=50),
+        (),
+    ),
+    "a total that fits nothing": (
+        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 111},
+        Usage(100, output=10),
+        (),
+    ),
+    "anthropic": (ANTHROPIC, Usage(2048, 1800, 148, 100, output=503), ()),
+    "anthropic, nulls": (
+        {"input_tokens": 7, "cache_read_input_tokens": 0, "cache_creation": None},
+        Usage(7),
+        (),
+    ),
+    "anthropic, no cache": ({"input_tokens": 7, "output_tokens": 3}, Usage(7, output=3), ()),
+    "a proxy with both": (
+        {**ANTHROPIC, **_chat(4096, 503, prompt_tokens_details={"cached_tokens": 1800})},
+        Usage(2296, 1800, output=503),
+        (),
+    ),
+    "zero is zero": (_chat(0, 0), Usage(), ()),
+    "only a prompt": ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8), ()),
+    "the rest is output": ({"prompt_tokens": 8, "total_tokens": 20}, Usage(8, output=12), ()),
+    "the rest is input": ({"completion_tokens": 8, "total_tokens": 20}, Usage(12, output=8), ()),
+    "a total too small": ({"prompt_tokens": 8, "total_tokens": 5}, Usage(8), ()),
+}
+
+
+@pytest.mark.parametrize(("reported", "usage", "flags"), SHAPES.values(), ids=list(SHAPES))
+def test_the_shape_decides(reported: dict[str, Any], usage: Usage, flags: tuple[str, ...]) -> None:
+    """Not the vendor's name; decoded or still as JSON."""
+    assert read_usage(reported) == Reading(usage, flags)
+    assert read_usage(msgspec.Raw(msgspec.json.encode(reported))) == Reading(usage, flags)
+
+
+@pytest.mark.parametrize("reported", [None, {}, [], "many", 5, {"credits": 3}, {"total_tokens": 5}])
+def test_nothing_usable_is_nothing(reported: object) -> None:
+    """No usage, and nothing odd about it."""
+    assert read_usage(reported) == Reading(None)
+
+
+ABSURD: list[object] = [-1, 1.5, "9", True, [], {}, 10**30, 10_000_001]
+PLACES = [
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "prompt_cache_hit_tokens",
+    "prompt_cache_miss_tokens",
+    "prompt_tokens_details.cached_tokens",
+    "prompt_tokens_details.cache_write_tokens",
+    "prompt_tokens_details.audio_tokens",
+    "prompt_tokens_details.image_tokens",
+    "completion_tokens_details.reasoning_tokens",
+    "completion_tokens_details.audio_tokens",
+]
+
+
+def _with(place: str, value: object) -> dict[str, Any]:
+    table, _, name = place.rpartition(".")
+    return _chat(9, 5, **({table: {name: value}} if table else {name: value}))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", ABSURD, ids=repr)
+def test_absurd_counts_are_no_usage(place: str, value: object) -> None:
+    """Negative, no whole number, or above four of the largest contexts: flagged, wherever it is."""
+    assert read_usage(_with(place, value)) == Reading(None, ("bad_usage",))
+
+
+@pytest.mark.parametrize("key", ["input_tokens", "cache_read_input_tokens", "output_tokens"])
+def test_absurd_counts_of_anthropics_are_no_usage(key: str) -> None:
+    """Too."""
+    assert read_usage({**ANTHROPIC, key: -1}) == Reading(None, ("bad_usage",))
+
+
+def test_four_contexts_are_believed_and_no_more() -> None:
+    """The model's own context is the measure where it is known."""
+    assert read_usage(_chat(4000, 4000), context=1000).usage == Usage(4000, output=4000)
+    for reported in (_chat(4001, 0), _chat(0, 4001), {"prompt_tokens": 1, "total_tokens": 4002}):
+        assert read_usage(reported, context=1000) == Reading(None, ("bad_usage",))
+    assert read_usage(_chat(10_000_000, 0)).usage == Usage(10_000_000)
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"prompt_tokens":1e999}', b'{"a":"\xff"}', b"[" * 5000, b"", b"{", b"nope"]
+)
+def test_usage_that_cannot_be_decoded_is_no_usage(text: bytes) -> None:
+    """A number out of range, broken text, or a trap for the decoder."""
+    assert read_usage(msgspec.Raw(text)) == Reading(None, ("bad_usage",))
+
+
+counts = st.integers(0, 50)
+hostile = st.one_of(counts, counts, st.none(), st.integers(-3, 10**8), st.floats(), st.text())
+details = st.dictionaries(
+    st.sampled_from(
+        ["cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"]
+    ),
+    hostile,
+)
+reports = st.dictionaries(
+    st.sampled_from(
+        [
+            "prompt_tokens",
+            "completion_tokens",
+            "input_tokens",
+            "output_tokens",
+            "total_tokens",
+            "cached_tokens",
+            "prompt_cache_hit_tokens",
+            "prompt_cache_miss_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ]
+    ),
+    hostile,
+).flatmap(
+    lambda flat: st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens_details": details | hostile,
+            "input_tokens_details": details,
+            "completion_tokens_details": details | hostile,
+            "output_tokens_details": details,
+            "cache_creation": st.dictionaries(
+                st.sampled_from(["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]), hostile
+            ),
+        },
+    ).map(lambda tables: {**flat, **tables})
+)
+
+
+@given(reports)
+def test_classes_are_disjoint_and_sum_to_what_was_reported(reported: dict[str, Any]) -> None:
+    """Whatever an upstream reports: no count below zero, no token twice, none lost."""
+    reading = read_usage(reported)
+    if reading.usage is None:
+        assert reading.flags in ((), ("bad_usage",))
+        return
+    usage = reading.usage
+    assert all(getattr(usage, name) >= 0 for name in CLASSES)
+    is_anthropic = "prompt_tokens" not in reported and (
+        "cache_read_input_tokens" in reported or "cache_creation_input_tokens" in reported
+    )
+    if is_anthropic:
+        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        assert usage.input_total == sum(reported.get(name) or 0 for name in names)
+        assert usage.output == (reported.get("output_tokens") or 0)
+        return
+    prompt = reported.get("prompt_tokens", reported.get("input_tokens"))
+    output = reported.get("completion_tokens", reported.get("output_tokens"))
+    if prompt is not None:
+        assert usage.input_total == prompt
+    if output is not None:
+        inside = reported.get("completion_tokens_details")
+        inside = inside if isinstance(inside, dict) else reported.get("output_tokens_details")
+        reasoning = (inside or {}).get("reasoning_tokens") or 0
+        assert usage.output + usage.audio_output in (output, output + reasoning)
+
+
+@given(prices(), st.tuples(counts, counts, counts, counts, counts, counts))
+def test_chat_and_responses_charge_equally(price: Price, sizes: tuple[int, ...]) -> None:
+    """One usage in two shapes costs the same."""
+    prompt, cached, written, audio, output, reasoning = sizes
+    on_input = {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": audio}
+    on_output = {"reasoning_tokens": reasoning}
+    chat = read_usage(
+        _chat(prompt, output, prompt_tokens_details=on_input, completion_tokens_details=on_output)
+    )
+    responses = read_usage(
+        {
+            "input_tokens": prompt,
+            "input_tokens_details": on_input,
+            "output_tokens": output,
+            "output_tokens_details": on_output,
+            "total_tokens": prompt + output,
+        }
+    )
+    assert chat == responses
+    assert chat.usage is not None
+    assert responses.usage is not None
+    assert bill(chat.usage, price, PPM, NOON) == bill(responses.usage, price, PPM, NOON)
