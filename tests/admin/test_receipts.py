@@ -11,8 +11,8 @@ from farebox.core.ports import Settlement
 from farebox.core.usage import Usage
 from farebox.errors import NotFound
 from farebox.store import Store
+from tests import settlements
 
-NOON_US = 1_795_435_200_000_000  # 2026-11-23T12:00:00Z
 DOCUMENT: dict[str, Any] = {
     "channels": [
         {
@@ -38,15 +38,6 @@ def settlement(**more: object) -> Settlement:
     """A call at rate 0.8 that cost 0.0020928 credits."""
     parts: dict[str, object] = {
         "request_id": "req_abc",
-        "account_id": 1,
-        "key_id": "key_1",
-        "model": "m-1",
-        "channel": "main",
-        "dialect": "chat",
-        "stream": True,
-        "outcome": "complete",
-        "created_us": NOON_US,
-        "price_version": 1,
         "rate_ppm": 800_000,
         "usage": USAGE,
         "due_nanocredits": DUE,
@@ -57,7 +48,7 @@ def settlement(**more: object) -> Settlement:
             Attempt(2, "main", 200, None, 90, 40),
         ),
     }
-    return Settlement(**(parts | more))  # type: ignore[arg-type]
+    return settlements.settlement(**(parts | more))
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 from farebox.admin import accounts
 from farebox.admin.usage import usage
 from farebox.core import clock
-from farebox.core.ports import Settlement
-from farebox.core.usage import CLASSES, Usage
+from farebox.core.usage import CLASSES
 from farebox.errors import BadRequest
 from farebox.store import Store
+from tests.settlements import settlement
 
 HOUR_US = 3_600_000_000
 
@@ -16,11 +16,8 @@ HOUR_US = 3_600_000_000
 def settle(store: Store, request_id: str, created_us: int, model: str = "m-1") -> None:
     """A call of 10 + 5 tokens for 7 nano-credits."""
     store.settle(
-        Settlement(
-            request_id, 1, "key_1", model, None, "chat", False, "complete", created_us, 1, 10**6,
-            Usage(uncached_input=10, output=5), 7, 0,
-        )
-    )  # fmt: skip
+        settlement(request_id=request_id, created_us=created_us, model=model, due_nanocredits=7)
+    )
 
 
 def tokens(calls: int) -> dict[str, int]:

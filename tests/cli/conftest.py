@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from farebox.cli.main import app
+from farebox.core.ports import Settlement
+from farebox.store import open_store
 
 Run = Callable[..., Result]
 
@@ -24,3 +26,10 @@ def run(tmp_path: Path) -> Run:
         )
 
     return invoke
+
+
+def settle_in(folder: Path, call: Settlement) -> None:
+    """Write a call into the store of a data folder, as a worker would."""
+    store = open_store(f"sqlite:///{folder}/farebox.db", folder)
+    store.settle(call)
+    store.close()

@@ -1,4 +1,4 @@
-"""`farebox receipts` and `farebox usage` as they are typed, after one call."""
+"""`farebox receipts` as it is typed, after one call."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,9 @@ import pytest
 
 from farebox.core import clock
 from farebox.core.call import Attempt
-from farebox.core.ports import Settlement
 from farebox.core.usage import Usage
-from farebox.store import open_store
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, settle_in
+from tests.settlements import settlement
 
 CATALOGUE = """
 [[channels]]
@@ -32,28 +31,18 @@ def called(run: Run, tmp_path: Path) -> Run:
     path.write_text(CATALOGUE)
     assert run("apply", str(path)).exit_code == 0
     run("accounts", "create", "ann", "--credits", "1", "--rate", "0.5")
-    folder = tmp_path / "data"
-    store = open_store(f"sqlite:///{folder}/farebox.db", folder)
-    store.settle(
-        Settlement(
+    settle_in(
+        tmp_path / "data",
+        settlement(
             request_id="req_abc",
-            account_id=1,
-            key_id="key_1",
-            model="m-1",
-            channel="main",
-            dialect="chat",
             stream=False,
-            outcome="complete",
             created_us=clock.now_us(),
-            price_version=1,
             rate_ppm=500_000,
             usage=Usage(uncached_input=1000, output=50),
             due_nanocredits=1_200_000,
-            hold_nanocredits=0,
             attempts=(Attempt(1, "main", 200, None, 90, 40),),
-        )
+        ),
     )
-    store.close()
     return run
 
 

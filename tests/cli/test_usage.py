@@ -4,33 +4,18 @@ import json
 from pathlib import Path
 
 from farebox.core import clock
-from farebox.core.ports import Settlement
 from farebox.core.usage import Usage
-from farebox.store import open_store
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, settle_in
+from tests.settlements import settlement
 
 
 def _settle_one(folder: Path) -> None:
-    store = open_store(f"sqlite:///{folder}/farebox.db", folder)
-    store.settle(
-        Settlement(
-            request_id="req_1",
-            account_id=1,
-            key_id="key_1",
-            model="m-1",
-            channel="main",
-            dialect="chat",
-            stream=False,
-            outcome="complete",
-            created_us=clock.now_us(),
-            price_version=1,
-            rate_ppm=1_000_000,
-            usage=Usage(uncached_input=1000, output=50),
-            due_nanocredits=1_500_000,
-            hold_nanocredits=0,
-        )
+    call = settlement(
+        created_us=clock.now_us(),
+        usage=Usage(uncached_input=1000, output=50),
+        due_nanocredits=1_500_000,
     )
-    store.close()
+    settle_in(folder, call)
 
 
 def test_usage_is_summed(run: Run, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from farebox.core.call import Attempt
 from farebox.core.ports import HoldRequest, Settlement
 from farebox.core.usage import CLASSES, Usage
+from tests import settlements
 
 HOUR_US = 3_600_000_000
-NOON_US = 1_795_435_200_000_000  # 2026-11-23T12:00:00Z
 
 _TOKENS = ", ".join(CLASSES)
 _TOKEN_SUMS = ", ".join(f"sum({name}) AS {name}" for name in CLASSES)
@@ -69,14 +69,6 @@ def settlement(
     parts: dict[str, object] = {
         "request_id": request_id,
         "account_id": account_id,
-        "key_id": "key_1",
-        "model": "m-1",
-        "channel": "main",
-        "dialect": "chat",
-        "stream": True,
-        "outcome": "complete",
-        "created_us": NOON_US,
-        "price_version": 1,
         "rate_ppm": 800_000,
         "usage": Usage(uncached_input=10, cache_read=4, output=5),
         "due_nanocredits": due,
@@ -91,4 +83,4 @@ def settlement(
         "ms": 352,
         "ttft_ms": 55,
     }
-    return Settlement(**(parts | more))  # type: ignore[arg-type]
+    return settlements.settlement(**(parts | more))

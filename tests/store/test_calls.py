@@ -13,13 +13,8 @@ from farebox.store import Store
 from farebox.store.accounts import StoredAccount
 from farebox.store.calls import release_in
 from farebox.store.reports import StoredCall, Total
-from tests.store.bookkeeping import (
-    HOUR_US,
-    NOON_US,
-    broken_invariants,
-    hold_request,
-    settlement,
-)
+from tests.settlements import NOON_US
+from tests.store.bookkeeping import HOUR_US, broken_invariants, hold_request, settlement
 
 
 def money(store: Store) -> tuple[int, int, int]:

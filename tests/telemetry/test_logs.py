@@ -9,10 +9,10 @@ import structlog
 
 from farebox.core.call import Attempt
 from farebox.core.ids import new_key
-from farebox.core.ports import Settled, Settlement
-from farebox.core.usage import Usage
+from farebox.core.ports import Settled
 from farebox.telemetry import logs
 from farebox.telemetry.record import Record, current_record
+from tests.settlements import settlement
 
 VENDOR_SECRET = 'v"endor\\secret-ü-0123456789'
 KEY = new_key()
@@ -129,24 +129,7 @@ def test_libraries_log_into_the_same_stream(stream):
 def test_the_access_line_of_a_call(stream):
     """One line has what a call was, what it used and what it cost."""
     record = Record("req_1", "POST")
-    record.settlement = Settlement(
-        request_id="req_1",
-        account_id=7,
-        key_id="key_1",
-        model="m",
-        channel="c",
-        dialect="chat",
-        stream=True,
-        outcome="complete",
-        created_us=0,
-        price_version=1,
-        rate_ppm=1_000_000,
-        usage=Usage(uncached_input=10, output=3),
-        due_nanocredits=42,
-        hold_nanocredits=50,
-        attempts=(Attempt(1, "c", 200, None, 5),),
-        ttft_ms=4,
-    )
+    record.settlement = settlement(attempts=(Attempt(1, "main", 200, None, 5),), ttft_ms=4)
     record.settled = Settled(40, 2)
     token = current_record.set(record)
     try:
@@ -163,13 +146,13 @@ def test_the_access_line_of_a_call(stream):
         "route": "/v1/chat/completions",
         "status": 200,
         "ms": 12.3,
-        "account": 7,
+        "account": 1,
         "key": "key_1",
-        "model": "m",
-        "channel": "c",
+        "model": "m-1",
+        "channel": "main",
         "stream": True,
         "outcome": "complete",
-        "tokens": {"uncached_input": 10, "output": 3},
+        "tokens": {"uncached_input": 10, "output": 5},
         "charge_nanocredits": 40,
         "absorbed_nanocredits": 2,
         "flags": [],
