@@ -16,27 +16,30 @@ class Hangups:
     """
 
     def __init__(self) -> None:
-        self._times_s: dict[str, deque[float]] = {}
+        # When each is forgotten. The end is kept and not the beginning, so that who waits as long
+        # as told has waited long enough, whatever a sum of floats is rounded to.
+        self._ends_s: dict[str, deque[float]] = {}
 
     def note(self, key_id: str, now_s: float) -> None:
         """A call of this key was cancelled before the upstream answered."""
-        if len(self._times_s) >= _KEEP_KEYS:
-            self._times_s.clear()  # only under attack; forgetting is the cheaper mistake
-        self._times_s.setdefault(key_id, deque(maxlen=_HANGUPS - 1)).append(now_s)
+        if len(self._ends_s) >= _KEEP_KEYS:
+            self._ends_s.clear()  # only under attack; forgetting is the cheaper mistake
+        ends_s = self._ends_s.setdefault(key_id, deque(maxlen=_HANGUPS - 1))
+        ends_s.append(now_s + _SPAN_S)
 
     def wait_s(self, key_id: str, now_s: float) -> int:
         """Whole seconds until this key may call again; 0 when it may now.
 
         After two such calls within a minute the third is refused.
         """
-        times = self._times_s.get(key_id)
-        if times is None:
+        ends_s = self._ends_s.get(key_id)
+        if ends_s is None:
             return 0
-        while times and now_s - times[0] >= _SPAN_S:
-            times.popleft()
-        if not times:
-            del self._times_s[key_id]
+        while ends_s and now_s >= ends_s[0]:
+            ends_s.popleft()
+        if not ends_s:
+            del self._ends_s[key_id]
             return 0
-        if len(times) < _HANGUPS - 1:
+        if len(ends_s) < _HANGUPS - 1:
             return 0
-        return max(1, math.ceil(_SPAN_S - (now_s - times[0])))
+        return min(math.ceil(ends_s[0] - now_s), math.ceil(_SPAN_S))
