@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from farebox import relay
+from farebox.admission import Memory
 from farebox.billing.prices import read_price
 from farebox.core.account import Account, Caller, Key
 from farebox.core.call import Headers
@@ -127,6 +128,7 @@ class Relaying:
     base_urls: dict[str, str] = field(default_factory=dict)
     observed: list[tuple[Settlement, Settled]] = field(default_factory=list)
     client: UpstreamClient | None = None
+    memory: Memory = field(default_factory=Memory)
 
     async def __aenter__(self) -> Self:
         self.all_settings = Settings(data_dir=Path("/nowhere"), database="", **self.settings)
@@ -177,6 +179,7 @@ class Relaying:
             self.client,
             self.books,
             lambda settlement, settled: self.observed.append((settlement, settled)),
+            self.memory,
         )
         self.gateway = gateway
         await relay.serve(gateway, CALLER, call, client)

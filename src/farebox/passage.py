@@ -4,6 +4,7 @@ decisions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class Passage:
     usage: Usage = field(default_factory=Usage)  # what was charged for
     exchange: Exchange | None = None  # with the upstream that answered
     # Of the present attempt:
+    channel: Channel | None = None
     attempt_s: float = 0.0  # when it began
     first_s: float | None = None  # when the answer began
     answered: bool = False  # the upstream said yes
@@ -74,11 +76,12 @@ class Passage:
     answer: Answer | None = None
     # Of waiting:
     gone_s: float | None = None  # when the client hung up
-    usage_s: float | None = None  # when a finished stream's usage had come
+    usage_s: float | None = None  # when all of a stream, its usage included, had come
+    sign_s: float = field(default_factory=clock.monotonic_s)  # when the client last got a sign
 
-    def begin_attempt(self) -> None:
+    def begin_attempt(self, channel: Channel) -> None:
         """Forget the attempt before; nothing of it has left for the client."""
-        self.attempt_s = clock.monotonic_s()
+        self.channel, self.attempt_s = channel, clock.monotonic_s()
         self.first_s, self.answered, self.stream, self.answer = None, False, None, None
 
     def note_first(self) -> None:
@@ -86,22 +89,32 @@ class Passage:
         if self.first_s is None:
             self.first_s = clock.monotonic_s()
 
+    def note_stream(self, stream: Stream) -> None:
+        """Something of a stream has come: it may have begun, and all of it may be here."""
+        if stream.started:
+            self.note_first()
+        if not stream.whole or stream.usage is None:
+            self.usage_s = None
+        elif self.usage_s is None:
+            self.usage_s = clock.monotonic_s()
+
     def note_gone(self, exchange: Exchange) -> None:
         """The client hung up while its answer was on the way."""
         self.gone_s = clock.monotonic_s()
         if self.gateway.settings.drain_after_hangup_s <= 0:
             exchange.abort()
 
-    def note_attempt(self, channel: Channel, error: UpstreamFailed | None) -> None:
-        """The attempt is over, well or not."""
-        status = getattr(error, "upstream_status", 200 if self.answered else None)
-        reason = error and ("client_gone" if self.client.gone else error.reason)
+    def note_attempt(self, error: UpstreamFailed | None = None, *, cut_off: str = "") -> None:
+        """The attempt is over, well or not; or we have `cut_off` it, and why."""
+        if self.channel is None:
+            return
+        reason = cut_off or (error.reason if error else None)
         self.attempts.append(
             Attempt(
                 len(self.attempts) + 1,
-                channel.id,
-                status,
-                reason,
+                self.channel.id,
+                getattr(error, "upstream_status", 200 if self.answered else None),
+                "client_gone" if reason and self.client.gone else reason,
                 _ms(self.attempt_s, clock.monotonic_s()),
                 None if self.first_s is None else _ms(self.attempt_s, self.first_s),
             )
@@ -126,13 +139,20 @@ class Passage:
 
     def patience_s(self) -> float:
         """How long to wait for the upstream before looking again at what the wait is for."""
-        settings, now_s = self.gateway.settings, clock.monotonic_s()
-        patience_s = settings.keepalive_s
+        due_s = min(self.sign_s + self.gateway.settings.keepalive_s, self._end_s())
+        return due_s - clock.monotonic_s()
+
+    def has_waited_enough(self) -> bool:
+        """Whether the upstream has had its time to go on without its client, or to end."""
+        return clock.monotonic_s() >= self._end_s()
+
+    def _end_s(self) -> float:
+        settings, ends_s = self.gateway.settings, [math.inf]
         if self.gone_s is not None:
-            patience_s = min(patience_s, self.gone_s + settings.drain_after_hangup_s - now_s)
+            ends_s.append(self.gone_s + settings.drain_after_hangup_s)
         if self.usage_s is not None:
-            patience_s = min(patience_s, self.usage_s + settings.usage_wait_s - now_s)
-        return patience_s
+            ends_s.append(self.usage_s + settings.usage_wait_s)
+        return min(ends_s)
 
     @property
     def ms(self) -> int:
@@ -144,10 +164,14 @@ class Passage:
         """Milliseconds from admission to the beginning of the answer."""
         return None if self.first_s is None else _ms(self.started_s, self.first_s)
 
-    async def ping(self) -> None:
-        """A sign of life for a client that waits for a stream; with its head, if that is still
-        due.
+    async def ping_if_quiet(self) -> None:
+        """A sign of life for a client that has waited long for more of a stream; with its head,
+        if that is still due.
         """
+        now_s = clock.monotonic_s()
+        if now_s < self.sign_s + self.gateway.settings.keepalive_s:
+            return
+        self.sign_s = now_s
         if self.call.stream:
             await self.send(self.dialect.ping)
 
@@ -164,6 +188,7 @@ class Passage:
                 head = (*head, (b"x-farebox-adjusted", value))
             await self.client.send_head(200, head)
         await self.client.send(data, last=last)
+        self.sign_s = clock.monotonic_s()
 
 
 def _ms(start_s: float, end_s: float) -> int:

@@ -51,11 +51,11 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         admitted.cap_for(held),
         started_s,
     )
-    failure = await _ride(passage)
-    client.on_gone(None)
-    # Whatever happened, the hold ends here; and only after the commit does the answer end.
-    failure = await settle(passage, failure)
     try:
+        failure = await _ride(passage)
+        client.on_gone(None)
+        # Whatever happened, the hold ends here; and only after the commit does the answer end.
+        failure = await settle(passage, failure)
         await _finish(passage, failure)
     finally:
         await passage.let_go()
@@ -69,9 +69,11 @@ async def _ride(passage: Passage) -> FareboxError | None:
         return error
     except asyncio.CancelledError:
         # The worker ends. What was delivered is charged, and the client learns that it was not all.
+        passage.note_attempt(cut_off="shutdown")
         return Internal("The gateway is shutting down. Try again.", code="server_shutdown")
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
         _log.exception("call_failed", request_id=passage.call.request_id)
+        passage.note_attempt(cut_off="defect")
         return Internal("The gateway failed; the request id finds the reason in its log.")
     return None
 
@@ -80,18 +82,18 @@ async def _try_channels(passage: Passage) -> None:
     """Ask one channel after the other, until one has answered or has begun to."""
     last: UpstreamFailed | None = None
     for channel, model in passage.admitted.channels:
-        passage.begin_attempt()
+        passage.begin_attempt(channel)
         try:
             await _attempt(passage, channel, model)
         except UpstreamFailed as error:
-            passage.note_attempt(channel, error)
+            passage.note_attempt(error)
             passage.close()
             elsewhere = not isinstance(error, UpstreamRefused) or error.retry_elsewhere
             if passage.delivered or passage.client.gone or not elsewhere:
                 raise
             last = error
         else:
-            passage.note_attempt(channel, None)
+            passage.note_attempt()
             return
     assert last is not None  # admission gives at least one channel
     raise last
@@ -129,8 +131,8 @@ def _is_event_stream(head: UpstreamHead) -> bool:
 
 
 async def _await_head(passage: Passage, exchange: Exchange) -> UpstreamHead:
-    while (head := await exchange.head(passage.gateway.settings.keepalive_s)) is None:
-        await passage.ping()
+    while (head := await exchange.head(passage.patience_s())) is None:
+        await passage.ping_if_quiet()
     return head
 
 
@@ -147,22 +149,23 @@ async def _stream_to_client(
         passage.gateway.settings.max_answer_bytes,
     )
     at_end = False
-    while not (at_end or stream.finished):
-        data = await exchange.read(passage.patience_s())
-        if data is None:
-            if passage.patience_s() <= 0:
-                break
-            await passage.ping()
-            continue
-        at_end = not data
-        leaving = stream.end() if at_end else stream.feed(data)
-        if stream.started:
-            passage.note_first()
-        if stream.ending and stream.usage is not None and passage.usage_s is None:
-            passage.usage_s = clock.monotonic_s()
+    while not (at_end or stream.finished or passage.has_waited_enough()):
+        try:
+            data = await exchange.read(passage.patience_s())
+        except UpstreamFailed:
+            if passage.usage_s is None:
+                raise
+            break  # all of the answer had come; how the connection ends is of no interest
+        at_end = data == b""
+        leaving = b""
+        if data is not None:
+            leaving = stream.end() if at_end else stream.feed(data)
+            passage.note_stream(stream)
         if leaving:
             passage.delivered = True
             await passage.send(leaving)
+        else:  # comments of the upstream's are not passed on, so they are no sign of life
+            await passage.ping_if_quiet()
     if stream.failure is not None:
         raise stream.failure
     if stream.error is not None:
@@ -193,10 +196,10 @@ async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> b
     parts: list[bytes] = []
     size_bytes = 0
     while (data := await exchange.read(passage.patience_s())) != b"":
+        if passage.has_waited_enough():
+            raise UpstreamFailed(_BROKE_OFF, reason="drain_timeout")
+        await passage.ping_if_quiet()
         if data is None:
-            if passage.patience_s() <= 0:
-                raise UpstreamFailed(_BROKE_OFF, reason="drain_timeout")
-            await passage.ping()
             continue
         parts.append(data)
         size_bytes += len(data)

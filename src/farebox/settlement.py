@@ -15,9 +15,16 @@ from farebox.core.call import Call
 from farebox.core.ports import Settlement
 from farebox.core.usage import Usage
 from farebox.dialects.usage import Reading, read_usage
-from farebox.errors import BillingUnavailable, FareboxError
+from farebox.errors import (
+    BillingUnavailable,
+    FareboxError,
+    Internal,
+    UpstreamFailed,
+    UpstreamRefused,
+)
 from farebox.passage import Gateway, Passage
 
+_DEFECT = "The gateway failed; the request id finds the reason in its log."
 _BYTES_A_TOKEN = 4  # of English text, by OpenAI's rule of thumb; for answers without usage
 _log = structlog.get_logger(__name__)
 
@@ -35,12 +42,22 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     """Charge what is due, release the rest. What the client must be told went wrong, if anything
     did.
     """
-    gateway, settlement = passage.gateway, _reckon(passage, failure)
+    gateway, request_id = passage.gateway, passage.call.request_id
+    try:
+        settlement = _reckon(passage, failure)
+    except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
+        _log.exception("call_not_reckoned", request_id=request_id)
+        failure = failure or Internal(_DEFECT)
+        settlement = _blank(passage.caller, passage.call, passage.admitted)
+        settlement = replace(settlement, outcome="upstream_failed", flags=("not_reckoned",))
     passage.usage = settlement.usage
     try:
         settled = await gateway.books.settle(settlement)
-    except BillingUnavailable as error:
-        return failure or error
+    except Exception as error:  # noqa: BLE001 (the client must be told, whatever it was)
+        _log.exception(
+            "call_not_charged", request_id=request_id, due_nanocredits=settlement.due_nanocredits
+        )
+        return failure or (error if isinstance(error, FareboxError) else Internal(_DEFECT))
     if settled.absorbed_nanocredits:
         gateway.memory.estimate.distrust(settlement.account_id, settlement.created_us)
     gateway.observe(settlement, settled)
@@ -82,14 +99,15 @@ def _reckon(passage: Passage, failure: FareboxError | None) -> Settlement:
         passage.gateway.memory.hangups.note(passage.caller.key.id, clock.monotonic_s())
     settlement = replace(
         _blank(passage.caller, passage.call, admitted),
-        channel=passage.attempts[-1].channel if passage.answered and passage.attempts else None,
+        channel=passage.channel.id if passage.answered and passage.channel else None,
         outcome=_outcome(passage, failure),
         hold_nanocredits=passage.held_nanocredits,
         attempts=tuple(passage.attempts),
         ms=passage.ms,
         ttft_ms=passage.ttft_ms,
     )
-    if not (passage.complete or passage.delivered or (gone and passage.answered)):
+    begun = passage.answered and not _is_no_answer(failure)
+    if not (passage.complete or passage.delivered or (gone and begun)):
         return settlement
     reported = _reported(passage)
     usage, flags = _usage(passage, reported)
@@ -123,6 +141,13 @@ def _outcome(passage: Passage, failure: FareboxError | None) -> str:
     return "refused" if failure.fault == "client" and not passage.delivered else "upstream_failed"
 
 
+def _is_no_answer(failure: FareboxError | None) -> bool:
+    """Whether the upstream's 200 turned out to be an error, or nothing that is an answer."""
+    return isinstance(failure, UpstreamRefused) or (
+        isinstance(failure, UpstreamFailed) and failure.reason == "bad_answer"
+    )
+
+
 def _reported(passage: Passage) -> _Reported:
     if passage.answer is not None:
         answer = passage.answer
@@ -139,7 +164,7 @@ def _usage(passage: Passage, reported: _Reported) -> tuple[Usage, tuple[str, ...
     estimate = passage.gateway.memory.estimate
     reading = Reading(None)
     if reported.usage is not None:
-        reading = read_usage(msgspec.json.decode(reported.usage), model.context)
+        reading = read_usage(reported.usage, model.context)
     if reading.usage is not None:
         estimate.learn(call, key_id, model.id, reading.usage.input_total)
         return reading.usage, reading.flags

@@ -155,6 +155,11 @@ class Mender:
         self._finished: set[int] = set()
         self.all_finished = False  # whether some choice was seen and none is open
 
+    @property
+    def finished_choices(self) -> int:
+        """How many choices have finished."""
+        return len(self._finished)
+
     def mend(self, chunk: Chunk, data: bytes) -> bytes | None:
         """The chunk's data as they should be, or None if they are right as they came."""
         broken = False

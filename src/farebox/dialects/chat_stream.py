@@ -45,6 +45,7 @@ class ChatStream:
         self._head = b""  # what the last renamed chunk began with, its model's name included
         self._renamed_head = b""
         self._include_usage = call.include_usage
+        self._choices = call.choices
         self._mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
         self._tail: list[bytes] = []
         self._tail_bytes = 0
@@ -61,6 +62,13 @@ class ChatStream:
     def ending(self) -> bool:
         """Whether every choice seen so far has finished: what follows is the tail."""
         return self._mender.all_finished
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice that was asked for has finished: only usage and `[DONE]` may
+        follow.
+        """
+        return self.ending and self._mender.finished_choices >= self._choices
 
     @property
     def finished(self) -> bool:

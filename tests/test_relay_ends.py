@@ -1,0 +1,222 @@
+"""Answers that end oddly, told byte by byte: what they cost, and that no hold outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from farebox.admission import Memory
+from farebox.billing.hold import InputEstimate
+from farebox.core.call import Call
+from farebox.core.ports import Settled, Settlement
+from farebox.core.usage import Usage
+from farebox.errors import UpstreamFailed
+from tests.fakes.upstream import FakeUpstream
+from tests.relaying import USAGE, USAGE_CHARGE, MemoryBooks, RecordingClient, Relaying
+from tests.upstream.raw_server import CHUNKED, Peer, raw_server
+
+pytestmark = pytest.mark.anyio
+
+STREAM = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
+JSON = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: application/json\r\n\r\n")
+END = b"0\r\n\r\n"
+# A number that JSON allows and no program reads, and bytes that are no text.
+UNREADABLE = (b'{"prompt_tokens":10,"cost":1e400}', b'{"prompt_tokens":10,"x":"\xff"}')
+
+
+def part(data: bytes) -> bytes:
+    """A piece of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk(text: str = "", finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+    """An event of a stream."""
+    choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+    shown = {"id": "c", "object": "chat.completion.chunk", "model": "gpt-4o", "choices": [choice]}
+    return part(b"data: " + json.dumps({**shown, **more}).encode() + b"\n\n")
+
+
+def usage_event(usage: bytes) -> bytes:
+    return part(b'data: {"id":"c","choices":[],"usage":' + usage + b"}\n\n")
+
+
+DONE = part(b"data: [DONE]\n\n")
+GOOD_USAGE = usage_event(json.dumps(USAGE).encode())
+
+
+@asynccontextmanager
+async def played(
+    upstream: FakeUpstream, *steps: bytes | float, **more: Any
+) -> AsyncIterator[Relaying]:
+    """A relay whose upstream answers with these bytes, and sleeps where a number stands."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for step in steps:
+            if isinstance(step, bytes):
+                await peer.send(step)
+            else:
+                await asyncio.sleep(step)
+        if steps[-1] != END:
+            peer.reset()
+
+    async with raw_server(script) as server:
+        base_urls = {"openai": server.url("/v1")}
+        async with Relaying(upstream, base_urls=base_urls, **more) as relaying:
+            yield relaying
+
+
+@pytest.mark.parametrize("usage", UNREADABLE, ids=("number", "text"))
+@pytest.mark.parametrize("stream", [True, False], ids=("stream", "json"))
+async def test_usage_that_nobody_can_read_is_estimated(
+    usage: bytes, stream: bool, fake_upstream: FakeUpstream
+) -> None:
+    """It counts as none, as any absurd usage does: the call is settled, and no hold is left."""
+    answer = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}],"usage":'
+    steps = (JSON, part(answer + usage + b"}"), END)
+    if stream:
+        steps = (STREAM, chunk("hi"), chunk(finish="stop"), usage_event(usage), DONE, END)
+    async with played(fake_upstream, *steps) as relaying:
+        client = await relaying.call(stream=stream)
+        assert client.ended
+        assert relaying.settlement.flags == ("bad_usage", "estimated")
+        assert relaying.settlement.due_nanocredits > 0
+        assert relaying.books.holds == {}
+
+
+class FaultyBooks(MemoryBooks):
+    """Books with a defect, which is not the same as books that cannot be written."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        raise ZeroDivisionError
+
+
+class FaultyEstimate(InputEstimate):
+    """An estimate with a defect."""
+
+    def learn(self, call: Call, key_id: str, model: str, input_tokens: int) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_defect_of_the_books_is_told_to_the_client(fake_upstream: FakeUpstream) -> None:
+    """A stream that nobody could charge ends in an error event, never in silence."""
+    async with played(
+        fake_upstream,
+        STREAM,
+        chunk("hi"),
+        chunk(finish="stop"),
+        GOOD_USAGE,
+        DONE,
+        END,
+        books=FaultyBooks(),
+    ) as relaying:
+        client = await relaying.call(stream=True)
+        assert client.ended
+        assert client.events[-1]["error"]["type"] == "server_error"
+
+
+async def test_a_call_that_cannot_be_reckoned_gives_its_hold_back(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """A defect of ours costs the caller nothing, leaves a receipt that says so, and no hold."""
+    steps = (STREAM, chunk("hi"), chunk(finish="stop"), GOOD_USAGE, DONE, END)
+    async with played(fake_upstream, *steps, memory=Memory(FaultyEstimate())) as relaying:
+        client = await relaying.call(stream=True)
+        assert "error" in client.events[-1]
+        settlement = relaying.settlement
+        assert (settlement.due_nanocredits, settlement.flags) == (0, ("not_reckoned",))
+        assert relaying.books.holds == {}
+
+
+async def test_the_second_choice_is_waited_for(fake_upstream: FakeUpstream) -> None:
+    """Usage in each chunk: when the first choice has finished, the second may still be due."""
+    usage = {**USAGE, "completion_tokens": 9}
+    async with played(
+        fake_upstream,
+        STREAM,
+        chunk("one", usage=USAGE),
+        chunk(finish="stop", usage=USAGE),
+        0.4,
+        chunk("two", index=1, usage=usage),
+        chunk(finish="stop", index=1, usage=usage),
+        DONE,
+        END,
+        settings={"usage_wait_s": 0.1},
+    ) as relaying:
+        client = await relaying.call(stream=True, n=2)
+        said = [c["delta"].get("content") for e in client.events[:-1] for c in e["choices"]]
+        assert [text for text in said if text] == ["one", "two"]
+        assert relaying.settlement.usage == Usage(uncached_input=10, output=9)
+
+
+async def test_a_connection_that_breaks_after_the_usage_spoils_nothing(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """The answer and its usage had come, and are charged: so the client gets them, as whole."""
+    steps = (STREAM, chunk("hi"), chunk(finish="stop"), GOOD_USAGE, 0.05)
+    async with played(fake_upstream, *steps) as relaying:
+        client = await relaying.call(stream=True)
+        assert client.events[-1] == "[DONE]"
+        assert client.events[-2]["choices"][0]["finish_reason"] == "stop"
+        settlement = relaying.settlement
+        assert (settlement.outcome, settlement.due_nanocredits) == ("complete", USAGE_CHARGE)
+
+
+async def test_comments_of_the_upstream_are_no_sign_of_life_for_the_client(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """They are not passed on, so the client gets ours while the upstream only sends those."""
+    comments = (part(b": busy\n\n"), 0.05) * 8
+    async with played(
+        fake_upstream,
+        *(STREAM, chunk("hi"), *comments, chunk(finish="stop"), GOOD_USAGE, DONE, END),
+        settings={"keepalive_s": 0.1},
+    ) as relaying:
+        client = await relaying.call(stream=True)
+        assert 2 <= client.body.count(b": ping\n\n") <= 6
+        assert client.events[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (STREAM, 0.1, part(b'data: {"error":{"message":"boom"}}\n\n'), END),
+        (JSON, 0.1, part(b'{"error":{"message":"boom"}}'), END),
+        (JSON, 0.1, part(b"<html>"), END),
+    ],
+    ids=("error event", "error object", "html"),
+)
+async def test_an_error_in_place_of_an_answer_costs_nothing_though_the_client_has_gone(
+    answer: tuple[bytes | float, ...], fake_upstream: FakeUpstream
+) -> None:
+    """Who hangs up after the head pays for the input, but not where there was never an answer."""
+    async with played(fake_upstream, *answer) as relaying:
+        client = RecordingClient()
+        call = asyncio.create_task(relaying.call(stream=True, client=client))
+        await asyncio.sleep(0.05)
+        client.hang_up()
+        with pytest.raises(UpstreamFailed):
+            await call
+        settlement = relaying.settlement
+        assert (settlement.outcome, settlement.due_nanocredits) == ("client_gone", 0)
+
+
+async def test_a_call_cut_off_by_a_shutdown_names_its_own_channel(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """The second channel was answering when the worker ended: both attempts are on the receipt."""
+    async with Relaying(fake_upstream, channels=("openai", "deepseek")) as relaying:
+        client = RecordingClient()
+        task = asyncio.create_task(relaying.call("fail-500", "endless", client=client, stream=True))
+        while not client.parts:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait_for(task, 5)
+        attempts = [(attempt.channel, attempt.error) for attempt in relaying.settlement.attempts]
+        assert attempts == [("ch-0-openai", "status_500"), ("ch-1-deepseek", "shutdown")]
+        assert relaying.settlement.channel == "ch-1-deepseek"
