@@ -30,8 +30,11 @@ RICH = read_price(
         "cache_write": "0",
         "image_input": "3",
         "long_context": {"threshold": 272000, "input_multiplier": "2", "output_multiplier": "1.5"},
-        "tiers": {"flex": "0.5"},
-        "windows": [{"days": "mon-fri", "utc": "01:00-04:00", "multiplier": "2"}],
+        "tiers": {"flex": "0.5", "priority": "2"},
+        "windows": [
+            {"days": "mon-fri", "utc": "01:00-04:00", "multiplier": "2"},
+            {"days": "sat,sun", "utc": "00:00-24:00", "multiplier": "0.5"},
+        ],
         "tools": {"web_search": "0.01"},
     }
 )
@@ -171,11 +174,12 @@ async def test_the_page_shows_what_the_json_says():
 async def test_the_page_tells_what_multiplies_a_price():
     """Long context, tiers, hours and tools are named beside the model that has them."""
     _, shown = await page()
-    text = " ".join(shown.texts["span"])
+    text = " ".join(" ".join(shown.texts["span"]).split())
     for part in (
         "above 272,000 input tokens: input × 2, output × 1.5",
-        "service tier flex: × 0.5",
-        "01:00-04:00 UTC: × 2",
+        "service tier flex × 0.5, priority × 2",
+        "mon-fri 01:00-04:00 UTC: × 2",
+        "sat, sun 00:00-24:00 UTC: × 0.5",
         "web_search: 0.01 credits a call",
         "also ds-pro",
     ):
@@ -187,6 +191,11 @@ async def test_the_formula_stands_on_the_page():
     _, shown = await page()
     assert pricing.FORMULA in shown.texts["p"]
     assert any("Counting tokens is free" in text for text in shown.texts["p"])
+
+
+async def test_what_a_credit_is_stands_on_the_page():
+    _, shown = await page()
+    assert any("one credit is one US dollar" in " ".join(text.split()) for text in shown.texts["p"])
 
 
 async def test_the_worked_example_is_right_by_hand():

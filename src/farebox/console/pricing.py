@@ -38,7 +38,7 @@ CLASSES = {  # as price objects name them -> as the page does
     "output": "Output",
     "cache_read": "Cache read",
     "cache_write": "Cache write",
-    "cache_write_1h": "Cache write, 1 h",
+    "cache_write_1h": "Cache write, 1\u00a0h",
     "audio_input": "Audio in",
     "audio_output": "Audio out",
     "image_input": "Image in",
@@ -48,6 +48,7 @@ _EXAMPLE_USAGE = Usage(uncached_input=1000, cache_read=8000, cache_write=2000, o
 _EXAMPLE_RATE_PPM = 800_000
 _NO_MODEL = "MODEL"
 _CREDITS_EXPONENT = -21  # a bill's exact unit is 10^-12 nano-credits
+_WEEK = "mon,tue,wed,thu,fri,sat,sun"
 _FOLDER = Path(__file__).parent / "templates"
 
 
@@ -193,9 +194,17 @@ class _Page:
             unit=UNIT,
             classes={name: CLASSES[name] for name in CLASSES if images or name != "image_input"},
             rows=listed,
+            weekdays=_weekdays,
             example=example(catalogue, now_us),
         )
         return Response(html, headers=self._headers, media_type="text/html")
+
+
+def _weekdays(days: str) -> str:
+    """Days of a price object as people write them: three and more in a row as "mon-fri"."""
+    named = days.split(",")
+    in_a_row = len(named) > 2 and days in _WEEK
+    return f"{named[0]}-{named[-1]}" if in_a_row else ", ".join(named)
 
 
 def _request(model: str, *, stream: bool) -> dict[str, object]:
