@@ -23,19 +23,25 @@ from pathlib import Path
 from farebox.core.bus import Bus, BusError, Changed, Drain, LocalEndpoint, Ready, Start
 
 START_LIMIT_S = 30.0  # a worker's first load of keys and catalogue
-LOAD_LIMIT_S = 60.0  # the model's, which takes a second or two on an idle machine
 EXIT_LIMIT_S = 10.0  # from the end of a worker's bus to its own: its last charges are written
 GRACE_S = 2.0  # beyond what a child was given to end in
-_HEALTH_EVERY_S = 5.0
-_HEALTH_LOADING_S = 0.1
-_HEALTH_LIMIT_S = 10.0
-_HEALTH_FAILURES = 3  # in a row; one alone may be a busy machine
 
 # -P: a folder called farebox where `serve` was typed must not be taken for ours.
 WORKER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.app")
 MODEL_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.local.server")
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How often the model is asked for its health, and when it has none."""
+
+    load_limit_s: float = 60.0  # to load takes a second or two on an idle machine
+    while_loading_s: float = 0.1
+    every_s: float = 5.0
+    answer_limit_s: float = 10.0
+    failures: int = 3  # in a row; one alone may be a busy machine
 
 
 @dataclass
@@ -233,9 +239,16 @@ class Worker(Child):
 class Model(Child):
     """The embedded model's process. Its port and its key stay the same for every life."""
 
-    def __init__(self, log: Path, say: Say, command: Sequence[str] = MODEL_COMMAND) -> None:
+    def __init__(
+        self,
+        log: Path,
+        say: Say,
+        command: Sequence[str] = MODEL_COMMAND,
+        health: Health = Health(),
+    ) -> None:
         super().__init__("The local model", say)
         self._command = command
+        self._health = health
         # Bound, not listening: nobody else is given this port while the model is being replaced.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -278,30 +291,30 @@ class Model(Child):
 
     async def _watch(self, process: Process, ended: asyncio.Task[str]) -> None:
         """Ask for its health until it ends; one that does not load or answer is killed."""
-        loop = asyncio.get_running_loop()
-        load_until_s = loop.time() + LOAD_LIMIT_S
+        loop, health = asyncio.get_running_loop(), self._health
+        load_until_s = loop.time() + health.load_limit_s
         failures = 0
         while not ended.done():
-            if await _is_healthy(self._port):
+            if await _is_healthy(self._port, health.answer_limit_s):
                 failures = 0
                 self.ready.set()
             else:
                 failures += 1
-            if self.ready.is_set() and failures >= _HEALTH_FAILURES:
+            if self.ready.is_set() and failures >= health.failures:
                 self._say("The local model does not answer.\n")
                 self._end(process)
             elif not self.ready.is_set() and loop.time() > load_until_s:
-                self._say(f"The local model did not load in {LOAD_LIMIT_S:g} s.\n")
+                self._say(f"The local model did not load in {health.load_limit_s:g} s.\n")
                 self._end(process)
-            pause_s = _HEALTH_EVERY_S if self.ready.is_set() else _HEALTH_LOADING_S
+            pause_s = health.every_s if self.ready.is_set() else health.while_loading_s
             await asyncio.wait({ended}, timeout=pause_s)
 
 
-async def _is_healthy(port: int) -> bool:
+async def _is_healthy(port: int, limit_s: float) -> bool:
     """Whether GET /health of llama.cpp's server says 200; it says 503 while the model loads."""
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(_HEALTH_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
             return b" 200 " in await reader.readline()
