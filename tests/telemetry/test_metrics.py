@@ -107,3 +107,21 @@ def test_several_processes_are_shown_as_one(tmp_path):
     seen = samples(shown)
     assert seen["farebox_requests_total", "/v1/models", "2xx"] == 2
     assert seen["farebox_request_duration_seconds_count", "/v1/models"] == 2
+
+
+def test_figures_have_their_room_before_the_disk_is_full(tmp_path):
+    """The files are mapped into memory: a page without room on the disk would end the process."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    program = (
+        "from farebox.telemetry.metrics import Metrics\n"
+        "m = Metrics(); m.request_started(); m.request_finished('/v1/models', 200, 0.01)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env=environ, check=True)
+    files = list(tmp_path.iterdir())
+    assert sorted(file.name.rsplit("_", 1)[0] for file in files) == [
+        "counter",
+        "gauge_livesum",
+        "histogram",
+    ]
+    for file in files:
+        assert file.stat().st_blocks * 512 >= file.stat().st_size > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,6 +29,8 @@ from farebox.telemetry.record import current_record
 disable_created_metrics()
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+_FILES = ("counter", "gauge_livesum", "histogram")  # of a process, as prometheus_client names them
+_FILE_BYTES = 64 * 1024  # as large as it makes them: some 500 series
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600)
 _TTFT_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 600)
 
@@ -37,6 +40,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        if _MULTIPROCESS in os.environ:
+            _reserve_files(Path(os.environ[_MULTIPROCESS]))
         self._add_requests(self.registry)
         self._add_calls(self.registry)
         self._add_money(self.registry)
@@ -162,6 +167,17 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
         return generate_latest(registry)
+
+
+def _reserve_files(folder: Path) -> None:
+    """Give the files of this process their room on the disk. Raises OSError.
+
+    They are mapped into memory, and the system ends a process that writes to a page for which a
+    full disk has no room.
+    """
+    for kind in _FILES:
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            file.write(bytes(max(0, _FILE_BYTES - file.tell())))
 
 
 def _tell_record(settlement: Settlement, settled: Settled) -> None:
