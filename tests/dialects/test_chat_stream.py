@@ -151,10 +151,12 @@ def test_the_last_usage_counts_and_null_is_none() -> None:
 
 
 def test_who_asked_for_usage_gets_some_where_the_upstream_gave_none() -> None:
-    """Behind the finish, in front of [DONE]."""
-    passed = run([body_of(said("Hi"), finished())], include_usage=True, usage_chunk=b'{"usage":{}}')
-    assert passed.tail == event(finished()) + b'data: {"usage":{}}\n\n' + DONE
-    assert run([body_of(finished())], usage_chunk=b"{}").tail.count(b"data:") == 2
+    """Behind the finish, in front of [DONE], under the answer's own id."""
+    body = body_of(said("Hi"), finished())
+    ours = dump({**USAGE_CHUNK, "id": "chatcmpl-Abc"})
+    passed = run([body], include_usage=True, usage_chunk=ours)
+    assert passed.tail == body_of(finished(), USAGE_CHUNK, DONE)
+    assert run([body], usage_chunk=ours).tail == body_of(finished(), DONE)
 
 
 def test_the_service_tier_is_the_last_that_was_named() -> None:

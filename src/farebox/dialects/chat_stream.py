@@ -98,7 +98,9 @@ class ChatStream:
         parts = self._tail
         self._tail = []
         if self._include_usage and not self._usage_sent and usage_chunk is not None:
-            parts.append(event(usage_chunk))
+            # It is one of this answer's chunks, so it carries their id.
+            mended = self._mender.mend(_CHUNK.decode(usage_chunk), usage_chunk)
+            parts.append(event(mended or usage_chunk))
         parts.append(DONE)
         return b"".join(parts)
 
