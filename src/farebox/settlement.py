@@ -42,22 +42,23 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     """Charge what is due, release the rest. What the client must be told went wrong, if anything
     did.
     """
-    gateway, request_id = passage.gateway, passage.call.request_id
+    gateway, named = passage.gateway, {"request_id": passage.call.request_id}
     try:
         settlement = _reckon(passage, failure)
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
-        _log.exception("call_not_reckoned", request_id=request_id)
+        _log.exception("call_not_reckoned", **named)
         failure = failure or Internal(_DEFECT)
         settlement = _blank(passage.caller, passage.call, passage.admitted)
         settlement = replace(settlement, outcome="upstream_failed", flags=("not_reckoned",))
     passage.usage = settlement.usage
     try:
         settled = await gateway.books.settle(settlement)
-    except Exception as error:  # noqa: BLE001 (the client must be told, whatever it was)
-        _log.exception(
-            "call_not_charged", request_id=request_id, due_nanocredits=settlement.due_nanocredits
-        )
-        return failure or (error if isinstance(error, FareboxError) else Internal(_DEFECT))
+    except BillingUnavailable as error:
+        _log.error("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)
+        return failure or error
+    except Exception:  # noqa: BLE001 (the client must be told, whatever it was)
+        _log.exception("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)
+        return failure or Internal(_DEFECT)
     if settled.absorbed_nanocredits:
         gateway.memory.estimate.distrust(settlement.account_id, settlement.created_us)
     gateway.observe(settlement, settled)

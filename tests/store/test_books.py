@@ -3,8 +3,10 @@
 import asyncio
 import resource
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from farebox.errors import BillingUnavailable, OutOfCredit
 from farebox.store import Store
 from farebox.store.accounts import StoredAccount
 from farebox.store.books import StoreBooks
+from farebox.store.engine import connect
 from tests.store.bookkeeping import broken_invariants, hold_request, settlement
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +35,21 @@ def locked(store: Store) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other
+
+
+class FaultyStore(Store):
+    """A store with a defect, until it is mended."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(connect(path), path)
+        self.mended = False
+
+    def together(
+        self, works: Sequence[Callable[[sqlite3.Connection], Any]], patience_ms: int
+    ) -> list[Any]:
+        if not self.mended:
+            raise ZeroDivisionError
+        return super().together(works, patience_ms)
 
 
 def held(store: Store) -> int:
@@ -145,14 +163,50 @@ async def test_a_settlement_is_tried_until_the_store_is_free(
 async def test_the_hold_of_a_refused_settlement_is_given_back(
     store: Store, account: StoredAccount, books: StoreBooks
 ) -> None:
-    """A call that could not be charged does not keep credits: the next write returns them."""
+    """A call that could not be charged does not keep credits, though nobody calls any more."""
     await books.hold(hold_request("req_1", most=400))
     with locked(store), pytest.raises(BillingUnavailable):
         await books.settle(settlement("req_1", due=10, hold=400))
-    await books.settle(settlement("req_2", due=3))
-    assert held(store) == 0
+    await until(lambda: held(store) == 0)
     assert store.call("req_1") is None
     assert broken_invariants(store.path) == {}
+
+
+async def test_a_settlement_with_a_fault_of_its_own_gives_its_hold_back(
+    store: Store, account: StoredAccount, books: StoreBooks
+) -> None:
+    """What no table takes is nobody's charge, and keeps nobody's credits either."""
+    await books.hold(hold_request("req_1", most=400))
+    with pytest.raises(AssertionError):
+        await books.settle(settlement("req_1", due=-1, hold=400))
+    await until(lambda: held(store) == 0)
+    assert broken_invariants(store.path) == {}
+
+
+async def test_books_outlive_a_defect_of_their_store(
+    store: Store, account: StoredAccount, books: StoreBooks
+) -> None:
+    """Whatever a transaction ends with: who waits gets an answer, and later calls are served."""
+    faulty = FaultyStore(store.path)
+    broken = StoreBooks(faulty, "w1", patience_s=0.2)
+    with pytest.raises(BillingUnavailable):
+        await broken.hold(hold_request("req_1"))
+    faulty.mended = True
+    assert await broken.hold(hold_request("req_2", most=400)) == 400
+    await broken.close()
+    faulty.close()
+
+
+async def test_closing_does_not_wait_for_a_store_that_stays_locked(
+    store: Store, account: StoredAccount, books: StoreBooks
+) -> None:
+    """What is owed then is released by the supervisor, as it does after every worker."""
+    await books.hold(hold_request("req_1", most=400))
+    with locked(store):
+        with pytest.raises(BillingUnavailable):
+            await books.settle(settlement("req_1", due=10, hold=400))
+        async with asyncio.timeout(5):
+            await books.close()
 
 
 async def test_a_caller_that_gives_up_leaves_no_hold(
