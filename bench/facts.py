@@ -15,6 +15,7 @@ from bench.cases import Options
 from bench.proc import Cores
 from bench.servers import Nginx
 
+_QUIET = 0.5
 _ROOT = Path(__file__).parents[1]
 
 
@@ -29,7 +30,7 @@ def collect(folder: Path, cores: Cores, options: Options) -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.machine()}",
-        "load before the run": f"{os.getloadavg()[0]:.1f} (1 minute)",
+        "load before the run": _load(),
         "system": f"{platform.system()} {platform.release()}",
         "store": f"SQLite {sqlite3.sqlite_version} on {_file_system(folder)}, synchronous=FULL",
         "versions": (
@@ -40,6 +41,13 @@ def collect(folder: Path, cores: Cores, options: Options) -> dict[str, str]:
         "pinned": where,
         "rounds": f"{options.rounds}, interleaved; windows of {options.seconds:g} s",
     }
+
+
+def _load() -> str:
+    load = os.getloadavg()[0]
+    if load < _QUIET:
+        return f"{load:.1f} (1 minute)"
+    return f"{load:.1f} (1 minute): other programs were running and made everything slower"
 
 
 def _cpu() -> str:

@@ -129,13 +129,13 @@ def _cpu_table(results: Results, *, has_nginx: bool) -> list[str]:
         rows.append([*cells, f"{rates[0]:,.0f}"])
     nginx = ["nginx, µs"] if has_nginx else []
     ratio = ["× nginx", "goal"] if has_nginx else []
-    return _table(["CPU time a", *nginx, "Farebox, µs", *ratio, "Farebox, a second"], rows)
+    return _table(["CPU time of one …", *nginx, "Farebox, µs", *ratio, "Farebox, a second"], rows)
 
 
 def _waiting_table(results: Results, *, has_nginx: bool) -> list[str]:
     servers = ["nginx", "farebox"] if has_nginx else ["farebox"]
     rows: list[list[str]] = []
-    for name, row in results.rows.items():
+    for row in results.rows.values():
         direct = row.samples.get("direct")
         if direct is None:
             continue
@@ -144,7 +144,7 @@ def _waiting_table(results: Results, *, has_nginx: bool) -> list[str]:
             added = [_spread([read(ours) - read(base) for ours, base in pair]) for pair in pairs]
             base = median(read(d) for d in direct)
             title = (
-                f"first token, {label}, added to {base:.2f} ms without gateway, beside {name}, ms"
+                f"first token {label}, paced streams open, ms more than {base:.2f} without gateway"
             )
             rows.append([title, *added, goal])
     figures: tuple[tuple[str, str, Callable[[Start], float]], ...] = (
