@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -130,6 +131,48 @@ def test_a_first_run_leads_to_an_answer_and_a_second_makes_nothing_new(tmp_path:
         assert len(_farebox(tmp_path, "keys", "list")) == 1
 
 
+def test_a_first_run_shows_a_newcomer_all_that_is_needed(tmp_path: Path) -> None:
+    """Base URL, key, price page, and a line that works as pasted; the model's loading meanwhile.
+
+    The second start shows no key.
+    """
+    data = tmp_path / "xdg" / "farebox"
+    shown, said = _shown(tmp_path, "curl ", XDG_DATA_HOME=str(tmp_path / "xdg"))
+    base_url = re.findall(r"^Base URL  (http://127.0.0.1:\d+/v1)$", shown, re.MULTILINE)[0]
+    key = re.findall(r"^API key   (sk-fb-\w+)$", shown, re.MULTILINE)[0]
+    assert f"Prices    {base_url.removesuffix('/v1')}/pricing\n" in shown
+    assert f"\n\ncurl {base_url}/chat/completions -H 'Authorization: Bearer {key}' " in shown
+    assert shown.count(key) == 2
+    assert said.startswith("Loading the local model … ready in ")
+    assert {path.name for path in data.iterdir()} >= {"farebox.db", "secret", "local-model.log"}
+    assert key.encode() not in (data / "farebox.db").read_bytes()
+    shown, _ = _shown(
+        tmp_path, "farebox keys create", "--no-local", XDG_DATA_HOME=str(tmp_path / "xdg")
+    )
+    assert "sk-fb-" not in shown
+
+
+def _shown(tmp_path: Path, last: str, *arguments: object, **environ: str) -> tuple[str, str]:
+    """Run `serve` on a free port until a line begins so; what it showed, and what it said."""
+    process = subprocess.Popen(
+        _command("serve", "--port", 0, *arguments),
+        env=_environ(tmp_path, **environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(last):
+            break
+    process.terminate()
+    rest, said = process.communicate(timeout=START_S)
+    assert process.returncode == 0, said
+    return "".join(lines) + rest, said
+
+
 def test_with_a_file_its_catalogue_is_applied_and_no_account_is_made(tmp_path: Path) -> None:
     """What it leaves out is off; a change by `apply` is seen within two seconds."""
     config = tmp_path / "farebox.toml"
@@ -155,28 +198,16 @@ def test_keys_of_the_environment_are_told_and_no_secret_is_printed_into_a_log(
 ) -> None:
     """The gateway's own address is left out with a sentence instead of going round in a circle."""
     port = _free_port()
-    process = subprocess.Popen(
-        _command("serve", "--port", port, "--no-local"),
-        env=_environ(
-            tmp_path,
-            DEEPSEEK_API_KEY="sk-hunter2",
-            OPENAI_API_KEY="sk-test",
-            OPENAI_BASE_URL=f"http://localhost:{port}/v1",
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    shown, said = _shown(
+        tmp_path,
+        "farebox keys create",
+        "--no-local",
+        "--port",
+        port,
+        DEEPSEEK_API_KEY="sk-hunter2",
+        OPENAI_API_KEY="sk-test",
+        OPENAI_BASE_URL=f"http://localhost:{port}/v1",
     )
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("farebox keys create"):
-            break
-    process.terminate()
-    rest, said = process.communicate(timeout=START_S)
-    shown = "".join(lines) + rest
-    assert process.returncode == 0
     assert f"http://127.0.0.1:{port}/v1" in shown
     assert "The account demo has 5 credits." in shown
     assert "Found DeepSeek from DEEPSEEK_API_KEY, channel deepseek.\n" in said

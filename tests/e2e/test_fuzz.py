@@ -1,10 +1,11 @@
-"""Whatever is posted to the chat route: an answer in OpenAI's shape, never a defect of ours."""
+"""Whatever is sent to the gateway: an answer in OpenAI's shape, never a defect of ours."""
 
 from __future__ import annotations
 
 import http.client
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,4 +105,54 @@ def test_no_body_is_a_defect_of_ours(gateway: Serving, kind: str) -> None:
 
     fuzz()
     assert gateway.account()["held_nanocredits"] == 0
+    assert "Traceback" not in gateway.log.read_text(encoding="utf-8")
+
+
+_PATHS = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(
+        ["/v1/models/", "/v1/receipts/", "/v1/credits", "/pricing", "/v1/", "/healthz", "/", "//"]
+    ),
+    st.text("abz09_-./%~:@!$&'()*+,;= éß☃\\\"<>{}|^`", max_size=40).map(quote)
+    | st.text("/.%ab20F;?#&", max_size=20)
+    | st.sampled_from(["%00", "%ff%fe", "req_" + "0" * 22, "x" * 5000, "../../etc/passwd"]),
+    st.sampled_from(["", "?", "?a=b", "?%ff"]),
+)
+_METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "QUERY"])
+_HEADER = st.tuples(
+    st.sampled_from(
+        ["accept", "content-type", "content-encoding", "x-farebox-hop", "range", "cookie", "x"]
+    ),
+    st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")),
+)
+
+
+def test_no_path_and_no_header_is_a_defect_of_ours(gateway: Serving) -> None:
+    """Any method at any address, with a good key: 2xx to 4xx, in OpenAI's shape where refused."""
+    before = gateway.account()
+    host, key = gateway.origin.removeprefix("http://"), gateway.key
+
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+    @given(_METHODS, _PATHS, st.lists(_HEADER, max_size=3), st.binary(max_size=20))
+    def fuzz(method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        connection = http.client.HTTPConnection(host, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putheader("Authorization", f"Bearer {key}")
+            connection.putheader("Content-Length", str(len(body)))
+            for name, value in headers:
+                connection.putheader(name, value.encode("latin-1"))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            data = answer.read()
+        finally:
+            connection.close()
+        assert answer.status < 500, (answer.status, data)
+        if answer.getheader("x-request-id") is None:  # what is no HTTP never gets to a route
+            assert answer.status == 400
+        elif answer.status >= 400 and method != "HEAD":
+            assert json.loads(data)["error"]["message"]
+
+    fuzz()
+    assert gateway.account() == before
     assert "Traceback" not in gateway.log.read_text(encoding="utf-8")
