@@ -297,6 +297,9 @@ async def test_no_secret_and_no_word_of_a_user_is_logged(worker):
     assert len(requests) == 6
     assert (requests[0]["outcome"], requests[0]["model"]) == ("complete", "m")
     assert (requests[0]["charge_nanocredits"], requests[0]["status"]) == (20_000, 200)
+    assert [line.get("account") for line in requests] == ["alice"] * 3 + [None, "alice", None]
+    assert requests[3]["error"] == "invalid_api_key"
+    assert requests[4]["error"] == "invalid_request_error"
     assert "Traceback" in written
     for canary in (CHANNEL_SECRET, worker.secret, "not-a-key-of-ours", "words of", "Hello", "Hel"):
         assert canary not in written

@@ -128,8 +128,9 @@ def test_libraries_log_into_the_same_stream(stream):
 
 def test_the_access_line_of_a_call(stream):
     """One line has what a call was, what it used and what it cost."""
-    record = Record("req_1", "POST")
-    record.settlement = settlement(attempts=(Attempt(1, "main", 200, None, 5),), ttft_ms=4)
+    record = Record("req_1", "POST", account="ann", key="key_1")
+    attempts = (Attempt(1, "first", None, "connect", 2), Attempt(2, "main", 200, None, 5))
+    record.settlement = settlement(attempts=attempts, ttft_ms=4)
     record.settled = Settled(40, 2)
     token = current_record.set(record)
     try:
@@ -146,7 +147,7 @@ def test_the_access_line_of_a_call(stream):
         "route": "/v1/chat/completions",
         "status": 200,
         "ms": 12.3,
-        "account": 1,
+        "account": "ann",
         "key": "key_1",
         "model": "m-1",
         "channel": "main",
@@ -156,9 +157,18 @@ def test_the_access_line_of_a_call(stream):
         "charge_nanocredits": 40,
         "absorbed_nanocredits": 2,
         "flags": [],
-        "attempts": 1,
+        "attempts": 2,
+        "failed": ["first: connect"],
         "ttft_ms": 4,
     }
+
+
+def test_the_access_line_of_a_refusal_says_why(stream):
+    """What the client was told, by its code; whoever is not known is not named."""
+    logs.access(Record("req_1", "POST", error="invalid_api_key"), "/v1/models", 401, 0.001)
+    (line,) = lines(stream)
+    assert line["error"] == "invalid_api_key"
+    assert not {"account", "key"} & set(line)
 
 
 def test_a_terminal_gets_readable_lines_with_nothing_secret():
@@ -171,10 +181,11 @@ def test_a_terminal_gets_readable_lines_with_nothing_secret():
     terminal = Terminal()
     logs.configure("info", logs.Redactor([VENDOR_SECRET]), terminal)
     try:
-        logs.log.info("ready", key=KEY, secret=VENDOR_SECRET)
+        logs.log.info("ready", key=KEY, secret=VENDOR_SECRET, flags=[])
     finally:
         logging.getLogger().handlers = []
         structlog.reset_defaults()
     assert "ready" in terminal.getvalue()
+    assert "flags" not in terminal.getvalue()
     assert KEY not in terminal.getvalue()
     assert "endor" not in terminal.getvalue()

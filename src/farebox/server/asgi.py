@@ -76,7 +76,7 @@ class _Application:
         except ClientGone:
             pass
         except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
-            await _answer_failure(scope, receive, reply, error)
+            await _answer_failure(scope, receive, reply, error, record)
         finally:
             duration_s = clock.monotonic_s() - started_s
             route = scope["path"] if handler else _route_of(scope)
@@ -84,10 +84,13 @@ class _Application:
             logs.access(record, route, reply.status, duration_s)
 
 
-async def _answer_failure(scope: Scope, receive: Receive, reply: Reply, error: Exception) -> None:
+async def _answer_failure(
+    scope: Scope, receive: Receive, reply: Reply, error: Exception, record: Record
+) -> None:
     if isinstance(error, HTTPException) and reply.status is None:
         await _answer_refusal(scope, receive, reply, error)
     elif isinstance(error, FareboxError) and reply.status is None:
+        record.error = error.code or error.type
         if error.fault == "us" and error.__cause__ is not None:
             logs.log.warning("refused", code=error.code, exc_info=error)
         await reply.error(error, receive)

@@ -14,6 +14,7 @@ from farebox.core import clock
 from farebox.core.account import Account, Caller, Key
 from farebox.core.ids import is_key, key_digest
 from farebox.errors import BillingUnavailable, Unauthorized
+from farebox.telemetry.record import current_record
 
 # A key that was made elsewhere is accepted at once, so an unknown one is looked up in the store;
 # this bounds how often the same wrong key costs a look-up.
@@ -85,6 +86,9 @@ class Directory:
         account = self._accounts.get(key.account_id)
         if account is None or account.disabled:
             raise _refused()
+        record = current_record.get()
+        if record is not None:
+            record.account, record.key = account.name, key.id
         return Caller(account, key)
 
     async def _look_up(self, digest: bytes) -> Key | None:

@@ -85,6 +85,11 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
+def _without_empty(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For people: what is none, nothing or no says nothing."""
+    return {name: value for name, value in event.items() if value}
+
+
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
     return msgspec.json.encode({**first, **event}, enc_hook=str).decode()
@@ -97,9 +102,13 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
     render: Callable[[WrappedLogger, str, EventDict], str]
     if output.isatty():
         render = structlog.dev.ConsoleRenderer(
-            exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
+            exception_formatter=structlog.dev.plain_traceback,
+            timestamp_key="time",
+            sort_keys=False,
+            pad_event_to=0,
+            pad_level=False,
         )
-        shape: list[structlog.typing.Processor] = [render]
+        shape: list[structlog.typing.Processor] = [_without_empty, render]
     else:
         # Plain tracebacks in both: the pretty ones show local variables, and those hold bodies.
         shape = [structlog.processors.format_exc_info, _as_json]
@@ -138,15 +147,16 @@ def access(record: Record, route: str, status: int | None, duration_s: float) ->
         "status": status,
         "ms": round(duration_s * 1000, 1),
     }
+    who_and_why = {"account": record.account, "key": record.key, "error": record.error}
+    fields |= {name: value for name, value in who_and_why.items() if value}
     if record.settlement is not None and record.settled is not None:
         fields.update(_call_fields(record.settlement, record.settled))
     log.info("request", **fields)
 
 
 def _call_fields(settlement: Settlement, settled: Settled) -> dict[str, object]:
+    failed = [f"{each.channel}: {each.error}" for each in settlement.attempts if each.error]
     return {
-        "account": settlement.account_id,
-        "key": settlement.key_id,
         "model": settlement.model,
         "channel": settlement.channel,
         "stream": settlement.stream,
@@ -156,5 +166,6 @@ def _call_fields(settlement: Settlement, settled: Settled) -> dict[str, object]:
         "absorbed_nanocredits": settled.absorbed_nanocredits,
         "flags": list(settlement.flags),
         "attempts": len(settlement.attempts),
+        **({"failed": failed} if failed else {}),
         "ttft_ms": settlement.ttft_ms,
     }

@@ -14,6 +14,9 @@ class Record:
 
     request_id: str
     method: str
+    account: str | None = None  # by name
+    key: str | None = None  # its id
+    error: str | None = None  # the code or type that the client was told
     settlement: Settlement | None = None
     settled: Settled | None = None
 
