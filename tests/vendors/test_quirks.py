@@ -318,3 +318,30 @@ def test_some_finish_reasons_are_failures():
         "zai": {"network_error"},
         "zhipu": {"network_error"},
     }
+
+
+@pytest.mark.parametrize("name", ["local", "openai_compatible"])
+@pytest.mark.parametrize("field", ["n_predict", "n_cmpl", "best_of"])
+def test_other_names_for_more_than_was_held_are_dropped(name: str, field: str):
+    """llama.cpp would write as many tokens as n_predict says, whatever our cap is."""
+    assert prepare(name, **{field: 400}) == ({"messages": [USER]}, (f"{field}=dropped",))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ChannelOptions(drop=("max_tokens",)),
+        ChannelOptions(rename=(("max_tokens", "max_new_tokens"),)),
+        ChannelOptions(max_tokens_field="max_new_tokens"),
+        ChannelOptions(max_tokens_field="n_predict"),
+    ],
+)
+def test_no_option_and_no_caller_stands_above_the_cap(options: ChannelOptions):
+    """What is held is what is sent, under whichever name the server knows it."""
+    vendor = registry.find("openai_compatible")
+    asked = {"max_tokens": 9, "max_new_tokens": 999, "n_predict": 999}
+    call = call_of(msgspec.json.encode({"messages": [USER], **asked}))
+    channel = channel_of(vendor, options=options)
+    body = msgspec.json.decode(vendor.prepare(channel, "m", call, CAP, "hop").request.body)
+    name = options.max_tokens_field or dict(options.rename).get("max_tokens", "max_tokens")
+    assert body[name] == CAP

@@ -29,6 +29,9 @@ from farebox.vendors.body import (
 _CHAT_PATH = "/chat/completions"
 _USER_AGENT = f"farebox/{__version__}".encode()
 _CAP_FIELDS = ("max_tokens", "max_completion_tokens")
+# Other names, of servers that one may run oneself, for what is held: llama.cpp's for the cap and
+# for `n`, and how many answers vLLM chooses from. They would count before ours.
+MORE_THAN_HELD = ("n_predict", "n_cmpl", "best_of")
 _NO_CODES: Final[Mapping[str, refusals.Kind]] = {}
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
@@ -89,7 +92,8 @@ class Vendor:
         options = channel.options
         body = Body(call.fields)
         body.put("model", model)
-        self._set_cap(body, options.max_tokens_field or self.max_tokens_field, output_cap)
+        cap_field = options.max_tokens_field or self.max_tokens_field
+        self._set_cap(body, cap_field, output_cap)
         if call.stream:
             ask_for_usage(body)
         if not channel.dedicated_account or channel.dedicated_account != account:
@@ -102,6 +106,8 @@ class Vendor:
             edits = (DEVELOPER_TO_SYSTEM, *edits)
         edit_messages(body, edits)
         self._drop_and_rename(body, options, call)
+        # Again, and last: whatever was dropped or renamed, what is held is what is sent.
+        body.put({**self.rename, **dict(options.rename)}.get(cap_field, cap_field), output_cap)
         request = UpstreamRequest(
             self.chat_url(channel),
             self.headers(channel, call, hop),

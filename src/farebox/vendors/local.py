@@ -1,6 +1,6 @@
 """The embedded llama.cpp server. Starting it is local/'s; the channel has its address and key."""
 
-from farebox.vendors.base import Vendor
+from farebox.vendors.base import MORE_THAN_HELD, Vendor
 
 
 class Local(Vendor):
@@ -16,6 +16,7 @@ class Local(Vendor):
     max_tokens_field = "max_tokens"
     developer_role = False
     max_choices = 1
+    drop = MORE_THAN_HELD
 
 
 VENDOR = Local()

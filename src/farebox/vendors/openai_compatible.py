@@ -1,6 +1,6 @@
 """Any server that speaks OpenAI's chat completions; what is odd about one, its channel says."""
 
-from farebox.vendors.base import Vendor
+from farebox.vendors.base import MORE_THAN_HELD, Vendor
 
 
 class OpenAICompatible(Vendor):
@@ -14,6 +14,7 @@ class OpenAICompatible(Vendor):
     needs_key = False
     max_tokens_field = "max_tokens"
     developer_role = False
+    drop = MORE_THAN_HELD
 
 
 VENDOR = OpenAICompatible()
