@@ -6,7 +6,11 @@ Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farebox.errors import FareboxError
+from farebox.errors import BadRequest, FareboxError
 
 if TYPE_CHECKING:
     from farebox.settings import Loaded
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, NOT_FOUND, NO_AUTH, CONFLICT = 1, 2, 3, 4, 5
 _EXIT_CODE_OF_STATUS = {400: BAD_INPUT, 401: NO_AUTH, 403: NO_AUTH, 404: NOT_FOUND, 409: CONFLICT}
+_NUMBER = re.compile(r"-?[0-9.]+|-?")
 _WIDTH_OFF_TERMINAL = 500  # so that nothing is folded or cut for a program that reads it
 
 
@@ -96,11 +101,15 @@ _ConfigOption = Annotated[
 ]
 _DatabaseOption = Annotated[
     str | None,
-    typer.Option("--database", metavar="URL", help="Store, default sqlite:///DATA_DIR/farebox.db."),
+    typer.Option("--database", metavar="URL", help="Store; default sqlite:///DATA_DIR/farebox.db."),
 ]
 _DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Folder of the store and the secret."),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of the store and the secret; default ~/.local/share/farebox.",
+    ),
 ]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 _COMMON_PARAMETERS = [
@@ -127,6 +136,8 @@ def verb(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callabl
         def run(*args: Any, **options: Any) -> None:
             common = Common(**{each.name: options.pop(each.name) for each in _COMMON_PARAMETERS})
             with sentences():
+                for option, value in options.items():
+                    _check_text(option, value)
                 function(common, *args, **options)
 
         keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
@@ -138,6 +149,18 @@ def verb(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callabl
         return run
 
     return register
+
+
+def _check_text(name: str, value: object) -> None:
+    """Refuse what neither the store nor JSON could hold. Paths may be any bytes."""
+    for text in value if isinstance(value, list) else (value,):  # pyright: ignore[reportUnknownVariableType]
+        # Python shows bytes of a command line that are no UTF-8 as lone surrogates.
+        if isinstance(text, str) and not text.isascii() and text != _readable(text):
+            raise BadRequest(f"{name.upper()} is not UTF-8 text: {_readable(text)!r}.")
+
+
+def _readable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 @contextmanager
@@ -189,18 +212,39 @@ def write_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for name in columns:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+    cells = [[_cell(value) for value in row] for row in rows]
+    for n, name in enumerate(columns):
+        numbers = all(_NUMBER.fullmatch(row[n].plain) for row in cells)
+        table.add_column(
+            name.replace("_", " "),
+            overflow="fold",
+            justify="right" if cells and numbers else "left",
+            no_wrap=n == 0 or numbers,  # what is copied, or read at a glance, stays in one piece
+        )
+    for row in cells:
+        table.add_row(*row)
     _write_table(table)
 
 
 def _write_table(table: Any) -> None:
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else _WIDTH_OFF_TERMINAL, highlight=False).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    text = io.StringIO()
+    Console(width=_WIDTH_OFF_TERMINAL, highlight=False, file=text).print(table)
+    for line in text.getvalue().splitlines():
+        typer.echo(line.rstrip())
+
+
+def program() -> str:
+    """How a shell calls this very command: by its name if that finds it, else by its path."""
+    own = Path(sys.argv[0])
+    found = shutil.which(own.name)
+    if own.name != "farebox" or (found and own.exists() and Path(found).samefile(own)):
+        return "farebox"
+    return shlex.quote(str(own.absolute()))
 
 
 def _cell(value: object) -> Any:
