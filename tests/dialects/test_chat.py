@@ -206,3 +206,17 @@ def test_an_error_within_a_stream_is_one_event() -> None:
 def test_a_ping_is_a_comment() -> None:
     """Data would reach user code as a chunk without choices."""
     assert (chat.PING, chat.DONE) == (b": ping\n\n", b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("name", ["MAX_TOKENS", "N", "Model", "max_to\u212aens", "\u017ftream"])
+def test_another_spelling_of_a_counted_key_is_refused(name: str) -> None:
+    """An upstream that ignores case would take it instead of ours: more than was held for."""
+    with pytest.raises(BadRequest) as caught:
+        _parse(**{name: 400})
+    assert (caught.value.code, caught.value.param) == ("unknown_parameter", name)
+    assert repr(name.casefold()) in caught.value.message
+
+
+def test_other_keys_may_be_written_as_one_likes() -> None:
+    """What nothing hangs on is the upstream's business."""
+    assert {"Temperature", "TOP_K"} <= _parse(Temperature=1, TOP_K=2).fields.keys()

@@ -23,6 +23,25 @@ DONE = b"data: [DONE]\n\n"
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 
+# What the price, the hold or the choice of a model hangs on.
+_COUNTED = frozenset(
+    (
+        "model",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "stream",
+        "stream_options",
+        "service_tier",
+        "tools",
+        "web_search_options",
+        "modalities",
+        "store",
+    )
+)
+
+
 class _StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
@@ -34,6 +53,7 @@ class _Tool(msgspec.Struct, frozen=True):
 def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
     fields = decode_fields(body)
+    _check_names(fields)
     model = read_field(fields, "model", str, "a model's id")
     if not model:
         raise BadRequest(
@@ -73,6 +93,18 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
         audio_output="audio" in modalities,
         hops=hops,
     )
+
+
+def _check_names(fields: Fields) -> None:
+    # What is priced must be what is sent, and some upstreams, such as all that are written in Go,
+    # take "MAX_TOKENS" for max_tokens.
+    for name in fields:
+        if name not in _COUNTED and name.casefold() in _COUNTED:
+            raise BadRequest(
+                f"The key {name!r} is not known. Write {name.casefold()!r}.",
+                param=name,
+                code="unknown_parameter",
+            )
 
 
 def _check_messages(fields: Fields) -> None:
