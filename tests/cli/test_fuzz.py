@@ -92,7 +92,7 @@ def _is_told(done: Result) -> None:
         assert done.stderr.strip()
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(line=_LINES)
 def test_no_value_of_a_verb_is_a_defect(folder: Path, line: list[str]) -> None:
     """Names, amounts, rates, spans and ids of any kind; and every account adds up after it."""
