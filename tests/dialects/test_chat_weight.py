@@ -146,3 +146,36 @@ def test_no_message_has_a_weight_below_nothing(messages: list[Any]) -> None:
     weight = weigh(body, msgspec.json.decode(body, type=dict[str, msgspec.Raw])["messages"])
     assert 0 <= weight.text_bytes <= len(body)
     assert weight.table_tokens >= 0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": LINK}},
+        {"type": "video_url", "video_url": LINK},
+        {"type": "file_url", "file_url": {"url": LINK}},
+        {"type": "audio_url", "audio_url": {"url": LINK}},
+        {"type": "input_audio", "input_audio": {"data": LINK, "format": "wav"}},
+        {"type": "pdf_url", "pdf_url": [LINK]},
+        {"type": "file", "file": {"file_data": LINK}},
+    ],
+)
+def test_what_lies_elsewhere_weighs_the_most_there_may_be(part: Any) -> None:
+    """A film behind an address of thirty bytes may be a hundred thousand tokens."""
+    weight, size = _weigh(TEXT, part)
+    assert weight == Weight(size, FILE_TOKENS)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "text", "text": LINK},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE"}},
+    ],
+)
+def test_what_is_in_the_body_weighs_its_bytes(part: Any) -> None:
+    """An address that is only talked about is text."""
+    weight, size = _weigh(TEXT, part)
+    assert weight == Weight(size)

@@ -18,6 +18,10 @@ from farebox.errors import BadRequest
 # The largest that the vendors' own image pages name: OpenAI's newest detail level, 10,000 patches.
 IMAGE_TOKENS = 10_000
 FILE_TOKENS = 100_000  # a document that the body only names: what vendors accept at most, in text
+# Kinds of parts that may lie elsewhere: pictures, files, what several vendors take beside them
+# (video_url, audio_url, file_url), and the address of a sound in place of its data.
+_ELSEWHERE = (b'_url"', b'"file"', b'"input_audio"')
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # may hide a key; nobody needs to write one so
 
 _MESSAGES = msgspec.json.Decoder(list[object])
@@ -36,11 +40,7 @@ def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
     BadRequest for messages that cannot be read.
     """
     # Most chats are text alone; only the others are read closely.
-    if (
-        b'"image_url"' not in body
-        and b'"file"' not in body
-        and _ESCAPED_LETTER.search(body) is None
-    ):
+    if not any(kind in body for kind in _ELSEWHERE) and _ESCAPED_LETTER.search(body) is None:
         return Weight(len(body))
     try:
         decoded = _MESSAGES.decode(messages)
@@ -53,6 +53,8 @@ def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
             table_tokens += IMAGE_TOKENS
         elif part.get("file") is not None and not _has_data(part["file"]):
             table_tokens += FILE_TOKENS
+        else:
+            table_tokens += FILE_TOKENS * sum(_addresses(part))
     return Weight(max(0, text_bytes), table_tokens)
 
 
@@ -73,4 +75,18 @@ def _url_chars(image_url: object) -> int:
 
 
 def _has_data(file: object) -> bool:
-    return isinstance(file, dict) and bool(cast("dict[str, object]", file).get("file_data"))
+    if not isinstance(file, dict):
+        return False
+    data = cast("dict[str, object]", file).get("file_data")
+    return isinstance(data, str) and data != "" and _ADDRESS.match(data) is None
+
+
+def _addresses(part: dict[str, object]) -> Iterator[int]:
+    """How many addresses each member of a part names. A text may begin with one, and is text."""
+    for name, value in part.items():
+        if isinstance(value, str):
+            yield int(name.endswith("_url") and _ADDRESS.match(value) is not None)
+        elif isinstance(value, (dict, list)):
+            inner = cast("dict[str, object] | list[object]", value)
+            values = inner.values() if isinstance(inner, dict) else inner
+            yield sum(isinstance(v, str) and _ADDRESS.match(v) is not None for v in values)
