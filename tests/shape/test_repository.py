@@ -29,7 +29,7 @@ def _locked(kind: str) -> set[str]:
     "name",
     [
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs/index.md", ".ci/run"),
-        *(f"scripts/{verb}" for verb in ("install", "serve", "test", "lint", "check")),
+        *(f"scripts/{verb}" for verb in ("install", "serve", "test", "lint", "check", "bench")),
     ],
 )
 def test_what_a_visitor_looks_for_is_there(name: str) -> None:
