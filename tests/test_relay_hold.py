@@ -112,3 +112,13 @@ async def test_a_charge_that_cannot_be_written_is_an_error_not_an_answer(
         client = await relaying.call(say="one two", usage=USAGE, stream=True)
         assert client.events[-1]["error"]["code"] == "billing_unavailable"
         assert "[DONE]" not in client.events
+
+
+async def test_no_more_input_is_held_for_than_the_model_takes(fake_upstream: FakeUpstream) -> None:
+    """A sound of a second has more bytes than most models have context."""
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 500_000, "format": "wav"}}
+    message = {"role": "user", "content": [sound, {"type": "text", "text": "What is it?"}]}
+    async with Relaying(fake_upstream, model={"context": 4000, "max_output": 1000}) as relaying:
+        await relaying.call(messages=[message], usage=USAGE, max_tokens=100)
+        dearest_input = 3125  # cache writes, in nano-credits a token
+        assert relaying.settlement.hold_nanocredits == 4000 * dearest_input + 100 * 10_000

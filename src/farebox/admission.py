@@ -92,6 +92,8 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
         )
     rate_ppm = group.rate_ppm if caller.account.rate_ppm is None else caller.account.rate_ppm
     tokens = memory.estimate.tokens(call, caller.account.id, caller.key.id, model.id, at_us)
+    if model.context is not None:
+        tokens = min(tokens, model.context)  # more is refused by the vendor, or cut off
     likely = memory.estimate.likely_tokens(call, caller.key.id, model.id)
     output_cap, clamped = _output_cap(call, model, likely)
     return Admitted(

@@ -219,7 +219,7 @@ def test_the_ratio_is_learnt_by_key_and_model() -> None:
 
 @pytest.mark.parametrize(
     ("reported", "held"),
-    [(1, 250), (200, 250), (240, 300), (800, 1000), (1000, 1000), (9**9, 1000)],
+    [(63, 250), (200, 250), (240, 300), (800, 1000), (1000, 1000), (9**9, 1000)],
 )
 def test_an_estimate_stays_within_a_quarter_and_one(reported: int, held: int) -> None:
     """However sparse or dense the last prompt was."""
@@ -230,10 +230,15 @@ def test_an_estimate_stays_within_a_quarter_and_one(reported: int, held: int) ->
 
 @pytest.mark.parametrize(
     ("call", "reported"),
-    [(replace(CALL, text_bytes=0), 10), (replace(CALL, table_tokens=5), 900), (CALL, 0)],
+    [
+        (replace(CALL, text_bytes=0), 10),
+        (replace(CALL, table_tokens=5), 900),
+        (CALL, 0),
+        (replace(CALL, text_bytes=500_000), 800),
+    ],
 )
 def test_nothing_is_learnt_where_bytes_say_nothing(call: Call, reported: int) -> None:
-    """No bytes, images among them, or no tokens."""
+    """No bytes, images among them, no tokens, or a file whose bytes are no text."""
     estimate = InputEstimate()
     estimate.learn(CALL, "key_1", "m", 400)
     estimate.learn(call, "key_1", "m", reported)

@@ -20,6 +20,7 @@ LEAST_OUTPUT_TOKENS = 16  # fewer are no answer; the call is refused
 UNKNOWN_MAX_OUTPUT = 4096  # tokens sent for a model whose limit nobody stated
 MAX_RATIO_PPM = PPM  # byte-level BPE never makes more than one token of a byte
 MIN_RATIO_PPM = PPM // 4
+_SPARSEST_PPM = PPM // 16  # of text; below that it was a file, a sound or white space
 _MARGIN_PPM = 1_250_000  # the next prompt may be denser than the average one
 _KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
@@ -109,6 +110,8 @@ class InputEstimate:
         if call.text_bytes == 0 or call.table_tokens or input_tokens == 0:
             return
         seen = min(MAX_RATIO_PPM, input_tokens * PPM // call.text_bytes)
+        if seen < _SPARSEST_PPM:
+            return
         pair = (key_id, model)
         known = self._ratios_ppm.pop(pair, seen)
         self._ratios_ppm[pair] = known + (seen - known) // 4
