@@ -169,6 +169,11 @@ class UpstreamFailed(FareboxError):
         self.reason = reason
 
 
+def broke_off(reason: str) -> UpstreamFailed:
+    """The upstream's answer has no proper end; `reason` is the short word for why."""
+    return UpstreamFailed("The upstream broke its answer off. Try again.", reason=reason)
+
+
 class UpstreamRefused(UpstreamFailed):
     """The upstream answered with an error. `retry_elsewhere`: another channel may do better."""
 

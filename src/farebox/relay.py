@@ -16,7 +16,14 @@ from farebox.core.call import Call
 from farebox.core.channel import Channel
 from farebox.core.ports import Client, Exchange, UpstreamHead
 from farebox.dialects.registry import DIALECTS
-from farebox.errors import FareboxError, Internal, OutOfCredit, UpstreamFailed, UpstreamRefused
+from farebox.errors import (
+    FareboxError,
+    Internal,
+    OutOfCredit,
+    UpstreamFailed,
+    UpstreamRefused,
+    broke_off,
+)
 from farebox.passage import Gateway, Passage
 from farebox.settlement import settle, write_refusal
 from farebox.vendors.base import Vendor
@@ -24,7 +31,6 @@ from farebox.vendors.base import Vendor
 __all__ = ["Gateway", "serve"]
 
 _ERROR_BODY_BYTES = 256 * 1024  # more of an upstream's error is not read
-_BROKE_OFF = "The upstream broke its answer off. Try again."
 
 _log = structlog.get_logger(__name__)
 
@@ -171,7 +177,7 @@ async def _stream_to_client(
     if stream.error is not None:
         raise vendor.error_event(channel, stream.error)
     if not stream.ending:
-        raise UpstreamFailed(_BROKE_OFF, reason="no_finish")
+        raise broke_off("no_finish")
     passage.complete = True
 
 
@@ -197,7 +203,7 @@ async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> b
     size_bytes = 0
     while (data := await exchange.read(passage.patience_s())) != b"":
         if passage.has_waited_enough():
-            raise UpstreamFailed(_BROKE_OFF, reason="drain_timeout")
+            raise broke_off("drain_timeout")
         await passage.ping_if_quiet()
         if data is None:
             continue

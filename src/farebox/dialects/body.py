@@ -22,6 +22,7 @@ _KEY = re.compile(rb'\s*+("(?:[^"\\]++|\\.)*+")\s*+:\s*+')
 _SHOWN_CHARS = 100  # of a key in an error
 _NEXT = re.compile(rb"\s*([,}])")
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # or an underscore: all that names are made of
 
 
 def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
@@ -82,6 +83,13 @@ def _walk_for_duplicate(body: bytes, fields: Fields) -> str | None:
         position = after.end()
     match = _KEY.match(body, position)
     return None if match is None else msgspec.json.decode(match[1], type=str)
+
+
+def hides_letters(data: bytes) -> bool:
+    """Whether JSON text writes some plain letter as an escape, so that a name in it may not be
+    found by its bytes. Nobody has a reason to, but JSON allows it.
+    """
+    return b"\\u00" in data and _ESCAPED_LETTER.search(data) is not None
 
 
 def read_field(fields: Fields, name: str, kind: type[T], meaning: str) -> T | None:

@@ -15,7 +15,7 @@ import msgspec
 from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.chat_mend import NOTHING, Delta, is_json, is_set, text_length
-from farebox.errors import UpstreamFailed
+from farebox.errors import UpstreamFailed, broke_off
 
 
 class _Choice(msgspec.Struct):
@@ -79,9 +79,7 @@ def _read(
     for choice in answer.choices:
         reason = choice.finish_reason or ""
         if reason in failing_finish_reasons:
-            raise UpstreamFailed(
-                "The upstream broke its answer off. Try again.", reason=f"finish_{reason}"
-            )
+            raise broke_off(f"finish_{reason}")
         changed = changed or reason in finish_reasons or _has_broken_call(choice.message)
     if changed:
         fields["choices"] = _standard(

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
-from farebox.errors import UpstreamFailed
+from farebox.errors import broke_off
 
 NOTHING = msgspec.Raw(b"")  # an absent field; msgspec keeps a JSON null as Raw(b"null")
 _QUOTES = 2
@@ -214,10 +214,7 @@ class Mender:
     def _finish(self, choice: Choice, n: int) -> bool:
         reason = choice.finish_reason or ""
         if reason in self._failing:
-            raise UpstreamFailed(
-                "The upstream broke its answer off. Try again.",
-                reason=f"finish_{reason}",
-            )
+            raise broke_off(f"finish_{reason}")
         if not reason:  # some vendors write "" for "not yet"
             choice.finish_reason = None
             if n not in self._finished:

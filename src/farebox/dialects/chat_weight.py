@@ -13,6 +13,7 @@ from typing import cast
 
 import msgspec
 
+from farebox.dialects.body import hides_letters
 from farebox.errors import BadRequest
 
 # The largest that the vendors' own image pages name: OpenAI's newest detail level, 10,000 patches.
@@ -22,7 +23,6 @@ FILE_TOKENS = 100_000  # a document that the body only names: what vendors accep
 # (video_url, audio_url, file_url), and the address of a sound in place of its data.
 _ELSEWHERE = (b'_url"', b'"file"', b'"input_audio"')
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # may hide a key; nobody needs to write one so
 
 _MESSAGES = msgspec.json.Decoder(list[object])
 
@@ -40,7 +40,7 @@ def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
     BadRequest for messages that cannot be read.
     """
     # Most chats are text alone; only the others are read closely.
-    if not any(kind in body for kind in _ELSEWHERE) and _ESCAPED_LETTER.search(body) is None:
+    if not any(kind in body for kind in _ELSEWHERE) and not hides_letters(body):
         return Weight(len(body))
     try:
         decoded = _MESSAGES.decode(messages)
