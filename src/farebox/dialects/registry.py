@@ -16,24 +16,45 @@ from farebox.errors import FareboxError, UpstreamFailed
 
 
 class Stream(Protocol):
-    """An answer's stream on its way: see chat_stream.py, the first of them."""
+    """An answer's stream on its way to the client; chat_stream.py is the first of them.
 
-    started: bool
-    usage: msgspec.Raw | None
+    What is fed comes back as what may leave now; from the first event that may end the answer on,
+    it is kept for the tail.
+    """
+
+    started: bool  # an event of the answer was seen
+    usage: msgspec.Raw | None  # the last that was reported
     service_tier: str | None
-    error: object | None
-    failure: UpstreamFailed | None
-    text_bytes: int
+    error: object | None  # what the upstream said went wrong, decoded
+    failure: UpstreamFailed | None  # why the rest is of no use
+    text_bytes: int  # of what the model wrote, for an estimate
 
     @property
-    def ending(self) -> bool: ...
+    def ending(self) -> bool:
+        """Whether what has come may be all of the answer: what follows is the tail."""
+        ...
+
     @property
-    def whole(self) -> bool: ...
+    def whole(self) -> bool:
+        """Whether nothing but usage can follow."""
+        ...
+
     @property
-    def finished(self) -> bool: ...
-    def feed(self, data: bytes) -> bytes: ...
-    def end(self) -> bytes: ...
-    def tail(self, usage_chunk: bytes | None = None) -> bytes: ...
+    def finished(self) -> bool:
+        """Whether nothing more can come that matters."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """What may leave now that these bytes have come."""
+        ...
+
+    def end(self) -> bytes:
+        """The same for the end of the upstream's body."""
+        ...
+
+    def tail(self, usage_chunk: bytes | None = None) -> bytes:
+        """What was kept, the usage if the client is owed one, and the end of a good answer."""
+        ...
 
 
 class Dialect(Protocol):
@@ -47,16 +68,27 @@ class Dialect(Protocol):
         finish_reasons: Mapping[str, str],
         failing_finish_reasons: frozenset[str],
         max_event_bytes: int,
-    ) -> Stream: ...
+    ) -> Stream:
+        """A stream that answers this call, with a vendor's own words for how answers end."""
+        ...
+
     def answer(
         self,
         body: bytes,
         call: Call,
         finish_reasons: Mapping[str, str],
         failing_finish_reasons: frozenset[str],
-    ) -> Answer: ...
-    def usage_chunk(self, call: Call, usage: Usage, created_s: int) -> bytes: ...
-    def error_event(self, error: FareboxError) -> bytes: ...
+    ) -> Answer:
+        """The same for a whole answer. Raises UpstreamFailed if the body is none."""
+        ...
+
+    def usage_chunk(self, call: Call, usage: Usage, created_s: int) -> bytes:
+        """The event's data that report this usage where the upstream reported none."""
+        ...
+
+    def error_event(self, error: FareboxError) -> bytes:
+        """The event that ends a stream which failed."""
+        ...
 
 
 class Chat:
