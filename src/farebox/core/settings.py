@@ -28,7 +28,7 @@ class Settings:
     max_answer_bytes: int = 64 * MIB  # one JSON answer, or one event of a stream
     max_head_bytes: int = 64 * KIB  # an upstream's status line and headers
     body_timeout_s: float = 60.0  # to read a request's body
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 5.0  # for DNS, TCP and TLS, or a turn where the pool is full
     first_byte_timeout_s: float = 600.0  # reasoning models think before they speak
     idle_timeout_s: float = 120.0  # silence within an answer
     keepalive_s: float = 15.0  # silence after which a waiting client gets a sign of life
