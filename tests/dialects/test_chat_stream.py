@@ -174,13 +174,18 @@ def test_text_is_counted_for_an_estimate() -> None:
         ({"content": "12345"}, 5),
         ({"reasoning_content": "123"}, 3),
         ({"reasoning": "1234"}, 4),
+        ({"reasoning_content": "12", "reasoning": "12"}, 2),
         ({"refusal": "12"}, 2),
         ({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "fn", "arguments": ""}}]}, 2),
         ({"tool_calls": [{"index": 0, "function": {"arguments": "12345678"}}]}, 8),
+        ({"tool_calls": [{"index": 1, "id": "d", "custom": {"name": "c", "input": "12"}}]}, 3),
+        ({"function_call": {"name": "f", "arguments": "123"}}, 4),
     ]
     body = body_of(*(chunk(choice(delta)) for delta, _ in deltas))
     assert run([body]).text_bytes == sum(size for _, size in deltas)
     assert run([body_of(said("A"), said("bc", 1), said("é"))]).text_bytes == 5
+    escaped = body_of(said("你好")).replace("你好".encode(), b"\\u4f60\\u597d")
+    assert run([escaped]).text_bytes == run([body_of(said("你好"))]).text_bytes == 6
 
 
 # Choices

@@ -14,7 +14,7 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.core.usage import Usage
-from farebox.dialects.chat_mend import NOTHING, Delta, is_json, is_set, text_length
+from farebox.dialects.chat_mend import ESCAPE, NOTHING, Delta, is_json, is_set, text_length
 from farebox.errors import UpstreamFailed, broke_off
 
 
@@ -74,6 +74,7 @@ def _read(
         return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
     if answer.choices is None:
         raise msgspec.ValidationError("no choices")
+    escaped = ESCAPE in body
     fields = _FIELDS.decode(body)
     changed = False
     for choice in answer.choices:
@@ -92,7 +93,7 @@ def _read(
         body,
         answer.usage if is_set(answer.usage) else None,
         answer.service_tier,
-        sum(text_length(choice.message) for choice in answer.choices),
+        sum(text_length(choice.message, escaped=escaped) for choice in answer.choices),
     )
 
 

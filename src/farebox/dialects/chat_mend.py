@@ -18,12 +18,21 @@ from farebox.errors import broke_off
 
 NOTHING = msgspec.Raw(b"")  # an absent field; msgspec keeps a JSON null as Raw(b"null")
 _QUOTES = 2
+ESCAPE = b"\\u"  # six bytes for a letter that mostly has three in UTF-8
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Function(msgspec.Struct):
     name: str | None = None
     arguments: msgspec.Raw = NOTHING
+
+
+class _Custom(msgspec.Struct):
+    name: str | None = None
+    input: msgspec.Raw = NOTHING
+
+
+_CUSTOM = msgspec.json.Decoder(_Custom)
 
 
 class ToolCall(msgspec.Struct):
@@ -41,6 +50,7 @@ class Delta(msgspec.Struct):
     reasoning: msgspec.Raw = NOTHING
     refusal: msgspec.Raw = NOTHING
     tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
 
 
 class Choice(msgspec.Struct):
@@ -60,28 +70,36 @@ class Chunk(msgspec.Struct):
     service_tier: str | None = None
     error: msgspec.Raw = NOTHING
 
-    def text_bytes(self) -> int:
-        """Bytes of what the model wrote in this chunk, as JSON strings without their quotes."""
+    def text_bytes(self, data: bytes) -> int:
+        """About the bytes of what the model wrote in this chunk, whose JSON `data` are."""
+        escaped = ESCAPE in data
         total = 0
         for choice in self.choices or ():
-            total += text_length(choice.delta)
+            total += text_length(choice.delta, escaped=escaped)
         return total
 
 
-def text_length(delta: Delta | None) -> int:
-    """Bytes of what the model wrote in a delta or a message, as JSON strings without their
-    quotes.
+def text_length(delta: Delta | None, *, escaped: bool) -> int:
+    """About the bytes of what the model wrote in a delta or a message: those of its JSON strings
+    without their quotes. `escaped`: there are letters written as escapes.
     """
     if delta is None:
         return 0
-    total = _length(delta.content)
+    total = _length(delta.content, escaped)
     if delta.reasoning_content is not NOTHING or delta.reasoning is not NOTHING:
-        total += _length(delta.reasoning_content) + _length(delta.reasoning)
+        # Some servers give the same thoughts under both names.
+        total += max(_length(delta.reasoning_content, escaped), _length(delta.reasoning, escaped))
     if delta.refusal is not NOTHING:
-        total += _length(delta.refusal)
+        total += _length(delta.refusal, escaped)
+    if delta.function_call is not None:
+        function = delta.function_call
+        total += len(function.name or "") + _length(function.arguments, escaped)
     for call in delta.tool_calls or ():
         if call.function is not None:
-            total += len(call.function.name or "") + _length(call.function.arguments)
+            total += len(call.function.name or "") + _length(call.function.arguments, escaped)
+        elif is_set(call.custom):
+            custom = _CUSTOM.decode(call.custom)
+            total += len(custom.name or "") + _length(custom.input, escaped)
     return total
 
 
@@ -95,9 +113,13 @@ def is_json(arguments: msgspec.Raw) -> bool:
     return bytes(arguments)[:1] in (b"{", b"[")
 
 
-def _length(text: msgspec.Raw) -> int:
+def _length(text: msgspec.Raw, escaped: bool) -> int:
     size = len(text)
-    return 0 if size <= _QUOTES or (size == 4 and bytes(text) == b"null") else size - _QUOTES
+    if size <= _QUOTES or (size == 4 and bytes(text) == b"null"):
+        return 0
+    if escaped:
+        size -= 3 * bytes(text).count(ESCAPE)
+    return max(0, size - _QUOTES)
 
 
 class _Calls:

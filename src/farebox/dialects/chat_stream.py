@@ -158,7 +158,7 @@ class ChatStream:
             if not chunk.choices and not self._include_usage:
                 return b""  # the extra chunk that only we asked for
             self._usage_sent = True
-        self.text_bytes += chunk.text_bytes()
+        self.text_bytes += chunk.text_bytes(data)
         mended = self._mender.mend(chunk, data)
         if mended is None and chunk.model == self._model:
             return raw
