@@ -38,9 +38,20 @@ def test_for_people_a_key_is_on_one_line(run: Run) -> None:
     secret = next(line.split()[1] for line in shown if line.startswith("key:"))
     assert ids.is_key(secret)
     header, row = run("keys", "list", "--account", "ann").stdout.splitlines()
-    assert header.split()[:3] == ["id", "account", "name"]
+    assert header.split() == ["id", "account", "name", "hint", "models", "state"]
+    assert row.endswith("valid")
     assert ids.key_hint(secret) in row
     assert secret not in row
+
+
+def test_for_people_a_key_has_a_state(run: Run, made: dict[str, object]) -> None:
+    """Until when it is good, or since when it is not."""
+    run("keys", "roll", str(made["id"]), "--overlap", "1h")
+    old, new = run("keys", "list").stdout.splitlines()[1:]
+    assert " until 20" in old
+    assert f" until {str(made['expires_at'])[:10]}" in new
+    run("keys", "revoke", str(made["id"]))
+    assert " revoked 20" in run("keys", "list").stdout.splitlines()[1]
 
 
 def test_revoke_and_roll_print_the_key(run: Run, made: dict[str, object]) -> None:

@@ -37,7 +37,48 @@ def test_help_names_every_noun() -> None:
     assert done.returncode == 0
     for noun in ("serve", "apply", "export", "accounts", "keys", "receipts", "usage", "doctor"):
         assert f" {noun} " in done.stdout
-    assert (farebox().returncode, farebox("keys").returncode) == (2, 2)
+    for arguments in ((), ("keys",)):
+        bare = farebox(*arguments)
+        assert (bare.returncode, bare.stdout) == (2, "")
+        assert bare.stderr == farebox(*arguments, "--help").stdout
+
+
+def test_help_shows_what_takes_a_value() -> None:
+    """A flag stands alone; an option has a word for its value, not a type."""
+    shown = farebox("serve", "--help").stdout
+    assert "--no-local " in shown
+    assert "--port PORT" in shown
+    assert "<" not in shown
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "again"),
+    [
+        ("{here}/farebox", "{here}", "farebox"),
+        ("{here}/farebox", "/nowhere", "{here}/farebox"),
+        ("{here}/other/farebox", "{here}", "{here}/other/farebox"),
+        ("-c", "{here}", "farebox"),
+    ],
+)
+def test_commands_are_named_as_this_shell_would_find_them(
+    tmp_path: Path, called: str, path: str, again: str
+) -> None:
+    """A stranger's farebox is in the .venv of a clone, which is on nobody's PATH."""
+    for folder in (tmp_path, tmp_path / "other"):
+        folder.mkdir(exist_ok=True)
+        (folder / "farebox").touch(mode=0o755)
+    code = (
+        "import sys; sys.argv[0] = sys.argv[1];"
+        "from farebox.cli.common import program; print(program())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, called.format(here=tmp_path)],
+        env={"PATH": path.format(here=tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == again.format(here=tmp_path)
 
 
 def test_help_loads_nothing_heavy() -> None:

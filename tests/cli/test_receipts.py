@@ -57,11 +57,11 @@ def test_a_receipt_is_printed_whole(called: Run) -> None:
 
 
 def test_for_people_a_receipt_has_lines_and_attempts(called: Run) -> None:
-    """The charge in credits, then a row a class, the rounding, and a row an attempt."""
+    """Amounts in credits: the charge, then a row a class, the rounding, and a row an attempt."""
     rows = [line.split() for line in called("receipts", "show", "req_abc").stdout.splitlines()]
     assert ["charge:", "0.0012", "credits"] in rows
-    assert ["uncached_input", "1000", "2000000000", "1", "1000000"] in rows
-    assert ["output", "50", "8000000000", "1", "200000"] in rows
+    assert ["uncached_input", "1000", "2", "1", "0.001"] in rows
+    assert ["output", "50", "8", "1", "0.0002"] in rows
     assert ["rounding", "0"] in rows
     assert ["1", "main", "200", "-", "90", "40"] in rows
 

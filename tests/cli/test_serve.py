@@ -141,6 +141,7 @@ def test_a_first_run_shows_a_newcomer_all_that_is_needed(tmp_path: Path) -> None
     base_url = re.findall(r"^Base URL  (http://127.0.0.1:\d+/v1)$", shown, re.MULTILINE)[0]
     key = re.findall(r"^API key   (sk-fb-\w+)$", shown, re.MULTILINE)[0]
     assert f"Prices    {base_url.removesuffix('/v1')}/pricing\n" in shown
+    assert f"Data      {data}\n" in shown
     assert f"\n\ncurl {base_url}/chat/completions -H 'Authorization: Bearer {key}' " in shown
     assert shown.count(key) == 2
     assert said.startswith("Loading the local model … ready in ")
@@ -165,7 +166,7 @@ def _shown(tmp_path: Path, last: str, *arguments: object, **environ: str) -> tup
     lines: list[str] = []
     for line in process.stdout:
         lines.append(line)
-        if line.startswith(last):
+        if last in line:
             break
     process.terminate()
     rest, said = process.communicate(timeout=START_S)
@@ -210,6 +211,8 @@ def test_keys_of_the_environment_are_told_and_no_secret_is_printed_into_a_log(
     )
     assert f"http://127.0.0.1:{port}/v1" in shown
     assert "The account demo has 5 credits." in shown
+    (command,) = (line for line in shown.splitlines() if " keys create " in line)
+    assert command.startswith("farebox keys create --account demo")
     assert "Found DeepSeek from DEEPSEEK_API_KEY, channel deepseek.\n" in said
     assert "OPENAI_API_KEY is ignored: OPENAI_BASE_URL is the address of this very gateway" in said
     assert "sk-fb-" not in shown + said

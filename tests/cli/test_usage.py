@@ -38,6 +38,8 @@ def test_for_people_there_is_a_table_with_a_total(run: Run, tmp_path: Path) -> N
     result = run("usage")
     rows = [line.split() for line in result.stdout.splitlines()]
     assert (rows[0][:2], rows[0][-1]) == (["model", "calls"], "charge")
+    assert "output" in rows[0]
+    assert "audio" not in rows[0]  # nobody used it
     assert (rows[1][:3], rows[1][-1]) == (["m-1", "1", "1000"], "0.0015")
     assert (rows[2][:3], rows[2][-1]) == (["total", "1", "1000"], "0.0015")
     assert result.stderr.endswith("charges in credits\n")

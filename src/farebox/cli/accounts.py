@@ -17,10 +17,15 @@ app = typer.Typer(help="Accounts: who pays, and from what balance.", no_args_is_
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help='Credits, such as "10" or "0.5".')]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the transfer.")]
-Group = Annotated[str | None, typer.Option("--group", help="A group of the catalogue.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the transfer.")
+]
+Group = Annotated[
+    str | None, typer.Option("--group", metavar="GROUP", help="A group of the catalogue.")
+]
 CreditLimit = Annotated[
-    str | None, typer.Option("--credit-limit", help="Credits that it may go below zero.")
+    str | None,
+    typer.Option("--credit-limit", metavar="CREDITS", help="How far below zero it may go."),
 ]
 
 
@@ -34,10 +39,13 @@ def create(
     common: Common,
     name: Name,
     *,
-    credits: Annotated[str, typer.Option("--credits", help="Credits to begin with.")] = "0",
+    credits: Annotated[
+        str, typer.Option("--credits", metavar="CREDITS", help="What it begins with.")
+    ] = "0",
     group: Group = None,
     rate: Annotated[
-        str | None, typer.Option("--rate", help="Multiplier on list prices; else the group's.")
+        str | None,
+        typer.Option("--rate", metavar="RATE", help="Multiplier on list prices; else the group's."),
     ] = None,
     credit_limit: CreditLimit = None,
 ) -> None:
@@ -85,7 +93,9 @@ def change(
     *,
     rate: Annotated[
         str | None,
-        typer.Option("--rate", help='Multiplier on list prices; "group" for the group\'s.'),
+        typer.Option(
+            "--rate", metavar="RATE", help='Multiplier on list prices; "group" for the group\'s.'
+        ),
     ] = None,
     group: Group = None,
     credit_limit: CreditLimit = None,

@@ -207,19 +207,20 @@ def write_json(value: object) -> None:
 
 
 def write_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout, drawn for a terminal and plain for everything else."""
-    from rich.box import SIMPLE_HEAD
+    """A table on stdout. On a narrow terminal texts are folded, between words only."""
+    from rich.cells import cell_len
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     cells = [[_cell(value) for value in row] for row in rows]
     for n, name in enumerate(columns):
         numbers = all(_NUMBER.fullmatch(row[n].plain) for row in cells)
+        header = name.replace("_", " ")
+        words = " ".join((header, *(row[n].plain for row in cells))).split()
         table.add_column(
-            name.replace("_", " "),
-            overflow="fold",
+            header,
             justify="right" if cells and numbers else "left",
-            no_wrap=n == 0 or numbers,  # what is copied, or read at a glance, stays in one piece
+            min_width=max(map(cell_len, words), default=0),
         )
     for row in cells:
         table.add_row(*row)
@@ -229,11 +230,9 @@ def write_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def _write_table(table: Any) -> None:
     from rich.console import Console
 
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
-        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OFF_TERMINAL
     text = io.StringIO()
-    Console(width=_WIDTH_OFF_TERMINAL, highlight=False, file=text).print(table)
+    Console(width=width, color_system=None, highlight=False, file=text).print(table, crop=False)
     for line in text.getvalue().splitlines():
         typer.echo(line.rstrip())
 

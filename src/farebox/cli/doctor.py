@@ -43,4 +43,4 @@ def doctor(common: Common) -> None:
 
 def _row(margin: Margin) -> list[str]:
     shares = (f"{name} {Decimal(ppm) / 10_000:+.1f} %" for name, ppm in margin.by_class)
-    return [margin.model, ", ".join(shares)]
+    return [margin.model, ", ".join(shares) or "no cost"]

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from farebox.cli.common import Common, say, verb
+from farebox.core import clock
+from farebox.core.account import Key
 
 app = typer.Typer(help="API keys: made once, shown once, revoked at once.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_…")]
-_COLUMNS = ("id", "account", "name", "hint", "models", "created_at", "expires_at", "revoked_at")
+_COLUMNS = ("id", "account", "name", "hint", "models", "state")
 
 
 def register(main: typer.Typer) -> None:
@@ -22,14 +24,19 @@ def register(main: typer.Typer) -> None:
 @verb(app, "create")
 def create(
     common: Common,
-    account: Annotated[str, typer.Option("--account", help="Who pays.")],
-    name: Annotated[str, typer.Option("--name", help="A name to know it by.")] = "",
+    account: Annotated[str, typer.Option("--account", metavar="NAME", help="Who pays.")],
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name to know it by.")] = "",
     models: Annotated[
         list[str] | None,
-        typer.Option("--models", help="Models it may use, such as 'gpt-*'; repeat, or use commas."),
+        typer.Option(
+            "--models",
+            metavar="PATTERN",
+            help="Models it may use, such as 'gpt-*'; repeat, or use commas.",
+        ),
     ] = None,
     expires: Annotated[
-        str | None, typer.Option("--expires", help="30d, 12h, or a time in RFC 3339.")
+        str | None,
+        typer.Option("--expires", metavar="WHEN", help="30d, 12h, or a time in RFC 3339."),
     ] = None,
 ) -> None:
     """Create a key. Its secret is shown now and never again."""
@@ -44,14 +51,33 @@ def create(
 @verb(app, "list")
 def list_all(
     common: Common,
-    account: Annotated[str | None, typer.Option("--account", help="Only of this account.")] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="NAME", help="Only of this account.")
+    ] = None,
 ) -> None:
     """List keys, without their secrets."""
     from farebox.admin import keys
 
     with common.store() as store:
         views = keys.listing(store, account)
-    common.show_all([view.as_dict() for view in views], _COLUMNS)
+    values = [view.as_dict() for view in views]
+    now_us = clock.now_us()
+    rows = [
+        [*(value[name] for name in _COLUMNS[:-1]), _state(view.stored.key, now_us)]
+        for view, value in zip(views, values, strict=True)
+    ]
+    common.show_all(values, _COLUMNS, rows)
+
+
+def _state(key: Key, now_us: int) -> str:
+    """Whether a key is good, and until when (UTC)."""
+    ends = [end_us for end_us in (key.revoked_us, key.expires_us) if end_us is not None]
+    if not ends:
+        return "valid"
+    day = clock.rfc3339(min(ends))[:10]
+    if min(ends) > now_us:
+        return f"until {day}"
+    return f"revoked {day}" if min(ends) == key.revoked_us else f"expired {day}"
 
 
 @verb(app, "revoke")
@@ -69,7 +95,10 @@ def roll(
     common: Common,
     key_id: KeyId,
     overlap: Annotated[
-        str, typer.Option("--overlap", help="How long the old key still works, such as 1h.")
+        str,
+        typer.Option(
+            "--overlap", metavar="SPAN", help="How long the old key still works, such as 1h."
+        ),
     ] = "0",
 ) -> None:
     """Replace a key by one with the same limits and another secret."""

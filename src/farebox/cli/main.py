@@ -17,6 +17,7 @@ app = typer.Typer(
     help="A gateway to language models that charges prepaid credits per token, exactly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: no frames, and no types behind what takes no value
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -73,8 +74,9 @@ def _failed(error: Exception) -> int:
 def _wrong_usage(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     message = str(error.format_message()).strip()  # type: ignore[attr-defined]
-    if message and message[-1] not in ".?!":
-        message += "."
-    if message:  # without one, the help was shown for want of any argument
+    if type(error).__name__ == "NoArgsIsHelpError":
+        say(message)  # the help, for want of any argument
+    else:
+        message += "" if message[-1:] in ".?!" else "."
         say(f"{message} See `{context.command_path} --help`." if context else message)
     return int(getattr(error, "exit_code", BAD_INPUT))

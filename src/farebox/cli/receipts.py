@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from farebox.core.money import show_credits
 
 app = typer.Typer(help="Receipts: what a call cost, line by line.", no_args_is_help=True)
 
-_LINE_COLUMNS = ("class", "tokens", "price_nanocredits_per_million", "multiplier", "amount")
+_LINE_COLUMNS = ("class", "tokens", "price_per_million", "multiplier", "credits")
 _ATTEMPT_COLUMNS = ("n", "channel", "status", "error", "ms", "ttft_ms")
 
 
@@ -44,8 +45,17 @@ def _show(common: Common, receipt: dict[str, Any]) -> None:
     fields = {name: receipt[name] for name in (*plain, "created_at", "price_version", "rate")}
     fields |= {name.partition("_")[0]: f"{show_credits(receipt[name])} credits" for name in sums}
     common.show(receipt, fields | {"flags": receipt["flags"]})
-    rounding = ("rounding", "", "", "", receipt["rounding"])
-    lines = [[line[name] for name in _LINE_COLUMNS] for line in receipt["lines"]]
-    write_rows((*_LINE_COLUMNS[:-1], "amount_in_nanocredits"), [*lines, rounding])
+    rounding = ("rounding", "", "", "", _credits(receipt["rounding"]))
+    write_rows(_LINE_COLUMNS, [*map(_line, receipt["lines"]), rounding])
     attempts = [[attempt[name] for name in _ATTEMPT_COLUMNS] for attempt in receipt["attempts"]]
     write_rows(("attempt", *_ATTEMPT_COLUMNS[1:]), attempts)
+
+
+def _line(line: dict[str, Any]) -> list[object]:
+    price = show_credits(line["price_nanocredits_per_million"])
+    return [line["class"], line["tokens"], price, line["multiplier"], _credits(line["amount"])]
+
+
+def _credits(exact_nanocredits: str) -> str:
+    """Exact, after the rate: `amount` and `rounding` have up to twelve places of their own."""
+    return format(Decimal(exact_nanocredits).scaleb(-9).normalize(), "f")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farebox.cli.common import Common, say, verb, write_json
+from farebox.cli.common import Common, program, say, verb, write_json
 
 if TYPE_CHECKING:
     from farebox.admin.first_run import Prepared
@@ -28,13 +28,15 @@ def register(main: typer.Typer) -> None:
 def serve(
     common: Common,
     host: Annotated[
-        str | None, typer.Option("--host", help="Address to listen on; default 127.0.0.1.")
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Where to listen; default 127.0.0.1."),
     ] = None,
     port: Annotated[
-        str | None, typer.Option("--port", help="Port to listen on; default 8790.")
+        str | None, typer.Option("--port", metavar="PORT", help="Where to listen; default 8790.")
     ] = None,
     workers: Annotated[
-        str | None, typer.Option("--workers", help="Worker processes: a number, or auto.")
+        str | None,
+        typer.Option("--workers", metavar="N", help="Worker processes; auto: one for each core."),
     ] = None,
     no_local: Annotated[
         bool, typer.Option("--no-local", help="Do not run the embedded model.")
@@ -126,7 +128,7 @@ class _Announcement:
                 f"API key   {key}\n          (account {DEMO_ACCOUNT} with {DEMO_CREDITS} credits; "
                 "it is not shown again)"
             )
-        typer.echo(f"Prices    {settings.origin}/pricing\n")
+        typer.echo(f"Prices    {settings.origin}/pricing\nData      {settings.data_dir}\n")
         if key and self.prepared.example:
             typer.echo(f"Try it:\n\n{curl(settings, self.prepared.example, key)}\n")
         elif not key:
@@ -164,8 +166,8 @@ class _Announcement:
         if not accounts:
             return (
                 "There is no account yet. These make one with a key:\n\n"
-                f"farebox accounts create ada --credits 10{same}\n"
-                f"farebox keys create --account ada{same}\n"
+                f"{program()} accounts create ada --credits 10{same}\n"
+                f"{program()} keys create --account ada{same}\n"
             )
         why = ""
         if self.fresh:
@@ -173,7 +175,7 @@ class _Announcement:
                 f"The account {DEMO_ACCOUNT} has {DEMO_CREDITS} credits. No key was made for it, "
                 "since this is no terminal and vendors would be paid for its calls.\n"
             )
-        create = f"farebox keys create --account {accounts[0].name}{same}"
+        create = f"{program()} keys create --account {accounts[0].name}{same}"
         return f"{why}A new API key:\n\n{create}\n"
 
 

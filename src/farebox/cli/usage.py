@@ -10,6 +10,8 @@ from farebox.cli.common import Common, say, verb, write_json, write_rows
 from farebox.core.money import show_credits
 from farebox.core.usage import CLASSES
 
+_ALWAYS = ("uncached_input", "output")  # others only where used
+
 
 def register(main: typer.Typer) -> None:
     """Add the verb."""
@@ -18,9 +20,12 @@ def register(main: typer.Typer) -> None:
 
 def usage(
     common: Common,
-    by: Annotated[str, typer.Option("--by", help="model, key or day.")] = "model",
+    by: Annotated[str, typer.Option("--by", metavar="WHAT", help="model, key or day.")] = "model",
     since: Annotated[
-        str, typer.Option("--since", help="7d, 12h, or a time in RFC 3339; whole hours.")
+        str,
+        typer.Option(
+            "--since", metavar="WHEN", help="7d, 12h, or a time in RFC 3339; whole hours."
+        ),
     ] = "7d",
 ) -> None:
     """Show calls, tokens and charges since a time."""
@@ -30,12 +35,14 @@ def usage(
         report = admin.usage(store, by, since)
     if common.as_json:
         return write_json(report)
-    rows = [_row(row[by], row) for row in report["rows"]]
-    write_rows((by, "calls", *CLASSES, "charge"), [*rows, _row("total", report["total"])])
+    total = report["total"]
+    classes = [name for name in CLASSES if name in _ALWAYS or total["tokens"][name]]
+    rows = [_row(row[by], row, classes) for row in report["rows"]]
+    write_rows((by, "calls", *classes, "charge"), [*rows, _row("total", total, classes)])
     say(f"{report['since']} to {report['until']}; charges in credits")
     return None
 
 
-def _row(of: object, sums: dict[str, Any]) -> list[object]:
-    tokens = [sums["tokens"][name] for name in CLASSES]
+def _row(of: object, sums: dict[str, Any], classes: list[str]) -> list[object]:
+    tokens = [sums["tokens"][name] for name in classes]
     return [of, sums["calls"], *tokens, show_credits(sums["charge_nanocredits"])]
