@@ -176,7 +176,7 @@ class _Announcement:
                 "since this is no terminal and vendors would be paid for its calls.\n"
             )
         create = f"{program()} keys create --account {accounts[0].name}{same}"
-        return f"{why}A new API key:\n\n{create}\n"
+        return f"{why}To make an API key:\n\n{create}\n"
 
 
 def curl(settings: Settings, model: str, key: str) -> str:
