@@ -36,13 +36,12 @@ class Bench:
         self._running: list[Running] = []
         self._calls_made = 0
         with proc.pinned(self._cores.load):
-            mock, self._mock_port = start_mock()
-        self._running.append(mock)
-        self._mock = mock.process.pid
-        self._farebox = Farebox(folder / "farebox", self._mock_port, scripts(options))
+            running, self._mock = start_mock()
+        self._running.append(running)
+        self._farebox = Farebox(folder / "farebox", self._mock.port, scripts(options))
         self._servers: dict[str, Farebox | Nginx] = {"farebox": self._farebox}
         if Nginx.version() is not None:
-            self._servers["nginx"] = Nginx(folder / "nginx", self._mock_port)
+            self._servers["nginx"] = Nginx(folder / "nginx", self._mock.port)
         self.results = Results(facts.collect(folder, self._cores, options))
 
     def run(self) -> Results:
@@ -51,7 +50,7 @@ class Bench:
             for name in self._servers:
                 _say(f"start {turn + 1} of {self._options.starts}: {name}")
                 self._measure_start(name)
-        targets = [Target("direct", self._mock_port), *map(self._start, self._servers)]
+        targets = [Target("direct", self._mock.port), *map(self._start, self._servers)]
         for turn in range(self._options.rounds):
             for case in cases(self._options):
                 _say(f"round {turn + 1} of {self._options.rounds}: {case.name}")

@@ -18,7 +18,11 @@ _EVENT = b"data: {"
 _KEPT = max(len(_EVENT) - 1, len(END))  # of a read, in case the next goes on with it
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+_DONE = b"[DONE]"
 _GOOD = b"HTTP/1.1 200 "
+
+
+OnDone = Callable[["Caller"], None]
 
 
 class BadAnswer(Exception):
@@ -36,13 +40,14 @@ class Tally:
 
 
 class Caller(asyncio.Protocol):
-    """A connection. `on_done` is told of every complete answer, and of a failure."""
+    """A connection. `on_done` is told of every complete answer; a failure stands in the tally."""
 
     __slots__ = (
         "_buffer",
         "_has_begun",
         "_is_stream",
         "_on_done",
+        "_read_before",
         "_request",
         "_sent_s",
         "_size",
@@ -52,7 +57,7 @@ class Caller(asyncio.Protocol):
     )
 
     def __init__(
-        self, request: bytes, tally: Tally, on_done: Callable[[Caller], None], *, is_stream: bool
+        self, request: bytes, tally: Tally, on_done: OnDone | None, *, is_stream: bool
     ) -> None:
         self._request = request
         self._tally = tally
@@ -60,6 +65,7 @@ class Caller(asyncio.Protocol):
         self._is_stream = is_stream
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
+        self._read_before = b""
         self._has_begun = False  # a first event, or the first byte of a plain answer, has come
         self._size = 0  # of a plain answer, head included
         self._sent_s = 0.0
@@ -70,7 +76,7 @@ class Caller(asyncio.Protocol):
         assert self._transport is not None
         assert not self.is_waiting
         self.is_waiting = True
-        self._has_begun, self._buffer, self._size = False, b"", 0
+        self._has_begun, self._buffer, self._read_before, self._size = False, b"", b"", 0
         self._sent_s = perf_counter()  # the loop's own time counts whole milliseconds
         self._transport.write(self._request)
 
@@ -106,10 +112,13 @@ class Caller(asyncio.Protocol):
         if count:
             self._tally.events += count
             self._begin()
-        if data.endswith(END):
+        if not data.endswith(END):
+            self._buffer = data[-_KEPT:]
+            self._read_before = data
+        elif _DONE in data or _DONE in self._read_before + data:
             self._finish()
         else:
-            self._buffer = data[-_KEPT:]
+            self._fail(f"a stream broke off: {data[-1000:]!r}")
 
     def _take_plain(self, data: bytes) -> None:
         self._begin()
@@ -133,10 +142,10 @@ class Caller(asyncio.Protocol):
         self.is_waiting = False
         self._buffer = b""
         self._tally.calls += 1
-        self._on_done(self)
+        if self._on_done is not None:
+            self._on_done(self)
 
     def _fail(self, what: str) -> None:
         self.is_waiting = False
         self._tally.failure = self._tally.failure or BadAnswer(what)
         self.close()
-        self._on_done(self)

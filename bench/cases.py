@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from bench.load import BEGINNING_S, PROBES_BEGINNING_S, Plan
-from bench.servers import Target
-from bench.wire import FIRST_EVENTS, LAST_EVENTS, Script
+from bench.load import Plan
+from bench.servers import Mock, Target
+from bench.wire import Script
 
 WARM_S = 0.3
-_SLACK_S = 0.5
+_ENDLESS = 1_000_000  # events of a paced stream: it is ended when its measurement is over
 _MEMORY_EVERY_MS = 500
 _PROBE = "probe"
 _MEMORY = "memory"
@@ -52,8 +51,6 @@ class Case:
 
 def cases(options: Options) -> tuple[Case, ...]:
     """All that is measured in rounds."""
-    chunks = _lasting(options.seconds, 0.0, options.every_ms)
-    probed_chunks = _lasting(options.seconds, options.seconds, options.every_ms)
     paced = f"event of {options.streams} streams, one each {options.every_ms} ms"
     # A client that asks for usage gets the usage event too, so no event is changed or withheld.
     return (
@@ -81,7 +78,7 @@ def cases(options: Options) -> tuple[Case, ...]:
             f"{paced}, same model name",
             "event",
             options.streams,
-            chunks=chunks,
+            chunks=_ENDLESS,
             every_ms=options.every_ms,
             renamed=False,
             include_usage=True,
@@ -91,7 +88,7 @@ def cases(options: Options) -> tuple[Case, ...]:
             f"{paced}, renamed model, no include_usage",
             "event",
             options.streams,
-            chunks=probed_chunks,
+            chunks=_ENDLESS,
             every_ms=options.every_ms,
             probe_s=options.seconds,
         ),
@@ -100,14 +97,12 @@ def cases(options: Options) -> tuple[Case, ...]:
 
 def memory_case(options: Options) -> Case:
     """Streams that are only held open."""
-    seconds = min(options.seconds, 0.5)
-    chunks = _lasting(seconds, 0.0, _MEMORY_EVERY_MS)
     return Case(
         _MEMORY,
         "memory",
         "event",
         options.memory_streams,
-        chunks=chunks,
+        chunks=_ENDLESS,
         every_ms=_MEMORY_EVERY_MS,
     )
 
@@ -126,10 +121,11 @@ def scripts(options: Options) -> dict[str, Script]:
     return {_PROBE: _PROBE_SCRIPT, **{case.name: case.script for case in every}}
 
 
-def plan(case: Case, target: Target, mock: int, seconds: float) -> Plan:
-    """What the generator is told. `mock` is the upstream's process."""
+def plan(case: Case, target: Target, mock: Mock, seconds: float) -> Plan:
+    """What the generator is told."""
     return Plan(
         port=target.port,
+        mock_port=mock.port,
         path=target.path(case.script),
         model=case.name,
         key=target.key,
@@ -144,13 +140,6 @@ def plan(case: Case, target: Target, mock: int, seconds: float) -> Plan:
         probe_model=_PROBE,
         probe_s=case.probe_s,
         roots=target.roots,
-        load_roots=(mock,),
+        load_roots=(mock.pid,),
         memory_pid=target.worker,
     )
-
-
-def _lasting(seconds: float, probe_s: float, every_ms: int) -> int:
-    """Events enough for a paced stream to last until its measurement is over."""
-    probing_s = probe_s + PROBES_BEGINNING_S if probe_s else 0.0
-    lasting_s = every_ms / 1000 + BEGINNING_S + WARM_S + seconds + probing_s + _SLACK_S
-    return math.ceil(lasting_s * 1000 / every_ms) + FIRST_EVENTS + LAST_EVENTS

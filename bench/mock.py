@@ -9,13 +9,14 @@ import asyncio
 import os
 import sys
 from functools import cache
-from typing import cast
+from typing import ClassVar, cast
 
 import httptools
 import uvloop
 
 from bench import wire
 
+_CLOSING = wire.CLOSING.encode()
 _SLAB_EVENTS = 50  # written at a time at full rate; some 16 KB
 
 
@@ -35,6 +36,8 @@ def _stream(path: bytes) -> tuple[wire.Script, wire.Events, bytes]:
 class Mock(asyncio.Protocol):
     """One connection. The next request is answered when the answer before it is complete."""
 
+    closings: ClassVar[int] = 0  # of all paced streams, asked for by wire.CLOSING
+
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._path = b""
@@ -42,6 +45,7 @@ class Mock(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._left = 0  # events of the stream that is being written, without its last ones
         self._is_paused = False
+        self._closings = 0  # how many there had been when the stream began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop has a class of its own
@@ -70,6 +74,10 @@ class Mock(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._transport is not None
+        if self._path == _CLOSING:
+            Mock.closings += 1
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return
         answer = _json_answer(self._path)
         if answer is not None:
             self._transport.write(answer)
@@ -77,6 +85,7 @@ class Mock(asyncio.Protocol):
         script, events, _ = _stream(self._path)
         self._left = script.chunks - wire.FIRST_EVENTS - wire.LAST_EVENTS
         self._transport.write(wire.STREAM_HEAD + events.first)
+        self._closings = Mock.closings
         if script.every_ms:
             self._loop.call_later(script.every_ms / 1000, self._tick, script.every_ms / 1000)
         else:
@@ -86,7 +95,7 @@ class Mock(asyncio.Protocol):
         if self._transport is None:
             return
         _, events, _ = _stream(self._path)
-        if self._left <= 0:
+        if self._left <= 0 or self._closings != Mock.closings:
             self._transport.write(b"".join(events.last) + events.done)
             return
         self._left -= 1

@@ -118,8 +118,16 @@ def environ() -> dict[str, str]:
     }
 
 
-def start_mock() -> tuple[Running, int]:
-    """The upstream and its port."""
+@dataclass(frozen=True, slots=True)
+class Mock:
+    """The upstream."""
+
+    pid: int
+    port: int
+
+
+def start_mock() -> tuple[Running, Mock]:
+    """Run the upstream."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.mock"],
         stdin=subprocess.PIPE,
@@ -127,7 +135,7 @@ def start_mock() -> tuple[Running, int]:
         env=environ(),
     )
     assert process.stdout is not None
-    return Running(process, 0.0), int(process.stdout.readline())
+    return Running(process, 0.0), Mock(process.pid, int(process.stdout.readline()))
 
 
 class Farebox:
@@ -214,7 +222,8 @@ class Nginx:
         begun_s = time.perf_counter()
         with (self._folder / "stderr.log").open("ab") as log:
             process = subprocess.Popen(command, stderr=log, env=environ())  # noqa: S603
-        while not _answers(self._port):
+        # The master listens before it has a worker to answer.
+        while not (_answers(self._port) and proc.tree(process.pid)[1:]):
             if process.poll() is not None or time.perf_counter() > begun_s + _START_LIMIT_S:
                 raise RuntimeError((self._folder / "stderr.log").read_text())
             time.sleep(0.002)

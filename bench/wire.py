@@ -12,6 +12,7 @@ import msgspec
 COMPLETIONS = "/v1/chat/completions"
 FIRST_EVENTS, LAST_EVENTS = 1, 2  # the role; the finish reason and the usage
 USAGE = {"prompt_tokens": 200, "completion_tokens": 120, "total_tokens": 320}
+CLOSING = "/closing" + COMPLETIONS  # the mock then ends every paced stream
 END = b"0\r\n\r\n"  # of a chunked body
 _WORDS = "The quick gateway counts every token that passes, and it loses none of them.\n"
 _MESSAGE_CHARS = 2000
@@ -23,7 +24,8 @@ class Script:
 
     model: str  # the name that the answer gives, which has no slash and no underscore
     chunks: int = 0  # events of a stream, `[DONE]` not counted; 0: one JSON answer
-    every_ms: int = 0  # between two events; 0: as fast as the connection takes them
+    every_ms: int = 0  # between two events; 0: as fast as the connection takes them. Such a
+    # paced stream may be ended before.
 
     @property
     def prefix(self) -> str:
