@@ -157,6 +157,8 @@ def test_an_unknown_variable_is_a_note_with_a_near_name() -> None:
     """It may be somebody else's, so it is no error."""
     notes = load(None, {}, {**HOME, "FAREBOX_PROT": "1", "FAREBOX_DEBUG": "1"}).notes
     assert notes == ('FAREBOX_PROT is not a setting and is ignored. Did you mean "FAREBOX_PORT"?',)
+    notes = load(None, {}, {**HOME, "FAREBOX_FOO": "1"}).notes
+    assert notes == ("FAREBOX_FOO is not a setting and is ignored.",)
 
 
 def test_workers_auto_is_the_number_of_usable_cores() -> None:

@@ -199,7 +199,8 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, vice="deaf", drain_s=60) as serve:
         pid = serve.get()["pid"]
         serve.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        said = "Calls in flight have 60 s to end; a second Ctrl-C or SIGTERM ends them now."
+        until(lambda: said in serve.errors(), "why it takes so long", 3)
         assert serve.process.poll() is None
         serve.process.send_signal(signal.SIGTERM)
         assert serve.process.wait(3) == 1

@@ -171,17 +171,17 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
         elif variable in known:
             values[known[variable]] = text.strip()
         elif not _KUBERNETES.match(variable):
-            notes.append(
-                f"{variable} is not a setting and is ignored.{_near(variable, known, None)}"
-            )
+            near = get_close_matches(variable[len("FAREBOX_") :].lower(), RULES, n=1, cutoff=0.7)
+            meant = f' Did you mean "FAREBOX_{near[0].upper()}"?' if near else ""
+            notes.append(f"{variable} is not a setting and is ignored.{meant}")
     return values, notes
 
 
-def _near(name: str, known: Mapping[str, object] | tuple[str, ...], listing: str | None) -> str:
+def _near(name: str, known: Mapping[str, object] | tuple[str, ...], listing: str) -> str:
     near = get_close_matches(name, list(known), n=1, cutoff=0.7)
     if near:
         return f' Did you mean "{near[0]}"?'
-    return f" Known: {listing}." if listing else ""
+    return f" Known: {listing}."
 
 
 # What each setting takes: its type and limits for pydantic, and the words for "… must be …".

@@ -22,6 +22,7 @@ from farebox.core.settings import Settings
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
 _FINAL_RELEASES = 3
+_SILENCE_S = 1.0  # of a drain, before it is said what it waits for
 
 
 class Revisions(Protocol):
@@ -283,11 +284,19 @@ class _Supervisor:
             listener.close()
         for worker in self._workers:
             worker.drain(self._settings.drain_timeout_s)
+        word = asyncio.get_running_loop().call_later(_SILENCE_S, self._tell_of_drain)
         await self._ended(self._workers, self._settings.drain_timeout_s + GRACE_S)
+        word.cancel()
         if self._model is not None:
             self._model.stop()
             await self._ended([self._model], GRACE_S)
             self._model.close()
+
+    def _tell_of_drain(self) -> None:
+        limit_s = f"{self._settings.drain_timeout_s:g}"
+        self._say(
+            f"Calls in flight have {limit_s} s to end; a second Ctrl-C or SIGTERM ends them now.\n"
+        )
 
     async def _ended(self, children: Sequence[Child], limit_s: float) -> None:
         tasks = {self._running[child]: child for child in children}
