@@ -21,6 +21,8 @@ from farebox.dialects import chat
 from farebox.errors import BillingUnavailable, OutOfCredit
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.upstream.client import Client as UpstreamClient
+from farebox.vendors import registry
+from farebox.vendors.base import Vendor
 from tests.fakes.upstream import FakeUpstream
 
 CALLER = Caller(Account(1, "alice", "default", None), Key("key_1", 1, b"digest"))
@@ -129,6 +131,7 @@ class Relaying:
     observed: list[tuple[Settlement, Settled]] = field(default_factory=list)
     client: UpstreamClient | None = None
     memory: Memory = field(default_factory=Memory)
+    find_vendor: Callable[[str], Vendor] = registry.find
 
     async def __aenter__(self) -> Self:
         self.all_settings = Settings(data_dir=Path("/nowhere"), database="", **self.settings)
@@ -180,6 +183,7 @@ class Relaying:
             self.books,
             lambda settlement, settled: self.observed.append((settlement, settled)),
             self.memory,
+            self.find_vendor,
         )
         self.gateway = gateway
         await relay.serve(gateway, CALLER, call, client)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from time import sleep
 
 import pytest
 
+from farebox.dialects.body import LARGE_BYTES
 from farebox.errors import (
     FareboxError,
     TooManyRequests,
 )
+from farebox.vendors.body import Body
+from farebox.vendors.openai import OpenAI
 from tests.fakes.upstream import FakeUpstream
 from tests.relaying import CALLER, USAGE, USAGE_CHARGE, RecordingClient, Relaying
 
@@ -205,3 +209,28 @@ async def test_connections_are_used_again(fake_upstream: FakeUpstream) -> None:
             await relaying.call(usage=USAGE, stream=True)
             await relaying.call(usage=USAGE)
         assert len({request.connection for request in fake_upstream.requests}) == 1
+
+
+class SlowVendor(OpenAI):
+    """A vendor that takes half a second to prepare a request."""
+
+    def adapt(self, body: Body) -> None:
+        sleep(0.5)
+
+
+async def test_a_large_request_holds_nobody_up(fake_upstream: FakeUpstream) -> None:
+    """Preparing megabytes may take a second, in which other calls go on."""
+    async with Relaying(fake_upstream, find_vendor=lambda _: SlowVendor()) as relaying:
+        message = {"role": "user", "content": "x" * LARGE_BYTES}
+        call = asyncio.create_task(relaying.call(messages=[message], usage=USAGE))
+        assert await _ticks_until(call) > 20
+
+
+async def _ticks_until(task: asyncio.Task[RecordingClient]) -> int:
+    """How often a task beside that one got its turn within a twentieth of a second."""
+    ticks = 0
+    while not task.done():
+        started_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.01)
+        ticks += asyncio.get_running_loop().time() - started_s < 0.05
+    return ticks

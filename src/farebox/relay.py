@@ -6,6 +6,7 @@ serve > admit > hold > _try_channels > _attempt > _stream_to_client | _whole > s
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import structlog
 
@@ -15,6 +16,7 @@ from farebox.core.account import Caller
 from farebox.core.call import Call
 from farebox.core.channel import Channel
 from farebox.core.ports import Client, Exchange, UpstreamHead
+from farebox.dialects.body import LARGE_BYTES
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import (
     FareboxError,
@@ -108,7 +110,8 @@ async def _try_channels(passage: Passage) -> None:
 async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
     gateway, client = passage.gateway, passage.client
     vendor = gateway.find_vendor(channel.vendor)
-    prepared = vendor.prepare(
+    prepare = partial(
+        vendor.prepare,
         channel,
         model,
         passage.call,
@@ -116,6 +119,8 @@ async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
         gateway.instance_id,
         passage.caller.account.name,
     )
+    is_large = sum(map(len, passage.call.fields.values())) > LARGE_BYTES
+    prepared = await asyncio.to_thread(prepare) if is_large else prepare()
     clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
     passage.adjusted = (*clamped, *prepared.adjusted)
     exchange = passage.exchange = gateway.upstream.open(prepared.request)

@@ -215,3 +215,10 @@ def test_a_count_that_is_no_whole_number_is_refused(text: str) -> None:
         read_count(_fields(n=text), "n", 128)
     assert caught.value.message.startswith("'n' must be a whole number: ")
     assert (caught.value.param, caught.value.code) == ("n", None)
+
+
+def test_more_keys_than_any_protocol_has_are_refused() -> None:
+    """Each costs time, and a body has room for millions."""
+    assert len(decode_fields(json.dumps({f"k{n}": n for n in range(1000)}).encode())) == 1000
+    with pytest.raises(BadRequest, match="1001 keys"):
+        decode_fields(json.dumps({f"k{n}": n for n in range(1001)}).encode())

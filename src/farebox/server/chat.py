@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from farebox import relay
 from farebox.dialects import chat
+from farebox.dialects.body import LARGE_BYTES
 from farebox.errors import FareboxError, LoopDetected
 from farebox.server.body import ClientGone, read_body
 from farebox.server.client import AsgiClient
@@ -26,7 +29,10 @@ async def complete(state: State, scope: Scope, receive: Receive, reply: Reply) -
     caller = await state.directory.authenticate(headers.get(b"authorization"))
     body = await read_body(headers, receive, state.settings)
     reply.request_read = True
-    call = chat.parse(body, reply.request_id, hops)
+    if len(body) <= LARGE_BYTES:
+        call = chat.parse(body, reply.request_id, hops)
+    else:
+        call = await asyncio.to_thread(chat.parse, body, reply.request_id, hops)
     async with AsgiClient(receive, reply, state.settings.idle_timeout_s) as client:
         try:
             await relay.serve(state.gateway, caller, call, client)
