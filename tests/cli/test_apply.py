@@ -125,7 +125,7 @@ def test_a_file_reference_is_kept_with_its_whole_path(tmp_path: Path, file: Path
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[[models]]\nid = 7", "models[0].id must be a text, not a whole number."),
+        ("[[models]]\nid = 7", 'models[0].id must be a text in quotes, "7", not 7.'),
         ('[[groups]]\nid = "g"\nrate = "x"', "groups[0].rate 'x' is not a decimal number"),
         ("[[model]]", '"model" is not a table of it. Did you mean "models"?'),
         ("[server]\nport = 70000\n[billing]", "[server] port must be a port from 1 to 65535"),

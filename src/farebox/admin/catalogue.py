@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import tomli_w
-
 from farebox.admin import catalogue_file
 from farebox.admin.catalogue_diff import Change, difference
 from farebox.admin.catalogue_file import BillingTable, ChannelTable, GroupTable, ModelTable
+from farebox.admin.catalogue_text import as_toml
 from farebox.billing.prices import read_price
 from farebox.core.bus import LocalEndpoint
 from farebox.core.channel import Channel, ChannelOptions
@@ -234,4 +233,4 @@ def current(store: CatalogueStore) -> Mapping[str, Any]:
 
 def export(store: CatalogueStore) -> str:
     """The document in force as the TOML that `apply` reads."""
-    return tomli_w.dumps(current(store))
+    return as_toml(current(store))

@@ -221,7 +221,7 @@ def _read(value: Any, kind: type[Table], path: str, problems: list[str]) -> Tabl
             try:
                 read[key] = msgspec.convert(given[key], field.type)
             except msgspec.ValidationError as error:
-                problems.append(_in_words(f"{path}.{key}", str(error), field.type))
+                problems.append(_in_words(f"{path}.{key}", str(error), field.type, given[key]))
         elif field.required:
             problems.append(f"{path}.{key} is missing.")
     if any(field.required and key not in read for key, field in known.items()):
@@ -239,8 +239,10 @@ _WORDS = {
 }
 
 
-def _in_words(path: str, error: str, kind: Any) -> str:
-    """The message of msgspec in our words, with our path for its `$`. It holds no value."""
+def _in_words(path: str, error: str, kind: Any, value: object) -> str:
+    """The message of msgspec in our words, with our path for its `$`. Of values it holds numbers
+    only: a text may be a secret that was put into the wrong place.
+    """
     text, _, place = error.partition(" - at `$")
     place = path + place.removesuffix("`")
     unknown = text.removeprefix("Object contains unknown field ")
@@ -254,6 +256,8 @@ def _in_words(path: str, error: str, kind: Any) -> str:
     expected, _, got = text.removeprefix("Expected ").replace(" | null", "").partition(", got ")
     for name, word in _WORDS.items():
         expected, got = expected.replace(f"`{name}`", word), got.replace(f"`{name}`", word)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        expected, got = expected.replace("a text", f'a text in quotes, "{value}"'), str(value)
     return f"{place} must be {expected}{', not ' if got else ''}{got}."
 
 
