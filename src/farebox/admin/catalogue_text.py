@@ -10,8 +10,6 @@ from typing import Any, cast
 import tomli_w
 
 _HEAD = "# Printed by `farebox export` for `farebox apply`. Prices: credits per million tokens."
-    "# Printed by `farebox export`, read by `farebox apply`. Prices: credits per million tokens."
-)
 _BLOCKS = ("price", "cost")  # of a model: too long for one line
 
 
