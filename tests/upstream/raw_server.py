@@ -53,6 +53,7 @@ class Peer:
         return received
 
     async def send(self, data: bytes) -> None:
+        self._check_open()
         self.writer.write(data)
         await self.writer.drain()
 
@@ -67,12 +68,19 @@ class Peer:
             await self.answer(data)
 
     def half_close(self) -> None:
+        self._check_open()
         self.writer.write_eof()
 
     def reset(self) -> None:
+        self._check_open()
         raw = self.writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
         self.writer.transport.abort()
+
+    def _check_open(self) -> None:
+        # asyncio says so by itself; uvloop has a RuntimeError for a client that has gone.
+        if self.writer.is_closing():
+            raise ConnectionResetError("the client has gone")
 
     async def hung_up(self) -> None:
         """Wait until the client has closed the connection."""
