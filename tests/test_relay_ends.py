@@ -206,6 +206,34 @@ async def test_an_error_in_place_of_an_answer_costs_nothing_though_the_client_ha
         assert (settlement.outcome, settlement.due_nanocredits) == ("client_gone", 0)
 
 
+class SlowBooks(MemoryBooks):
+    """Books that write at once and take their time to say so."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        known = next((s for s in self.settled if s.request_id == settlement.request_id), None)
+        settled = Settled(settlement.due_nanocredits, 0) if known else None
+        settled = settled or await super().settle(settlement)
+        await asyncio.sleep(0.2)
+        return settled
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=("stream", "json"))
+async def test_who_pays_for_a_whole_answer_gets_it_though_the_worker_ends(
+    stream: bool, fake_upstream: FakeUpstream
+) -> None:
+    """Cancelled while the charge was being written: it is written once, and the end is sent."""
+    async with Relaying(fake_upstream, books=SlowBooks()) as relaying:
+        client = RecordingClient()
+        task = asyncio.create_task(relaying.call(client=client, stream=stream, usage=USAGE))
+        while not relaying.books.settled:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait_for(task, 5)
+        assert client.ended
+        assert b'"error"' not in client.body
+        assert [s.due_nanocredits for s in relaying.books.settled] == [USAGE_CHARGE]
+
+
 async def test_a_call_cut_off_by_a_shutdown_names_its_own_channel(
     fake_upstream: FakeUpstream,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -12,7 +13,7 @@ from farebox.billing.charge import bill, fold_images, is_priced_tier
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
-from farebox.core.ports import Settlement
+from farebox.core.ports import Books, Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.dialects.usage import Reading, read_usage
 from farebox.errors import (
@@ -52,7 +53,7 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         settlement = replace(settlement, outcome="upstream_failed", flags=("not_reckoned",))
     passage.usage = settlement.usage
     try:
-        settled = await gateway.books.settle(settlement)
+        settled = await _write(gateway.books, settlement)
     except BillingUnavailable as error:
         _log.error("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)
         return failure or error
@@ -63,6 +64,15 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         gateway.memory.estimate.distrust(settlement.account_id, settlement.created_us)
     gateway.observe(settlement, settled)
     return failure
+
+
+async def _write(books: Books, settlement: Settlement) -> Settled:
+    try:
+        return await books.settle(settlement)
+    except asyncio.CancelledError:
+        # The worker ends while the charge is being written. It is written once, however often one
+        # asks, and who pays for a whole answer gets its end.
+        return await books.settle(settlement)
 
 
 async def write_refusal(gateway: Gateway, caller: Caller, call: Call, admitted: Admitted) -> None:
