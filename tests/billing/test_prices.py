@@ -200,7 +200,7 @@ REFUSED = [
     _refused(
         "windows",
         [*_window(), {"utc": "05:00-06:00"}],
-        'price.windows[1].multiplier must be a decimal string such as "0.25", not None.',
+        "price.windows[1].multiplier is missing.",
     ),
     *(_bad_days(days) for days in ("", "monday", "mon-", "mon-xyz", "mon,,tue", 5, None)),
     *(

@@ -202,12 +202,14 @@ def _windows(value: object, what: str) -> tuple[Window, ...]:
         table = _table(item, f"{what}[{n}]")
         _refuse_unknown(table, _WINDOW_KEYS, f"{what}[{n}]")
         start, end = _span(table.get("utc"), f"{what}[{n}].utc")
+        if "multiplier" not in table:
+            raise BadAmount(f"{what}[{n}].multiplier is missing.")
         windows.append(
             Window(
                 _days(table.get("days", "mon-sun"), f"{what}[{n}].days"),
                 start,
                 end,
-                parse_multiplier(cast(str, table.get("multiplier")), f"{what}[{n}].multiplier"),
+                parse_multiplier(cast(str, table["multiplier"]), f"{what}[{n}].multiplier"),
             )
         )
     return tuple(windows)
