@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -18,10 +19,12 @@ from farebox.admin import accounts, receipts, secret
 from farebox.admin.catalogue import resolve, snapshot
 from farebox.console import pricing
 from farebox.core.bus import Bus, Changed, Drain, Ready, Start
+from farebox.core.settings import Settings
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.asgi import Asgi, application
 from farebox.server.auth import Directory
+from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.store.books import StoreBooks
 from farebox.store.store import Store, open_store
@@ -63,7 +66,8 @@ class Worker:
         """Serve until the bus says drain, or closes."""
         await self._directory.reload()
         pages = pricing.routes(lambda: self._gateway.catalogue, self._start.settings)
-        server = _Server(_config(application(self._state, pages)), self._ready)
+        asgi = application(self._state, pages)
+        server = _Server(_config(asgi, self._start.settings), self._ready)
         listening = asyncio.create_task(self._listen(server))
         try:
             await server.serve(sockets=[listener])
@@ -133,10 +137,10 @@ class _Server(uvicorn.Server):
         self._on_started()
 
 
-def _config(asgi: Asgi) -> uvicorn.Config:
+def _config(asgi: Asgi, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         asgi,  # pyright: ignore[reportArgumentType] (its own types of the same protocol)
-        http="httptools",
+        http=partial(Protocol, settings),  # pyright: ignore[reportArgumentType] (as it is called)
         ws="none",
         lifespan="off",
         log_config=None,

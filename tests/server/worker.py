@@ -5,6 +5,7 @@ import contextlib
 import re
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httptools
@@ -22,6 +23,7 @@ from farebox.relay import Gateway
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.server.asgi import application
 from farebox.server.auth import Directory
+from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.telemetry.metrics import Metrics
 
@@ -262,15 +264,17 @@ def make_worker(**settings):
 
 
 @contextlib.asynccontextmanager
-async def running(worker, pages=()):
+async def running(worker, pages=(), keep_alive_s=5):
     """Serve the worker on a free port of loopback."""
     await worker.state.directory.reload()
     config = uvicorn.Config(
         application(worker.state, pages),
+        http=partial(Protocol, worker.state.settings),  # pyright: ignore[reportArgumentType]
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
+        timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)

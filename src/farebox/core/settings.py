@@ -26,8 +26,8 @@ class Settings:
     out_of_credit_status: int = 429  # OpenAI's own; 402 for operators who prefer it
     max_body_bytes: int = 64 * MIB  # some 20 MB images as base64, plus text
     max_answer_bytes: int = 64 * MIB  # one JSON answer, or one event of a stream
-    max_head_bytes: int = 64 * KIB  # an upstream's status line and headers
-    body_timeout_s: float = 60.0  # to read a request's body
+    max_head_bytes: int = 64 * KIB  # first line and headers, of a request or an answer
+    body_timeout_s: float = 60.0  # to read a request's head, and again its body
     connect_timeout_s: float = 5.0  # for DNS, TCP and TLS, or a turn where the pool is full
     first_byte_timeout_s: float = 600.0  # reasoning models think before they speak
     idle_timeout_s: float = 120.0  # silence within an answer

@@ -1,0 +1,247 @@
+"""A client's connection: uvicorn's protocol, made strict about heads and true to HTTP elsewhere.
+
+What a request asks for is the application's business. Beyond what uvicorn does: a head is limited
+in size and time and names one host; what cannot be read is refused in OpenAI's shape; `Upgrade` is
+ignored, as nothing is upgraded to here; and every call on a connection learns that it was lost.
+Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2) and RFC 9110 (7.8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from farebox.core.ids import new_request_id
+from farebox.core.settings import Settings
+from farebox.dialects import chat
+from farebox.errors import BadRequest, FareboxError
+from farebox.telemetry import logs
+
+_MAX_HEADERS = 200  # clients behind several proxies send fifty
+_LINGER_S = 1.0  # for a client that is still sending: a reset would take its answer from it
+_VERSIONS = ("1.1", "1.0")
+
+
+class HeadTooLarge(BadRequest):
+    """431: the request line and headers are larger than what is read."""
+
+    status = 431
+    code = "request_too_large"
+
+
+class HeadTimeout(BadRequest):
+    """408: the head did not arrive in time."""
+
+    status = 408
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. Methods named `on_…` are the parser's, the others the event loop's."""
+
+    def __init__(self, settings: Settings, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self._max_head_bytes = settings.max_head_bytes
+        self._head_limit_s = settings.body_timeout_s
+        self._head_bytes = 0
+        self._in_head = False
+        self._began = False  # a head, with what was just read
+        self._upgrade = False  # the request of this head wants to be upgraded
+        self._problem: FareboxError | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None  # the others of a pipeline wait for it
+        self._ending = False  # nothing more is read
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client may be silent before its first request for as long as between two."""
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Part of one request, or of several."""
+        if self._ending:
+            return
+        self._unset_keepalive_if_required()
+        self._began = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse(self._problem or _bad_http(error))
+        else:
+            if self._in_head:
+                self._watch_head(len(data))
+            elif self._latest is None or self._latest.response_complete:
+                self._wait_for_request()  # empty lines came, which mean nothing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever is being answered has gone; uvicorn tells the latest of a pipeline alone."""
+        super().connection_lost(exc)
+        self._stop_deadline()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
+    # What the parser tells. An exception here ends feed_data() with an HttpParserError.
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head."""
+        super().on_message_begin()
+        self._in_head = self._began = True
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header. What stands in a trailer was never looked at and must not count as one."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: it is checked, and the request begins to be served."""
+        self._in_head = False
+        self._stop_deadline()
+        try:
+            self._check_head()
+        except BadRequest as problem:
+            self._problem = problem
+            raise
+        self._upgrade = self.parser.should_upgrade()
+        if not self._upgrade:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request's body is whole."""
+        if not self._upgrade:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer was sent; if its request is not read to the end, the connection ends too."""
+        if self._running is not None and self._running.more_body:
+            self.transport.close()
+        super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    # Heads.
+
+    def _check_head(self) -> None:
+        size, hosts, keys = len(self.url), 0, 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+            elif name == b"authorization":
+                keys += 1
+            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                raise BadRequest("No transfer-encoding but chunked is read here.")
+        if size > self._max_head_bytes or len(self.headers) > _MAX_HEADERS:
+            raise self._too_large()
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS:
+            raise BadRequest(f"HTTP/{version} is not spoken here. Use HTTP/1.1.")
+        if hosts > 1 or (version == "1.1" and not hosts):
+            raise BadRequest("The request must have one Host header.")
+        if keys > 1:
+            # Whoever looked at the other one on the way saw another caller.
+            raise BadRequest("The request has two Authorization headers. Send one.")
+        if self.parser.get_method() == b"CONNECT":
+            raise BadRequest("This is no proxy: CONNECT is not served here.")
+
+    def _too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(
+            f"The request's URL and headers are larger than {self._max_head_bytes} bytes or more "
+            f"than {_MAX_HEADERS}."
+        )
+
+    def _watch_head(self, received_bytes: int) -> None:
+        """A head has begun and is not whole."""
+        if not self._began:  # else there is no telling how much of it belongs to the head
+            self._head_bytes += received_bytes
+        if self._head_bytes > self._max_head_bytes:
+            self._refuse(self._too_large())
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self._head_limit_s, self._on_late_head)
+
+    def _on_late_head(self) -> None:
+        self._refuse(HeadTimeout(f"The head did not arrive within {self._head_limit_s:g} s."))
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _wait_for_request(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read the request again as if it had not asked: a parser that was stops at the head."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"\r\n".join((*lines, b"", rest)))
+
+    # Refusing what cannot be read.
+
+    def _refuse(self, error: FareboxError) -> None:
+        """Read no more. Requests that were whole before are still answered, in their order."""
+        self._ending = True
+        self._stop_deadline()
+        latest = self._latest
+        if latest is not None and latest is not self._running and self._is_broken(latest):
+            self.pipeline.popleft()  # it has not begun to be served
+            latest = self.pipeline[0][0] if self.pipeline else self._running
+        if latest is None or latest.response_complete:
+            self._answer(error)
+        elif not self._is_broken(latest):
+            latest.keep_alive = False
+        elif latest.response_started:
+            self.transport.close()
+        else:
+            self._answer(error)
+
+    @property
+    def _latest(self) -> RequestResponseCycle | None:
+        """The request that was begun last; uvicorn has None before the first."""
+        return cast("RequestResponseCycle | None", self.cycle)
+
+    def _is_broken(self, cycle: RequestResponseCycle) -> bool:
+        """Whether it is this request whose body cannot be read on."""
+        return not self._in_head and self._problem is None and cycle.more_body
+
+    def _answer(self, error: FareboxError) -> None:
+        request_id = new_request_id()
+        logs.log.info("bad_http", request_id=request_id, status=error.status, detail=error.message)
+        body = chat.error_body(error)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", body)))
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _bad_http(error: httptools.HttpParserError) -> BadRequest:
+    # What uvicorn itself stumbles over is a URL that cannot be taken apart.
+    is_url = isinstance(error, httptools.HttpParserCallbackError)
+    return BadRequest(f"This is not valid HTTP: {'Invalid URL' if is_url else error}.")
