@@ -1,6 +1,7 @@
 """POST /v1/chat/completions from the socket to the gateway's seams."""
 
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -127,6 +128,14 @@ async def test_our_own_request_coming_back_is_508(worker):
     assert b"inst_here" in sent
 
 
+@pytest.mark.parametrize("hops", [", ".join(f"inst_{n}" for n in range(9)), "x" * 65])
+async def test_a_header_of_hops_that_no_chain_writes_is_508(worker, hops):
+    """What is sent on is bounded: nobody runs nine gateways in a row, and ids are short."""
+    answer = await worker.call(BODY, headers={"x-farebox-hop": hops})
+    assert (answer.status, answer.json["error"]["code"]) == (508, "loop_detected")
+    assert worker.upstream.requests == []
+
+
 async def test_out_of_credit_tells_clients_not_to_retry(worker):
     """429 insufficient_quota without Retry-After and with x-should-retry: false."""
     worker.books.refuse = OutOfCredit("0.1 credits are missing.")
@@ -181,6 +190,17 @@ async def test_a_body_above_the_limit_is_413():
             answer = parse(await reader.read())
         writer.close()
         assert (answer.status, answer.json["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_a_whole_body_that_is_refused_is_answered_at_once(worker):
+    """Nobody waits for more of a body that has come to its end, be it too large once unpacked."""
+    answers = asyncio.gather(
+        worker.call(b"not gzip", headers={"content-encoding": "gzip"}),
+        worker.call(gzip.compress(b" " * 70_000_000), headers={"content-encoding": "gzip"}),
+    )
+    started_s = asyncio.get_running_loop().time()
+    assert [answer.status for answer in await answers] == [400, 413]
+    assert asyncio.get_running_loop().time() - started_s < 1.5
 
 
 async def test_a_body_that_stops_is_408_and_the_connection_ends():

@@ -62,6 +62,7 @@ class _Application:
         state = self._state
         started_s = clock.monotonic_s()
         reply = Reply(send, new_request_id(), close=state.draining)
+        receive = reply.noting(receive)
         record = Record(reply.request_id, scope["method"])
         current_record.set(record)
         state.metrics.request_started()

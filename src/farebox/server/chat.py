@@ -14,6 +14,8 @@ from farebox.server.reply import Receive, Reply, Scope
 from farebox.server.state import State
 
 _HOP = b"x-farebox-hop"
+_MAX_HOPS = 8  # gateways in a row; nobody has use for more than two or three
+_MAX_HOP_CHARS = 64  # an id has 16
 
 
 async def complete(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
@@ -28,7 +30,6 @@ async def complete(state: State, scope: Scope, receive: Receive, reply: Reply) -
     # Before the body is read: a stranger may not make the gateway read anything.
     caller = await state.directory.authenticate(headers.get(b"authorization"))
     body = await read_body(headers, receive, state.settings)
-    reply.request_read = True
     if len(body) <= LARGE_BYTES:
         call = chat.parse(body, reply.request_id, hops)
     else:
@@ -46,4 +47,11 @@ def _hops(scope: Scope) -> tuple[str, ...]:
     """The instances that a request came through, as they wrote themselves into its header."""
     values = (value for name, value in scope["headers"] if name == _HOP)
     names = b",".join(values).decode("latin-1").split(",")
-    return tuple(name.strip() for name in names if name.strip())
+    hops = tuple(name.strip() for name in names if name.strip())
+    # It is sent on with the call, so that a caller must not be able to fill it with anything.
+    if len(hops) > _MAX_HOPS or max(map(len, hops), default=0) > _MAX_HOP_CHARS:
+        raise LoopDetected(
+            f"This request came through more than {_MAX_HOPS} gateways, or its header "
+            "x-farebox-hop was not written by one. Nothing was charged."
+        )
+    return hops

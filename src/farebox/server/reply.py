@@ -31,7 +31,7 @@ class Reply:
         self._extra: Headers = (own, _CLOSE) if close else (own,)
         self._send = send
         self.request_id = request_id
-        self.request_read = False  # set by whoever has read the request's body to its end
+        self.request_read = False  # the request's body has come to its end
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -40,6 +40,17 @@ class Reply:
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._extra]
         await self._send(message)
+
+    def noting(self, receive: Receive) -> Receive:
+        """The same `receive`, of which this reply learns when the request was read to its end."""
+
+        async def receive_and_note() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                self.request_read = True
+            return message
+
+        return receive_and_note
 
     async def head(self, status: int, headers: Headers) -> None:
         """Send the status and headers."""
