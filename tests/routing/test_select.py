@@ -93,7 +93,7 @@ def test_a_name_means_the_model_of_that_id_or_alias(
         ("glm-5.4", ALL, (), " Did you mean 'glm-5.3' or 'gpt-5.6'?"),
         ("claude", ALL, (), ""),
         # Not the group's, not sold yet, without a price: as if they did not exist.
-        ("gpt-5.6", CHEAP, (), " Did you mean 'glm-5.3'?"),
+        ("gpt-5.6", CHEAP, (), " Did you mean 'glm-5.3' or 'gpt-5.6-mini'?"),
         ("gpt-5.7", ALL, (), " Did you mean 'gpt-5.6' or 'glm-5.3'?"),
         ("gpt-free", ALL, ("gpt-free",), ""),
         # A key is told of what it may use only.
@@ -166,8 +166,21 @@ def test_near_names_are_the_nearest_three_within_three_changes() -> None:
     """Nearest first, then by the alphabet; case is no difference."""
     names = ["abcd", "ABCE", "abc", "abxx", "wxyz", "abcdefgh", "Xbcd"]
     assert near("abcd", names) == ["abcd", "ABCE", "Xbcd"]
-    assert near("abcdef", ["abc", "ab"]) == ["abc"]
+    assert near("abcdef", ["abcd", "ab"]) == ["abcd"]
     assert near("abcd", []) == []
+
+
+def test_a_name_that_has_little_in_common_is_not_near() -> None:
+    """However short both are: nobody who asks for foo means o3."""
+    assert near("foo", ["o3", "glm-5"]) == []
+    assert near("gpt5", ["gpt-5", "glm-5", "o3"]) == ["gpt-5"]
+
+
+def test_the_beginning_of_a_name_is_near_it() -> None:
+    """The name of a family leads to its models, after what differs by a letter."""
+    names = ["deepseek-v4-pro", "deepseek-flash", "Deepseek2"]
+    assert near("deepseek", names) == ["Deepseek2", "deepseek-flash", "deepseek-v4-pro"]
+    assert near("de", names) == []
 
 
 def _distance(one: str, other: str) -> int:
@@ -186,6 +199,12 @@ words = st.text("abc", max_size=6)
 
 @given(words, st.lists(words, max_size=8, unique=True))
 def test_near_is_by_levenshteins_distance(name: str, names: list[str]) -> None:
-    """Against its definition."""
+    """Against its definition; names that begin with this one come last."""
     scored = sorted((_distance(name, each), each) for each in names)
-    assert near(name, names) == [each for distance, each in scored if distance <= 3][:3]
+    close = [
+        each
+        for distance, each in scored
+        if distance <= 3 and distance * 2 < max(len(name), len(each))
+    ]
+    begun = [each for each in sorted(names) if len(name) > 2 and each.startswith(name)]
+    assert near(name, names) == [*close, *(each for each in begun if each not in close)][:3]

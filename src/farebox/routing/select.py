@@ -10,6 +10,7 @@ from farebox.routing.catalogue import Catalogue, Group, Model, matches
 
 _NEAR_DISTANCE = 3
 _NEAR_NAMES = 3
+_TELLING_CHARS = 3  # of the beginning of a name
 
 
 def offered(catalogue: Catalogue, group: Group, globs: tuple[str, ...], at_us: int) -> list[Model]:
@@ -74,13 +75,18 @@ def _suggest(name: str, names: Iterable[str]) -> str:
 
 
 def near(name: str, names: Iterable[str]) -> list[str]:
-    """At most three of the names within an edit distance of three, case ignored, nearest first."""
+    """At most three of the names, nearest first: those within an edit distance of three that have
+    more in common with it than not, and those that begin with it. Case is ignored.
+    """
     wanted = name.casefold()
-    scored = [
-        (distance, each)
-        for each in names
-        if (distance := _distance(wanted, each.casefold())) <= _NEAR_DISTANCE
-    ]
+    scored: list[tuple[int, str]] = []
+    for each in names:
+        known = each.casefold()
+        distance = _distance(wanted, known)
+        if distance <= _NEAR_DISTANCE and distance * 2 < max(len(wanted), len(known)):
+            scored.append((distance, each))
+        elif len(wanted) >= _TELLING_CHARS and known.startswith(wanted):
+            scored.append((_NEAR_DISTANCE + 1, each))
     return [each for _, each in sorted(scored)[:_NEAR_NAMES]]
 
 
