@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import typer.main
-from farebox.cli.main import app
 
+from farebox.cli.main import app
 from farebox.core.settings import Settings
 from tests.shape.tree import ROOT, calls, parsed, python_files
 
