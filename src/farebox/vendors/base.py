@@ -15,6 +15,7 @@ from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.errors import BadRequest, UpstreamRefused
 from farebox.vendors import refusals
+from farebox.vendors.apart import keep_apart
 from farebox.vendors.body import (
     DEVELOPER_TO_SYSTEM,
     Body,
@@ -22,8 +23,6 @@ from farebox.vendors.body import (
     ask_for_usage,
     edit_messages,
     json_schema_to_object,
-    keep_nothing_at_vendor,
-    names_vendor_file,
 )
 
 _CHAT_PATH = "/chat/completions"
@@ -97,7 +96,7 @@ class Vendor:
         if call.stream:
             ask_for_usage(body)
         if not channel.dedicated_account or channel.dedicated_account != account:
-            self._keep_apart(body)
+            keep_apart(body)
         self.adapt(body)
         if not _either(options.json_schema, self.json_schema):
             json_schema_to_object(body)
@@ -165,16 +164,6 @@ class Vendor:
             if name != field and body.remove(name):
                 body.note(name, "dropped" if field in asked else "renamed")
         body.put(field, output_cap)
-
-    def _keep_apart(self, body: Body) -> None:
-        keep_nothing_at_vendor(body)
-        if names_vendor_file(body):
-            raise BadRequest(
-                "'messages' names a file_id, which lies in an account that all callers share. "
-                "Send the file itself as file_data.",
-                code="unsupported_value",
-                param="messages",
-            )
 
     def _drop_and_rename(self, body: Body, options: ChannelOptions, call: Call) -> None:
         for name in (*self.drop, *options.drop):

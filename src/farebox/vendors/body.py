@@ -5,7 +5,6 @@ Which edits a vendor needs is said in base.py and in the vendor's own file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
@@ -251,40 +250,3 @@ def ask_for_usage(body: Body) -> None:
         return
     options["include_usage"] = True
     body.put("stream_options", options)
-
-
-def keep_nothing_at_vendor(body: Body) -> None:
-    """Take out what would put one caller's state where another caller could name it."""
-    if body.raw("store") not in (NULL, b"false"):
-        body.drop("store")
-        # OpenAI refuses metadata of an answer that is not stored.
-        body.drop("metadata")
-
-
-# Every JSON string, and whether it is a key. Outside of strings JSON has no quotes, so that
-# strings are found from one to the next. Possessive: no place to go back to is remembered, which
-# for megabytes of escapes would cost hundreds of them.
-_STRINGS = re.compile(
-    rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+(:?)[ \t\r\n]*+(null\b)?', re.DOTALL
-)
-
-
-def names_vendor_file(body: Body) -> bool:
-    """Whether a message part names a file that lies at the vendor.
-
-    The text itself is read, not its decoded form: of a key that comes twice that would show one.
-    """
-    data = body.raw("messages")
-    if not mentions(data, b"file_id"):
-        return False
-    for match in _STRINGS.finditer(data):
-        text, colon, null = match.groups()
-        if colon and not null and len(text) < 64 and _is_file_id(text):
-            return True
-    return False
-
-
-def _is_file_id(text: bytes) -> bool:
-    return text == b"file_id" or (
-        b"\\" in text and decode(b'"' + text + b'"', "messages") == "file_id"
-    )

@@ -1,0 +1,103 @@
+"""Keeping callers apart at a vendor whose account they share: what must not be kept or named there.
+
+An object at a vendor belongs to the credential that made it, so that whoever knows its id could
+use another caller's. Which channel is shared, base.py knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from farebox.errors import BadRequest
+from farebox.vendors.body import NULL, Body, decode, mentions, raw_list, raw_object
+
+# Fields of OpenAI's APIs that are ids of something kept there, or lists of ids.
+_IDS = ("previous_response_id", "conversation", "container", "vector_store_ids", "file_ids")
+_IDS_IN_TOOLS = frozenset((b"file_id", b"file_ids", b"vector_store_ids", b"knowledge_id"))
+_CLIENTS_TOOLS = (b'"function"', b'"custom"')  # whose schemas may have properties of any name
+# Every JSON string, and whether it is a key. Outside of strings JSON has no quotes, so that
+# strings are found from one to the next. Possessive: no place to go back to is remembered, which
+# for megabytes of escapes would cost hundreds of them.
+_STRINGS = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+(?:(:)[ \t\r\n]*+)?', re.DOTALL)
+_LONGEST_NAME = 128  # of those looked for, each letter written as an escape
+
+
+def keep_apart(body: Body) -> None:
+    """Take out what would leave one caller's words where another could name them. Raises
+    BadRequest for a body that names what is kept at the vendor.
+    """
+    if body.raw("store") not in (NULL, b"false"):
+        body.drop("store")
+        # OpenAI refuses metadata of an answer that is not stored.
+        body.drop("metadata")
+    for name in _IDS:
+        if body.has(name):
+            raise _refusal(name, f"{name!r} names what")
+    if any(name == b"id" for name, _, _ in _members(body.raw("prompt"))):
+        raise _refusal("prompt", "'prompt' names what")
+    messages = body.raw("messages")
+    if mentions(messages, b"file_id") or mentions(messages, b'"audio"'):
+        _check_messages(messages)
+    tools = body.raw("tools")
+    if tools != NULL:
+        _check_tools(tools)
+
+
+def _check_messages(messages: bytes) -> None:
+    audio_depth: int | None = None  # of the object that describes an earlier spoken answer
+    for name, first, depth in _members(messages):
+        if audio_depth is not None and depth <= audio_depth:
+            audio_depth = None
+        if first == b"n":
+            continue
+        if name == b"file_id":
+            raise _refusal(
+                "messages", "'messages' names a file_id, which", "Send the file as file_data."
+            )
+        if name == b"id" and audio_depth is not None:
+            raise _refusal(
+                "messages", "'messages' names an audio's id, which", "Send its transcript as text."
+            )
+        if name == b"audio" and first == b"{" and audio_depth is None:
+            audio_depth = depth
+
+
+def _check_tools(tools: bytes) -> None:
+    for raw in raw_list(tools, "tools") or ():
+        tool = bytes(raw)
+        kind = (raw_object(tool, "tools") or {}).get("type")
+        if isinstance(kind, msgspec.Raw) and bytes(kind) in _CLIENTS_TOOLS:
+            continue
+        for name, first, _ in _members(tool):
+            if (name in _IDS_IN_TOOLS and first != b"n") or (
+                name == b"container" and first == b'"'
+            ):
+                raise _refusal("tools", f"A tool's {name.decode()!r} names what")
+
+
+def _members(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """The members of all objects in JSON text: name, first byte of the value (n: null), depth.
+
+    The text itself is read, not its decoded form: of a name that comes twice that would show one.
+    """
+    depth = end = 0
+    for match in _STRINGS.finditer(data):
+        gap = data[end : match.start()]
+        depth += gap.count(b"{") - gap.count(b"}")
+        end = match.end()
+        if match[2]:
+            name: bytes = match[1]
+            if b"\\" in name and len(name) <= _LONGEST_NAME:
+                name = str(decode(b'"' + name + b'"', "messages")).encode()
+            yield name, data[end : end + 1], depth
+
+
+def _refusal(param: str, what: str, instead: str = "Send what it stands for.") -> BadRequest:
+    return BadRequest(
+        f"{what} lies in an account at the vendor that all callers share. {instead}",
+        code="unsupported_value",
+        param=param,
+    )
