@@ -324,7 +324,8 @@ def test_some_finish_reasons_are_failures():
 @pytest.mark.parametrize("field", ["n_predict", "n_cmpl", "best_of"])
 def test_other_names_for_more_than_was_held_are_dropped(name: str, field: str):
     """llama.cpp would write as many tokens as n_predict says, whatever our cap is."""
-    assert prepare(name, **{field: 400}) == ({"messages": [USER]}, (f"{field}=dropped",))
+    more: dict[str, Any] = {field: 400}
+    assert prepare(name, **more) == ({"messages": [USER]}, (f"{field}=dropped",))
 
 
 @pytest.mark.parametrize(
