@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from farebox.errors import BadRequest
+from farebox.errors import BadRequest, TooLarge
 
 Fields = Mapping[str, msgspec.Raw]
 T = TypeVar("T")
 
 LARGE_BYTES = 512 * 1024  # work on more is for a thread: it takes milliseconds, at worst seconds
 _MAX_KEYS = 1000  # many times what any protocol has; each costs a microsecond or two
+# A comma in a text is about a token, and no model takes this many. Between values it is a value,
+# and values are read as objects fifty times their size.
+_MAX_COMMAS = 2_500_000
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # Possessive: a key may be megabytes long, and giving back would need memory for each byte of it.
@@ -30,8 +33,10 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # or an underscore: all that names
 
 def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
     """The top level of a JSON object in UTF-8. Raises BadRequest; also for a key that stands
-    twice.
+    twice, and for more values than any model could take.
     """
+    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
+        raise TooLarge(f"The body has more than {_MAX_COMMAS} values or commas. Send fewer.")
     try:
         # msgspec.Raw keeps bytes unread, so what is inside must be checked here to be UTF-8.
         if not body.isascii():
@@ -110,9 +115,18 @@ def read_field(fields: Fields, name: str, kind: type[T], meaning: str) -> T | No
     try:
         return decoder.decode(raw)
     except msgspec.MsgspecError as error:
-        raise BadRequest(f"{name!r} must be {meaning}: {_reason(error)}.", param=name) from None
+        told = "" if " - at `$" in str(error) else f", not {_kind(bytes(raw))}"  # of what is inside
+        raise BadRequest(
+            f"{name!r} must be {meaning}{told}.", param=name, code="invalid_value"
+        ) from None
     except RecursionError:
         raise BadRequest(f"{name!r} is nested too deeply.", param=name) from None
+
+
+def _kind(value: bytes) -> str:
+    """A JSON value in a word or two; numbers, true and false as they are."""
+    kinds = {b'"': "a text", b"[": "a list", b"{": "an object"}
+    return kinds.get(value[:1]) or value[:_SHOWN_CHARS].decode("ascii", "replace")
 
 
 def _reason(error: msgspec.MsgspecError) -> str:
