@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ def test_its_log_holds_no_prompt(model: Model) -> None:
     log = model.log.read_text()
     assert log.startswith(f"Serving {MODEL_ID} on http://127.0.0.1:{model.port}.\n")
     assert canary not in log
+
+
+def test_it_says_that_it_lives_while_many_calls_wait(model: Model) -> None:
+    """Who watches it kills a model that does not answer; one that has much to do is none."""
+    body = json.dumps({**ASK, "max_tokens": 2000, "ignore_eos": True}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with ExitStack() as calls:
+        for _ in range(40):
+            call = calls.enter_context(socket.create_connection(("127.0.0.1", model.port)))
+            call.sendall(head.encode() + body)
+        time.sleep(0.5)
+        urllib.request.urlopen(f"http://127.0.0.1:{model.port}/health", timeout=10).close()
 
 
 def test_it_ends_when_its_standard_input_ends(model: Model) -> None:

@@ -19,6 +19,7 @@ from farebox.local.model import MODEL_ID, SLOT_TOKENS, SLOTS, gguf_path
 MAX_LOG_BYTES = 1024 * 1024
 _LOG_CHECK_S = 60.0
 _NICENESS = 5  # the gateway's own work goes first
+_HTTP_THREADS = 256  # they cost little but address space
 _ERRORS = 1  # of llama.cpp's levels of verbosity; it warns several times a call
 
 
@@ -45,6 +46,8 @@ def parameters(port: int, api_key: str) -> Any:
     params.use_jinja = True  # the chat template that the weights carry
     params.hostnames = ["127.0.0.1"]
     params.port = port
+    # A call that waits for a slot holds a thread; with none left, nobody could ask for its health.
+    params.n_threads_http = _HTTP_THREADS
     params.reuse_port = True  # the parent keeps the port reserved with a socket of its own
     params.api_keys = [api_key]
     params.offline = True
