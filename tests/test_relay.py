@@ -234,3 +234,16 @@ async def _ticks_until(task: asyncio.Task[RecordingClient]) -> int:
         await asyncio.sleep(0.01)
         ticks += asyncio.get_running_loop().time() - started_s < 0.05
     return ticks
+
+
+async def test_for_a_client_that_has_gone_nothing_is_sent(fake_upstream: FakeUpstream) -> None:
+    """Who left while the hold was being made: an upstream would answer, and want its money."""
+    async with Relaying(fake_upstream) as relaying:
+        await relaying.call(usage=USAGE)  # a connection is open
+        fake_upstream.clear()
+        with pytest.raises(FareboxError):
+            await relaying.call(usage=USAGE, client=RecordingClient(gone=True))
+        await relaying.call(usage=USAGE)
+        assert len(fake_upstream.requests) == 1
+        gone = relaying.books.settled[1]
+        assert (gone.outcome, gone.due_nanocredits, gone.channel) == ("client_gone", 0, None)

@@ -123,6 +123,8 @@ async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
     prepared = await asyncio.to_thread(prepare) if is_large else prepare()
     clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
     passage.adjusted = (*clamped, *prepared.adjusted)
+    if client.gone:  # while the hold was made, perhaps: then nobody asks the upstream for anything
+        raise UpstreamFailed("The client has gone.", reason="client_gone")
     exchange = passage.exchange = gateway.upstream.open(prepared.request)
     client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
     head = await _await_head(passage, exchange)
