@@ -298,6 +298,8 @@ BAD_EVENTS = {
     "a number": b"data: 5\n\n",
     "choices that are none": event(chunk(choices="many")),
     "an index that is none": event(chunk({"index": "first", "delta": {}})),
+    "a choice too many": event(chunk({"index": 128, "delta": {"content": "b"}})),
+    "a choice below the first": event(chunk({"index": -1, "delta": {"content": "b"}})),
     "broken text": event(said("b", id="chatcmpl-2")).replace(b'"b"', b'"\xff"'),
     "an error that is broken text": b'data: {"error":"\xff"}\n\n',
     "a number out of range, mended": event(said("b", id="x")).replace(b":0,", b':0,"x":1e999,'),
@@ -312,6 +314,14 @@ def test_an_event_that_is_no_chunk_is_the_upstreams_failure(bad: bytes) -> None:
     for parts in ([event(said("A")) + bad], [event(said("A")), bad]):
         passed = run([*parts, b"\n\n" + event(finished())])
         assert (passed.sent, passed.failure) == (event(said("A")), "bad_event")
+
+
+def test_tool_calls_without_an_end_are_the_upstreams_failure() -> None:
+    """Something is remembered of each, so that there is a limit."""
+    calls = [{"index": n, "id": f"c{n}", "type": "function", "function": {}} for n in range(1001)]
+    passed = run([event(chunk(choice({"role": "assistant", "tool_calls": calls[:1000]})))])
+    assert passed.failure is None
+    assert run([event(chunk(choice({"tool_calls": calls})))]).failure == "bad_event"
 
 
 def test_a_finish_that_means_a_failure_is_one() -> None:

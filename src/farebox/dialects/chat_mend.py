@@ -18,6 +18,9 @@ from farebox.errors import broke_off
 
 NOTHING = msgspec.Raw(b"")  # an absent field; msgspec keeps a JSON null as Raw(b"null")
 _QUOTES = 2
+# Something is remembered of each, so that an upstream may not go on for ever with new ones.
+_MAX_CHOICES = 128  # as many as can be asked for
+_MAX_CALLS = 1000  # of tools, in one choice
 ESCAPE = b"\\u"  # six bytes for a letter that mostly has three in UTF-8
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -137,6 +140,8 @@ class _Calls:
         if known is not None:
             return known, False
         place = len(self.named)
+        if place >= _MAX_CALLS:
+            raise ValueError("more tool calls than anybody makes")
         self.named.append(False)
         self._ids.append(call.id)
         if call.index is not None:
@@ -183,7 +188,9 @@ class Mender:
         return len(self._finished)
 
     def mend(self, chunk: Chunk, data: bytes) -> bytes | None:
-        """The chunk's data as they should be, or None if they are right as they came."""
+        """The chunk's data as they should be, or None if they are right as they came. Raises
+        ValueError for more choices or calls than there can be.
+        """
         broken = False
         if self._id is None:
             self._id = chunk.id or self._own_id
@@ -205,6 +212,8 @@ class Mender:
         if n is None:
             n = choice.index = position
             broken = True
+        if not 0 <= n < _MAX_CHOICES:
+            raise ValueError("a choice that nobody can have asked for")
         if choice.finish_reason is not None:
             broken = self._finish(choice, n) or broken
         elif n not in self._open and n not in self._finished:  # which stays finished
