@@ -179,7 +179,7 @@ def test_a_field_is_read_as_its_type() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('"yes"', "'stream' must be true or false, not a text."),
+        ('"yes"', "'stream' must be true or false, not a string."),
         ("1", "'stream' must be true or false, not 1."),
         ("1e999", "'stream' must be true or false, not 1e999."),
         ("[true]", "'stream' must be true or false, not a list."),
@@ -194,11 +194,11 @@ def test_a_field_of_another_type_is_refused_by_name(text: str, sentence: str) ->
     assert (caught.value.param, caught.value.code) == ("stream", "invalid_value")
 
 
-def test_of_a_list_it_is_said_what_it_must_be() -> None:
-    """What is wrong lies inside, so the list itself is what it must be."""
+def test_of_a_list_the_wrong_place_is_named() -> None:
+    """The list itself is what it must be."""
     with pytest.raises(BadRequest) as caught:
         read_field(_fields(modalities='["text", 3]'), "modalities", list[str], "a list of texts")
-    assert caught.value.message == "'modalities' must be a list of texts."
+    assert caught.value.message == "'modalities' must be a list of texts; look at modalities[1]."
 
 
 @pytest.mark.parametrize(("text", "count"), [("1", 1), ("128", 128), ("null", None)])
@@ -222,8 +222,8 @@ def test_a_count_that_is_no_whole_number_is_refused(text: str) -> None:
     """A float too, even if nothing stands behind its point."""
     with pytest.raises(BadRequest) as caught:
         read_count(_fields(n=text), "n", 128)
-    assert caught.value.message.startswith("'n' must be a whole number: ")
-    assert (caught.value.param, caught.value.code) == ("n", None)
+    assert caught.value.message.startswith("'n' must be a whole number, not ")
+    assert (caught.value.param, caught.value.code) == ("n", "invalid_value")
 
 
 def test_more_keys_than_any_protocol_has_are_refused() -> None:

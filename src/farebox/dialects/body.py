@@ -115,7 +115,8 @@ def read_field(fields: Fields, name: str, kind: type[T], meaning: str) -> T | No
     try:
         return decoder.decode(raw)
     except msgspec.MsgspecError as error:
-        told = "" if " - at `$" in str(error) else f", not {_kind(bytes(raw))}"  # of what is inside
+        inside = str(error).partition(" - at `$")[2].rstrip("`")
+        told = f"; look at {name}{inside}" if inside else f", not {_kind(bytes(raw))}"
         raise BadRequest(
             f"{name!r} must be {meaning}{told}.", param=name, code="invalid_value"
         ) from None
@@ -125,12 +126,8 @@ def read_field(fields: Fields, name: str, kind: type[T], meaning: str) -> T | No
 
 def _kind(value: bytes) -> str:
     """A JSON value in a word or two; numbers, true and false as they are."""
-    kinds = {b'"': "a text", b"[": "a list", b"{": "an object"}
+    kinds = {b'"': "a string", b"[": "a list", b"{": "an object"}
     return kinds.get(value[:1]) or value[:_SHOWN_CHARS].decode("ascii", "replace")
-
-
-def _reason(error: msgspec.MsgspecError) -> str:
-    return str(error).replace("`", "'").rstrip(".")
 
 
 def read_count(fields: Fields, name: str, most: int) -> int | None:
