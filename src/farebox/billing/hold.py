@@ -21,6 +21,7 @@ UNKNOWN_MAX_OUTPUT = 4096  # tokens sent for a model whose limit nobody stated
 MAX_RATIO_PPM = PPM  # byte-level BPE never makes more than one token of a byte
 MIN_RATIO_PPM = PPM // 4
 _SPARSEST_PPM = PPM // 16  # of text; below that it was a file, a sound or white space
+_USUAL_SHARE = 10  # a picture or file is mostly a tenth of the most that a table says, or less
 _MARGIN_PPM = 1_250_000  # the next prompt may be denser than the average one
 _KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
@@ -103,7 +104,7 @@ class InputEstimate:
         for.
         """
         ratio = self._ratios_ppm.get((key_id, model), MIN_RATIO_PPM)
-        return -(-call.text_bytes * ratio // PPM) + call.table_tokens
+        return -(-call.text_bytes * ratio // PPM) + call.table_tokens // _USUAL_SHARE
 
     def learn(self, call: Call, key_id: str, model: str, input_tokens: int) -> None:
         """An upstream counted this call's input: move the average a quarter of the way."""
