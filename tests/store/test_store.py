@@ -174,3 +174,20 @@ def test_a_store_that_vanished_fails_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"f\.db failed: no such table: holds"):
         store.release_all_holds()
     store.close()
+
+
+def test_a_store_whose_file_is_taken_away_writes_nothing_into_the_void(store: Store) -> None:
+    """A deleted file could still be written, and every charge in it would be lost: it is refused,
+    as is another file in its place; the same one put back is used again.
+    """
+    assert store.revisions() == Revisions(0, 0)
+    kept = store.path.with_name("kept.db")
+    store.path.rename(kept)
+    for _ in range(2):  # first nothing is there, then another file
+        for use in (store.revisions, store.release_all_holds):
+            with pytest.raises(StoreError, match="moved, deleted or replaced"):
+                use()
+        store.path.write_bytes(kept.read_bytes())
+    kept.replace(store.path)
+    store.release_all_holds()
+    assert store.revisions() == Revisions(0, 0)

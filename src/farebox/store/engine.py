@@ -126,6 +126,7 @@ class StoreBase:
         self._engine = engine
         self._writes = engine.execution_options(writes=True)
         self._path = path
+        self._file = _identity(path)
 
     def close(self) -> None:
         """Close every connection that is not in use."""
@@ -162,12 +163,27 @@ class StoreBase:
     @contextmanager
     def _sentences(self) -> Generator[None]:
         """Errors of the database as StoreError; a broken constraint is a defect and stays one."""
+        # What is written to a file that was deleted is lost without an error, charges and all.
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"The store {self._path} was moved, deleted or replaced while it was in use. "
+                "Put the file back where it was, or start the gateway again."
+            )
         try:
             yield
         except (IntegrityError, sqlite3.IntegrityError):
             raise
         except (DBAPIError, sqlite3.Error, OSError) as error:
             raise StoreError(f"The store {self._path} failed: {_reason(error)}.") from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
