@@ -1,7 +1,9 @@
 """The master secret: made once, kept private, and never mistaken for another."""
 
+import os
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,11 +88,32 @@ def test_a_missing_secret_is_named(settings: Settings) -> None:
         load_secret(settings, create=False)
 
 
-def test_a_folder_in_its_place_is_refused(settings: Settings) -> None:
-    """A path that is a folder ends in a sentence."""
-    (settings.data_dir / "secret").mkdir()
-    with pytest.raises(SecretError, match="cannot be used: Is a directory"):
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused(settings: Settings, make: Callable[[Path], None]) -> None:
+    """A folder or a pipe in its place ends in a sentence, and nobody waits at the pipe."""
+    make(settings.data_dir / "secret")
+    with pytest.raises(SecretError, match=r"secret is not a file\."):
         load_secret(settings, create=True)
+
+
+def test_a_link_is_followed_and_what_it_leads_to_is_judged(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Orchestrators mount secrets as links; a target that others may read is refused all the
+    same, and a link that leads nowhere is no reason to make a secret there.
+    """
+    target, link = tmp_path / "elsewhere", settings.data_dir / "secret"
+    link.symlink_to(target)
+    with pytest.raises(SecretError, match="is missing"):
+        load_secret(settings, create=True)
+    assert not target.exists()
+    target.write_bytes(b"s" * 32)
+    target.chmod(0o644)
+    with pytest.raises(SecretError, match="can be read by others"):
+        load_secret(settings, create=True)
+    target.chmod(0o600)
+    assert load_secret(settings, create=True) == b"s" * 32
 
 
 def test_a_store_knows_its_secret(settings: Settings, store: Store) -> None:

@@ -110,9 +110,13 @@ def _create(path: Path) -> None:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        mode = os.fstat(stream.fileno()).st_mode
-        data = stream.read(1024)
+    # Without O_NONBLOCK a start would wait for ever at a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        data = os.read(handle, 1024) if stat.S_ISREG(mode) else b""
+    finally:
+        os.close(handle)
     if not stat.S_ISREG(mode):
         raise SecretError(f"The master secret {path} is not a file.")
     if mode & 0o077:
