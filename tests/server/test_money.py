@@ -35,3 +35,12 @@ async def test_a_key_is_needed(worker, path):
     """Nothing of an account is shown without its key."""
     answer = await worker.ask("GET", f"/v1/{path}")
     assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("path", ["/v1/credits", "/v1/receipts/req_1"])
+async def test_a_store_that_cannot_be_read_is_503(worker, path):
+    """It is nobody's defect, and may be over soon: clients are told to try again."""
+    worker.reads.broken = True
+    answer = await worker.ask("GET", path, secret=worker.secret)
+    assert (answer.status, answer.json["error"]["code"]) == (503, "billing_unavailable")
+    assert answer.headers["retry-after"] == "5"

@@ -148,11 +148,13 @@ class FakeReads:
     broken: bool = False
 
     def receipt(self, request_id, account_id):
+        self.check()
         if (request_id, account_id) not in self.receipts:
             raise NotFound(f"There is no receipt {request_id!r}.")
         return self.receipts[request_id, account_id]
 
     def money(self, account_id):
+        self.check()
         return {"name": f"account {account_id}", "balance": "4.25"}
 
     def check(self):
