@@ -9,8 +9,10 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import uvicorn
@@ -35,6 +37,7 @@ from farebox.upstream.client import Client
 
 _GC_ALLOCATIONS = 10_000  # between collections of the young; Python's own default is 700
 _KEEP_ALIVE_S = 75  # longer than the idle limits of the usual load balancers
+_WANTED_FILES = 65_536  # a call has two connections; systems commonly begin with 1,024 files
 _AFTER_DRAIN_S = 5.0  # calls that were told to end write their charges and say so
 
 
@@ -171,12 +174,22 @@ async def _main(bus_fd: int, listen_fd: int) -> None:
             await Worker(start, bus).run(socket.socket(fileno=listen_fd))
 
 
+def allow_connections() -> None:
+    """Raise this process's limit of open files as far as it may, up to `_WANTED_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """A worker process, from its first message to its end."""
     parser = argparse.ArgumentParser(prog="python -m farebox.app", description=__doc__)
     parser.add_argument("--bus-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     options = parser.parse_args()
+    allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(options.bus_fd, options.listen_fd))
 
