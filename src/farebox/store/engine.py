@@ -88,7 +88,10 @@ def create_and_migrate(engine: sa.Engine, path: Path) -> None:
             with engine.execution_options(writes=True).begin() as connection:
                 migrate(connection)
     except OSError as error:
-        raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
+        raise StoreError(
+            f"The store {path} cannot be opened: {error.strerror}. Check the permissions, or name "
+            "another with --data-dir or --database."
+        ) from error
     except (DBAPIError, sqlite3.Error) as error:
         raise StoreError(f"The store {path} cannot be opened: {_reason(error)}.") from error
 
