@@ -139,20 +139,23 @@ class Passage:
 
     def patience_s(self) -> float:
         """How long to wait for the upstream before looking again at what the wait is for."""
-        due_s = min(self.sign_s + self.gateway.settings.keepalive_s, self._end_s())
-        return due_s - clock.monotonic_s()
+        due_s, end_s = self.sign_s + self.gateway.settings.keepalive_s, self._end_s()
+        return (due_s if end_s is None else min(due_s, end_s)) - clock.monotonic_s()
 
     def has_waited_enough(self) -> bool:
         """Whether the upstream has had its time to go on without its client, or to end."""
-        return clock.monotonic_s() >= self._end_s()
+        end_s = self._end_s()
+        return end_s is not None and clock.monotonic_s() >= end_s
 
-    def _end_s(self) -> float:
-        settings, ends_s = self.gateway.settings, [math.inf]
-        if self.gone_s is not None:
-            ends_s.append(self.gone_s + settings.drain_after_hangup_s)
-        if self.usage_s is not None:
-            ends_s.append(self.usage_s + settings.usage_wait_s)
-        return min(ends_s)
+    def _end_s(self) -> float | None:
+        if self.gone_s is None and self.usage_s is None:
+            return None  # as for nearly every read
+        settings = self.gateway.settings
+        gone_s, usage_s = self.gone_s, self.usage_s
+        return min(
+            math.inf if gone_s is None else gone_s + settings.drain_after_hangup_s,
+            math.inf if usage_s is None else usage_s + settings.usage_wait_s,
+        )
 
     @property
     def ms(self) -> int:
