@@ -153,11 +153,19 @@ async def test_a_broken_body_behind_a_request_does_not_cost_its_answer(worker):
     assert len(worker.upstream.requests) == 1
 
 
-async def test_a_body_in_broken_pieces_is_400(worker):
-    """Bad chunking ends the request and the connection; nothing goes upstream."""
-    broken = head(worker, b"transfer-encoding: chunked\r\n"), b"5\r\n" + BODY
-    assert parse(await say(worker, *broken)).status == 400
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/nowhere"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_body_in_broken_pieces_is_400(worker, caplog, path, at_once):
+    """Bad chunking ends the request and the connection; nothing goes upstream, and whoever had
+    begun to serve it does not stumble.
+    """
+    line = b"POST %b HTTP/1.1" % path
+    broken = [head(worker, b"transfer-encoding: chunked\r\n", line=line), b"5\r\n" + BODY]
+    raw = await say(worker, *([b"".join(broken)] if at_once else broken))
+    assert raw.count(b"HTTP/1.1 ") == 1
+    assert parse(raw).status == (400 if at_once or b"chat" in path else 404)
     assert worker.upstream.requests == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_hang_up_with_another_request_waiting_is_noticed():

@@ -213,6 +213,8 @@ class Protocol(HttpToolsProtocol):
         elif latest.response_started:
             self.transport.close()
         else:
+            latest.disconnected = True  # whoever serves it has nobody to answer any more
+            latest.message_event.set()
             self._answer(error)
 
     @property
