@@ -7,6 +7,7 @@ Lines of the last user message that are understood; everything else is answered 
     tools                call each offered tool once, in one turn
     usage: {JSON}        exactly this usage object; `usage: null` leaves it out
     finish: REASON       this finish reason
+    search: QUERY        a web search before the text; only where the Responses API is spoken
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Answer:
 
 def answer_to(persona: Persona, body: Body) -> Answer:
     """The answer to a request that the persona has accepted."""
-    script = _script(body)
+    script = script_of(body)
     cap = body.get("max_tokens") or body.get("max_completion_tokens") or 1_000_000
     said = script.get("say", f"Hello from {persona.name}.")
     switched_off = (body.get("thinking") or {}).get("type") == "disabled"
     thought = script.get("think", "Let me see." if persona.thinks and not switched_off else "")
-    thoughts = _pieces(thought)
-    words = _pieces(said)
+    thoughts = pieces(thought)
+    words = pieces(said)
     tools = tuple(t["function"]["name"] for t in body.get("tools") or () if "function" in t)
     called = tools if "tools" in script else ()
     cut = not called and len(thoughts) + len(words) > cap
@@ -69,7 +70,8 @@ def answer_to(persona: Persona, body: Body) -> Answer:
     )
 
 
-def _script(body: Body) -> dict[str, Any]:
+def script_of(body: Body) -> dict[str, Any]:
+    """What the last user message asks for, if nothing came after it."""
     found: dict[str, Any] = {}
     last = body["messages"][-1]
     if last.get("role") != "user":
@@ -81,14 +83,15 @@ def _script(body: Body) -> dict[str, Any]:
         name, colon, rest = line.partition(":")
         if name.strip() == "tools" and not colon:
             found["tools"] = True
-        elif colon and name in ("say", "think", "finish"):
+        elif colon and name in ("say", "think", "finish", "search"):
             found[name] = rest.strip()
         elif colon and name == "usage":
             found[name] = json.loads(rest)
     return found
 
 
-def _pieces(text: str) -> tuple[str, ...]:
+def pieces(text: str) -> tuple[str, ...]:
+    """The text in words, each a token and each with the blank behind it."""
     words = text.split(" ")
     return tuple(w + " " for w in words[:-1]) + ((words[-1],) if words[-1] else ())
 
@@ -103,7 +106,8 @@ def _envelope(answer: Answer, kind: str) -> dict[str, Any]:
     }
 
 
-def _arguments(at: int) -> str:
+def arguments_of(at: int) -> str:
+    """The arguments of the call at that place among the calls of an answer."""
     return json.dumps({"n": at, "text": "你好"}, ensure_ascii=False)
 
 
@@ -117,7 +121,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
             {
                 "id": answer.persona.call_id.format(n=at),
                 "type": "function",
-                "function": {"name": name, "arguments": _arguments(at)},
+                "function": {"name": name, "arguments": arguments_of(at)},
             }
             for at, name in enumerate(answer.tools)
         ]
@@ -158,7 +162,7 @@ def _deltas(answer: Answer) -> list[dict[str, Any]]:
     for at, name in enumerate(answer.tools):
         call = {"index": at, "id": answer.persona.call_id.format(n=at), "type": "function"}
         deltas.append({"tool_calls": [{**call, "function": {"name": name, "arguments": ""}}]})
-        arguments = _arguments(at)
+        arguments = arguments_of(at)
         for part in (arguments[:5], arguments[5:]):
             deltas.append({"tool_calls": [{"index": at, "function": {"arguments": part}}]})
     return deltas
