@@ -18,6 +18,7 @@ from farebox.core.channel import Channel
 from farebox.core.ports import HoldRequest, Settled, Settlement
 from farebox.core.settings import Settings
 from farebox.dialects import chat
+from farebox.dialects.seal import Seal
 from farebox.errors import BillingUnavailable, OutOfCredit
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.upstream.client import Client as UpstreamClient
@@ -30,6 +31,7 @@ PRICE = {"input": "2.5", "output": "10"}
 # 1 credit = 10^9; 10 tokens in, 5 out: 10 × 2500 + 5 × 10000 nano-credits
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 USAGE_CHARGE = 75_000
+SEAL = Seal(b"s" * 32)
 
 
 class MemoryBooks:
@@ -72,6 +74,7 @@ class RecordingClient:
     parts: list[bytes] = field(default_factory=list)
     ended: bool = False
     gone: bool = False
+    drains: bool = True
     hang_up_after: int | None = None  # parts
     _callback: Callable[[], None] | None = None
 
@@ -182,8 +185,9 @@ class Relaying:
             self.client,
             self.books,
             lambda settlement, settled: self.observed.append((settlement, settled)),
+            SEAL,
             self.memory,
-            self.find_vendor,
+            find_vendor=self.find_vendor,
         )
         self.gateway = gateway
         await relay.serve(gateway, CALLER, call, client)

@@ -5,7 +5,7 @@ Sending and settling are the relay's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from farebox.billing.charge import is_priced_tier
 from farebox.billing.hold import (
@@ -19,12 +19,11 @@ from farebox.billing.limits import Hangups
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
-from farebox.core.channel import Channel
 from farebox.core.ports import HoldRequest
 from farebox.core.price import Price
 from farebox.errors import BadRequest, Internal, Overloaded, TooManyRequests
 from farebox.routing.catalogue import Catalogue, Model
-from farebox.routing.select import candidates, choose_model
+from farebox.routing.select import Candidate, candidates, choose_model
 
 
 @dataclass(slots=True)
@@ -41,18 +40,20 @@ class Admitted:
     admission.
     """
 
+    call: Call  # without the hosted tools that cannot be had
     at_us: int
     price_version: int
     model: Model
     price: Price
     rate_ppm: int
-    channels: list[tuple[Channel, str]]
+    channels: list[Candidate]
     bound: Bound
     output_cap: int  # tokens an answer; what is sent is at most this
     clamped: bool  # the client asked for more than the model gives
 
-    def hold_request(self, caller: Caller, call: Call) -> HoldRequest:
+    def hold_request(self, caller: Caller) -> HoldRequest:
         """What to reserve: a client's own cap in full; without one, as much as there is for it."""
+        call = self.call
         most = self.bound.nanocredits(self.output_cap)
         least = most
         if call.output_cap is None:
@@ -77,7 +78,7 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
     model = choose_model(catalogue, group, caller.key.models, call.model, at_us)
     price = model.price
     assert price is not None  # choose_model gives no model without a price
-    _check_priced(call, price, model.id)
+    call = _priced(call, price, model.id)
     wait_s = memory.hangups.wait_s(caller.key.id, clock.monotonic_s())
     if wait_s:
         raise TooManyRequests(
@@ -85,7 +86,7 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
             f" {wait_s} s, and wait for answers.",
             retry_after_s=wait_s,
         )
-    channels = candidates(catalogue, model, call.dialect)
+    channels = candidates(catalogue, model, call.wires)
     if not channels:
         raise Overloaded(
             f"No channel serves the model {model.id!r} now. Try again later.", retry_after_s=5
@@ -97,6 +98,7 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
     likely = memory.estimate.likely_tokens(call, caller.key.id, model.id)
     output_cap, clamped = _output_cap(call, model, likely)
     return Admitted(
+        call,
         at_us,
         catalogue.version,
         model,
@@ -109,7 +111,10 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
     )
 
 
-def _check_priced(call: Call, price: Price, model: str) -> None:
+def _priced(call: Call, price: Price, model: str) -> Call:
+    """The call without hosted tools that have no price and may be left out. Raises BadRequest for
+    whatever else has none.
+    """
     if not is_priced_tier(price, call.service_tier):
         raise BadRequest(
             f"The service tier {call.service_tier!r} has no price for {model!r}."
@@ -117,14 +122,18 @@ def _check_priced(call: Call, price: Price, model: str) -> None:
             param="service_tier",
             code="unsupported_value",
         )
-    for tool in call.hosted_tools:
-        if tool not in dict(price.tools):
-            raise BadRequest(
-                f"The tool {tool!r}, which the vendor runs, has no price for {model!r}."
-                " Use function tools, or ask the operator to price it.",
-                param="tools",
-                code="unsupported_value",
-            )
+    priced = dict(price.tools)
+    without = [tool for tool in call.hosted_tools if tool not in priced]
+    if without and not call.may_drop_tools:
+        raise BadRequest(
+            f"The tool {without[0]!r}, which the vendor runs, has no price for {model!r}."
+            " Use function tools, or ask the operator to price it.",
+            param="tools",
+            code="unsupported_value",
+        )
+    if not without:
+        return call
+    return replace(call, hosted_tools=tuple(t for t in call.hosted_tools if t in priced))
 
 
 def _output_cap(call: Call, model: Model, likely_input_tokens: int) -> tuple[int, bool]:

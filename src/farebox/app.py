@@ -23,6 +23,7 @@ from farebox.admin.catalogue import resolve, snapshot
 from farebox.console import pricing
 from farebox.core.bus import Bus, Changed, Drain, Ready, Start
 from farebox.core.settings import Settings
+from farebox.dialects.seal import Seal
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.asgi import Asgi, application
@@ -51,7 +52,7 @@ class Worker:
         self._redactor = logs.Redactor()
         logs.configure(settings.log_level, self._redactor)
         self._store = open_store(settings.database, settings.data_dir)
-        pepper = secret.key_pepper(secret.load_secret(settings, create=False))
+        master = secret.load_secret(settings, create=False)
         metrics = Metrics()
         self._upstream = Client(settings)
         self._books = StoreBooks(self._store, start.owner)
@@ -63,8 +64,9 @@ class Worker:
             self._upstream,
             self._books,
             metrics.call_finished,
+            Seal(secret.seal_key(master)),
         )
-        self._directory = Directory(self._store, pepper)
+        self._directory = Directory(self._store, secret.key_pepper(master))
         self._state = State(settings, self._gateway, self._directory, _reads(self._store), metrics)
 
     async def run(self, listener: socket.socket) -> None:

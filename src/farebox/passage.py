@@ -18,7 +18,9 @@ from farebox.core.ports import Books, Client, Exchange, Settled, Settlement, Ups
 from farebox.core.settings import Settings
 from farebox.core.usage import Usage
 from farebox.dialects.chat_answer import Answer
-from farebox.dialects.registry import Dialect, Stream
+from farebox.dialects.interpreter import Interpreter, Stream
+from farebox.dialects.recall import Recall
+from farebox.dialects.seal import Seal
 from farebox.errors import UpstreamFailed
 from farebox.routing.catalogue import Catalogue
 from farebox.vendors import registry
@@ -43,7 +45,9 @@ class Gateway:
     upstream: Upstream
     books: Books
     observe: Callable[[Settlement, Settled], None]
+    seal: Seal
     memory: Memory = field(default_factory=Memory)
+    recall: Recall = field(default_factory=Recall)
     find_vendor: Callable[[str], Vendor] = registry.find
 
 
@@ -55,7 +59,7 @@ class Passage:
     caller: Caller
     call: Call
     client: Client
-    dialect: Dialect
+    interpreter: Interpreter
     admitted: Admitted
     held_nanocredits: int
     output_cap: int
@@ -101,7 +105,7 @@ class Passage:
     def note_gone(self, exchange: Exchange) -> None:
         """The client hung up while its answer was on the way."""
         self.gone_s = clock.monotonic_s()
-        if self.gateway.settings.drain_after_hangup_s <= 0:
+        if self.gateway.settings.drain_after_hangup_s <= 0 or not self.client.drains:
             exchange.abort()
 
     def note_attempt(self, error: UpstreamFailed | None = None, *, cut_off: str = "") -> None:
@@ -176,7 +180,7 @@ class Passage:
             return
         self.sign_s = now_s
         if self.call.stream:
-            await self.send(self.dialect.ping)
+            await self.send(self.interpreter.ping())
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Part of a good answer, with its head before the first."""

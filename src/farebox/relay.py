@@ -10,13 +10,14 @@ from functools import partial
 
 import structlog
 
-from farebox.admission import admit
+from farebox.admission import Admitted, admit
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
 from farebox.core.channel import Channel
-from farebox.core.ports import Client, Exchange, UpstreamHead
+from farebox.core.ports import Client, Exchange, UpstreamHead, UpstreamRequest
 from farebox.dialects.body import LARGE_BYTES
+from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import (
     FareboxError,
@@ -27,6 +28,7 @@ from farebox.errors import (
     broke_off,
 )
 from farebox.passage import Gateway, Passage
+from farebox.routing.select import Candidate
 from farebox.settlement import settle, write_refusal
 from farebox.vendors.base import Vendor
 
@@ -43,8 +45,9 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     """
     started_s = clock.monotonic_s()
     admitted = admit(gateway.catalogue, gateway.memory, caller, call)
+    call = admitted.call
     try:
-        held = await gateway.books.hold(admitted.hold_request(caller, call))
+        held = await gateway.books.hold(admitted.hold_request(caller))
     except OutOfCredit as error:
         await write_refusal(gateway, caller, call, admitted)
         raise OutOfCredit(error.message, status=gateway.settings.out_of_credit_status) from error
@@ -53,7 +56,7 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         caller,
         call,
         client,
-        DIALECTS[call.dialect],
+        DIALECTS[call.dialect](call, _circumstances(gateway, caller, admitted)),
         admitted,
         held,
         admitted.cap_for(held),
@@ -67,6 +70,11 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         await _finish(passage, failure)
     finally:
         await passage.let_go()
+
+
+def _circumstances(gateway: Gateway, caller: Caller, admitted: Admitted) -> Circumstances:
+    created_s = admitted.at_us // 1_000_000
+    return Circumstances(caller.account.id, created_s, gateway.seal, gateway.recall)
 
 
 async def _ride(passage: Passage) -> FareboxError | None:
@@ -89,10 +97,10 @@ async def _ride(passage: Passage) -> FareboxError | None:
 async def _try_channels(passage: Passage) -> None:
     """Ask one channel after the other, until one has answered or has begun to."""
     last: UpstreamFailed | None = None
-    for channel, model in passage.admitted.channels:
-        passage.begin_attempt(channel)
+    for candidate in passage.admitted.channels:
+        passage.begin_attempt(candidate.channel)
         try:
-            await _attempt(passage, channel, model)
+            await _attempt(passage, candidate)
         except UpstreamFailed as error:
             passage.note_attempt(error)
             passage.close()
@@ -107,25 +115,15 @@ async def _try_channels(passage: Passage) -> None:
     raise last
 
 
-async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
-    gateway, client = passage.gateway, passage.client
+async def _attempt(passage: Passage, candidate: Candidate) -> None:
+    gateway, client, channel = passage.gateway, passage.client, candidate.channel
     vendor = gateway.find_vendor(channel.vendor)
-    prepare = partial(
-        vendor.prepare,
-        channel,
-        model,
-        passage.call,
-        passage.output_cap,
-        gateway.instance_id,
-        passage.caller.account.name,
-    )
     is_large = sum(map(len, passage.call.fields.values())) > LARGE_BYTES
-    prepared = await asyncio.to_thread(prepare) if is_large else prepare()
-    clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
-    passage.adjusted = (*clamped, *prepared.adjusted)
+    prepare = partial(_prepare, passage, candidate, vendor)
+    request = await asyncio.to_thread(prepare) if is_large else prepare()
     if client.gone:  # while the hold was made, perhaps: then nobody asks the upstream for anything
         raise UpstreamFailed("The client has gone.", reason="client_gone")
-    exchange = passage.exchange = gateway.upstream.open(prepared.request)
+    exchange = passage.exchange = gateway.upstream.open(request)
     client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
     head = await _await_head(passage, exchange)
     client.on_gone(lambda: passage.note_gone(exchange))
@@ -137,6 +135,22 @@ async def _attempt(passage: Passage, channel: Channel, model: str) -> None:
         await _stream_to_client(passage, exchange, vendor, channel)
     else:
         await _whole(passage, exchange, vendor, channel)
+
+
+def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
+    """The request for one attempt; what was changed for it is noted. Raises BadRequest."""
+    outgoing = passage.interpreter.outgoing(candidate.wire)
+    prepared = vendor.prepare(
+        candidate.channel,
+        candidate.model,
+        outgoing.call,
+        passage.output_cap,
+        passage.gateway.instance_id,
+        passage.caller.account.name,
+    )
+    clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
+    passage.adjusted = (*clamped, *outgoing.adjusted, *prepared.adjusted)
+    return prepared.request
 
 
 def _is_event_stream(head: UpstreamHead) -> bool:
@@ -155,11 +169,8 @@ async def _stream_to_client(
     """Pass events on as they arrive, up to the tail; read on when the client has gone, for the
     usage.
     """
-    stream = passage.stream = passage.dialect.stream(
-        passage.call,
-        vendor.finish_reasons,
-        vendor.failing_finish_reasons,
-        passage.gateway.settings.max_answer_bytes,
+    stream = passage.stream = passage.interpreter.stream(
+        vendor.endings, passage.gateway.settings.max_answer_bytes
     )
     at_end = False
     while not (at_end or stream.finished or passage.has_waited_enough()):
@@ -191,9 +202,7 @@ async def _stream_to_client(
 async def _whole(passage: Passage, exchange: Exchange, vendor: Vendor, channel: Channel) -> None:
     """Read a JSON answer. All of it is tail: it is kept until the charge is committed."""
     body = await _read_all(passage, exchange, passage.gateway.settings.max_answer_bytes)
-    answer = passage.dialect.answer(
-        body, passage.call, vendor.finish_reasons, vendor.failing_finish_reasons
-    )
+    answer = passage.interpreter.answer(body, vendor.endings)
     if answer.error is not None:
         raise vendor.error_event(channel, answer.error)
     if passage.call.stream:
@@ -228,10 +237,6 @@ async def _finish(passage: Passage, failure: FareboxError | None) -> None:
     if failure is not None:
         if not passage.head_sent:
             raise failure
-        await passage.send(passage.dialect.error_event(failure), last=True)
-    elif passage.answer is not None:
-        await passage.send(passage.answer.body, last=True)
-    elif passage.stream is not None:
-        created_s = passage.admitted.at_us // 1_000_000
-        usage = passage.dialect.usage_chunk(passage.call, passage.usage, created_s)
-        await passage.send(passage.stream.tail(usage), last=True)
+        await passage.send(passage.interpreter.error_event(failure), last=True)
+    else:
+        await passage.send(passage.interpreter.tail(passage.usage), last=True)

@@ -37,6 +37,7 @@ class _Reported:
     usage: msgspec.Raw | None = None
     service_tier: str | None = None
     text_bytes: int = 0
+    tool_calls: tuple[tuple[str, int], ...] | None = None
 
 
 async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError | None:
@@ -125,7 +126,9 @@ def _reckon(passage: Passage, failure: FareboxError | None) -> Settlement:
     tier = reported.service_tier
     if not is_priced_tier(admitted.price, tier):
         flags = (*flags, "unpriced_tier")
-    tool_calls = tuple((name, 1) for name in passage.call.hosted_tools)
+    tool_calls = reported.tool_calls
+    if tool_calls is None:  # then each counts once that was asked for
+        tool_calls = tuple((name, 1) for name in passage.call.hosted_tools)
     due = bill(
         usage,
         admitted.price,
@@ -162,10 +165,10 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
 def _reported(passage: Passage) -> _Reported:
     if passage.answer is not None:
         answer = passage.answer
-        return _Reported(answer.usage, answer.service_tier, answer.text_bytes)
+        return _Reported(answer.usage, answer.service_tier, answer.text_bytes, answer.tool_calls)
     if passage.stream is not None:
         stream = passage.stream
-        return _Reported(stream.usage, stream.service_tier, stream.text_bytes)
+        return _Reported(stream.usage, stream.service_tier, stream.text_bytes, stream.tool_calls)
     return _Reported()
 
 
@@ -179,8 +182,10 @@ def _usage(passage: Passage, reported: _Reported) -> tuple[Usage, tuple[str, ...
     if reading.usage is not None:
         estimate.learn(call, key_id, model.id, reading.usage.input_total)
         return reading.usage, reading.flags
+    # An estimate is ours, so nobody pays by it for more than was asked for.
+    most = passage.output_cap * call.choices
     usage = Usage(
         uncached_input=estimate.likely_tokens(call, key_id, model.id),
-        output=-(-reported.text_bytes // _BYTES_A_TOKEN),
+        output=min(most, -(-reported.text_bytes // _BYTES_A_TOKEN)),
     )
     return usage, (*reading.flags, "estimated")

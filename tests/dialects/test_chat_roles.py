@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from farebox.dialects.chat import parse
-from farebox.dialects.registry import DIALECTS
+from farebox.dialects.chat_stream import ChatStream
 
 CALL = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
 
 
 def passed_on(*deltas: dict[str, Any]) -> list[dict[str, Any]]:
     """The deltas that leave when an upstream sends these for the choice 0."""
-    stream = DIALECTS["chat"].stream(parse(CALL, "req_1"), {}, frozenset(), 1 << 20)
+    stream = ChatStream(parse(CALL, "req_1"), {}, frozenset(), 1 << 20)
     sent = b""
     for delta in deltas:
         choice = {"index": 0, "delta": delta, "finish_reason": None}

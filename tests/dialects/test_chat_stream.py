@@ -382,11 +382,3 @@ def test_cuts_make_no_difference(parts: list[bytes], model: str, include_usage: 
     by_byte = [bytes([byte]) for byte in body]
     assert run(by_byte, model, include_usage=include_usage) == whole
     assert whole.failure is None or whole.failure in ("bad_event", "finish_network_error")
-
-
-def test_a_stream_is_what_the_registry_gives() -> None:
-    """The relay finds it by the dialect's name."""
-    from farebox.dialects.registry import DIALECTS
-
-    assert DIALECTS["chat"].stream is ChatStream
-    assert dump({}) == b"{}"

@@ -133,11 +133,11 @@ def _channel(id: str, **more: Any) -> Channel:
     return Channel(id, "openai", f"https://{id}", **more)
 
 
-def _candidates(*channels: Channel, dialect: str = "chat") -> list[str]:
+def _candidates(*channels: Channel, wires: tuple[str, ...] = ("chat",)) -> list[str]:
     routes = tuple(Route(name, f"up-{name}") for name in ("a", "b", "c", "d"))
-    found = candidates(_catalogue(*channels), Model("m", routes, PRICE), dialect)
-    assert all(name == f"up-{channel.id}" for channel, name in found)
-    return [channel.id for channel, _ in found]
+    found = candidates(_catalogue(*channels), Model("m", routes, PRICE), wires)
+    assert all(each.model == f"up-{each.channel.id}" for each in found)
+    return [each.channel.id for each in found]
 
 
 def test_channels_come_by_priority_and_then_as_the_model_lists_them() -> None:
@@ -155,8 +155,20 @@ def test_channels_that_cannot_serve_are_left_out() -> None:
         _channel("other"),
     ]
     assert _candidates(*channels) == ["c"]
-    assert _candidates(*channels, dialect="responses") == ["b", "c"]
-    assert _candidates(*channels, dialect="messages") == []
+    assert _candidates(*channels, wires=("responses",)) == ["b", "c"]
+    assert _candidates(*channels, wires=("messages",)) == []
+
+
+def test_what_needs_no_translation_comes_first_within_a_priority() -> None:
+    """The first dialect of the call that a channel speaks is spoken to it."""
+    channels = [
+        _channel("a"),
+        _channel("b", speaks=("chat", "responses")),
+        _channel("c", speaks=("responses",), priority=1),
+        _channel("d", priority=-1),
+    ]
+    assert _candidates(*channels, wires=("responses", "chat")) == ["d", "b", "a", "c"]
+    assert _candidates(*channels, wires=("chat", "responses")) == ["d", "a", "b", "c"]
 
 
 # Near names

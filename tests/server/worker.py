@@ -18,6 +18,7 @@ from farebox.core.channel import Channel
 from farebox.core.ids import key_digest, new_key
 from farebox.core.ports import Settled, UpstreamHead
 from farebox.core.settings import Settings
+from farebox.dialects.seal import Seal
 from farebox.errors import NotFound, UpstreamFailed
 from farebox.relay import Gateway
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
@@ -254,7 +255,9 @@ def make_worker(**settings):
     books, upstream, keys, reads = FakeBooks(), FakeUpstream(), FakeKeys(), FakeReads()
     chosen = Settings(Path("/nowhere"), "", **settings)
     metrics = Metrics()
-    gateway = Gateway(chosen, "inst_here", CATALOGUE, upstream, books, metrics.call_finished)
+    gateway = Gateway(
+        chosen, "inst_here", CATALOGUE, upstream, books, metrics.call_finished, Seal(b"s" * 32)
+    )
     state = State(
         chosen,
         gateway,

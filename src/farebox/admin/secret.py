@@ -13,6 +13,7 @@ from farebox.core.settings import Settings
 
 SECRET_BYTES = 32
 _PEPPER_LABEL = b"farebox key pepper v1"
+_SEAL_LABEL = b"farebox seal v1"
 _FINGERPRINT_LABEL = b"farebox secret fingerprint v1"
 
 
@@ -72,6 +73,11 @@ def unlock(settings: Settings, store: SecretStore) -> bytes:
 def key_pepper(master: bytes) -> bytes:
     """What API keys are hashed with (core.ids.key_digest): 32 bytes."""
     return hkdf(master, _PEPPER_LABEL)
+
+
+def seal_key(master: bytes) -> bytes:
+    """What texts that clients keep for us are sealed with (dialects.seal): 32 bytes."""
+    return hkdf(master, _SEAL_LABEL)
 
 
 def fingerprint(master: bytes) -> str:

@@ -27,7 +27,9 @@ class Call:
     text_bytes: int = 0  # of the body, less what is counted by table
     table_tokens: int = 0  # input tokens of parts that bytes say nothing of: images
     service_tier: str | None = None
-    hosted_tools: tuple[str, ...] = ()  # asked-for tools that a vendor charges per call
+    hosted_tools: tuple[str, ...] = ()  # asked-for tools that a vendor runs, and may charge for
+    may_drop_tools: bool = False  # a hosted tool that cannot be had is left out, not refused
+    wires: tuple[str, ...] = ("chat",)  # upstream dialects that can carry it, best first
     audio_output: bool = False
     hops: tuple[str, ...] = ()  # instances that this call came through
 

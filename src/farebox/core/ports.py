@@ -22,6 +22,13 @@ class Client(Protocol):
         """Whether the client has hung up."""
         ...
 
+    @property
+    def drains(self) -> bool:
+        """Whether the upstream is read on for the usage when the client has gone. One who says
+        "stop" means the upstream too.
+        """
+        ...
+
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call this once when the client hangs up (at once if it has); None forgets the
         callback.

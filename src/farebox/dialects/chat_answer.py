@@ -46,6 +46,7 @@ class Answer:
     service_tier: str | None
     text_bytes: int
     error: object | None = None  # what the upstream said went wrong, in an answer with status 200
+    tool_calls: tuple[tuple[str, int], ...] | None = None  # of hosted tools; None: it did not say
 
 
 def read_answer(

@@ -59,6 +59,11 @@ class ChatStream:
         self.text_bytes = 0  # of what the model wrote, for an estimate where no usage comes
 
     @property
+    def tool_calls(self) -> tuple[tuple[str, int], ...] | None:
+        """Chat chunks do not say how often a hosted tool ran."""
+        return None
+
+    @property
     def ending(self) -> bool:
         """Whether every choice seen so far has finished: what follows is the tail."""
         return self._mender.all_finished

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from farebox.core.channel import Channel
 from farebox.errors import ModelNotAllowed, NotFound
@@ -54,18 +55,27 @@ def choose_model(
     return model
 
 
-def candidates(catalogue: Catalogue, model: Model, dialect: str) -> list[tuple[Channel, str]]:
-    """The open channels that serve a model in this dialect, with its name there: lowest priority
-    first, then as the model lists them.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A channel that can serve a call, the model's name there, and the dialect to speak to it."""
+
+    channel: Channel
+    model: str
+    wire: str
+
+
+def candidates(catalogue: Catalogue, model: Model, wires: Sequence[str]) -> list[Candidate]:
+    """The open channels that serve a model in one of these dialects, best first: lowest priority,
+    then those that need no translation, then as the model lists them.
     """
-    found = [
-        (channel, route.model)
-        for route in model.routes
-        if (channel := catalogue.channels.get(route.channel)) is not None
-        and channel.closed is None
-        and dialect in channel.speaks
-    ]
-    found.sort(key=lambda pair: pair[0].priority)
+    found: list[Candidate] = []
+    for route in model.routes:
+        channel = catalogue.channels.get(route.channel)
+        if channel is not None and channel.closed is None:
+            wire = next((wire for wire in wires if wire in channel.speaks), None)
+            if wire is not None:
+                found.append(Candidate(channel, route.model, wire))
+    found.sort(key=lambda each: (each.channel.priority, wires.index(each.wire)))
     return found
 
 

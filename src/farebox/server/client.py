@@ -52,6 +52,8 @@ class AsgiClient:
         self._callback = None
         self._watch.cancel()
 
+    drains = True  # whoever hangs up has not said that the answer is not wanted
+
     @property
     def gone(self) -> bool:
         """Whether the client has hung up."""

@@ -13,6 +13,7 @@ from farebox import __version__
 from farebox.core.call import Call, Headers
 from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead, UpstreamRequest
+from farebox.dialects.interpreter import Endings
 from farebox.errors import BadRequest, UpstreamRefused
 from farebox.vendors import refusals
 from farebox.vendors.apart import keep_apart
@@ -66,6 +67,11 @@ class Vendor:
     finish_reasons: ClassVar[Mapping[str, str]] = _NO_NAMES  # foreign -> OpenAI's
     failing_finish_reasons: ClassVar[frozenset[str]] = frozenset()  # these are errors
     error_codes: ClassVar[Mapping[str, refusals.Kind]] = _NO_CODES  # beside OpenAI's
+
+    @property
+    def endings(self) -> Endings:
+        """Its own words for how chat answers end."""
+        return Endings(self.finish_reasons, self.failing_finish_reasons)
 
     def prepare(  # noqa: PLR0917 (who asks, what, of whom, and within which limits)
         self,
