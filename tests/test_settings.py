@@ -1,13 +1,14 @@
 """Settings come from flags, environment, file and default; a bad one is named by its place."""
 
-import os
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from farebox.core.settings import MIB, Settings
 from farebox.settings import ConfigError, Loaded, check_server, load, parse_config
+from farebox.settings_rules import PLACES
 
 HOME = {"HOME": "/home/ada"}
 
@@ -67,14 +68,16 @@ def test_every_field_can_be_set_by_file_and_by_environment(tmp_path: Path) -> No
         "trusted_proxies": ["10.0.0.0/8", "::1"],
         "log_level": "debug",
         "out_of_credit_status": 402,
+        "responses_store": False,
+        "responses_websocket": False,
     }
     names = [field.name for field in fields(Settings) if field.name != "config"]
     wanted = {name: values.get(name, 7) for name in names}
-    lines = [
-        f"{name} = {str(value).lower() if name == 'local' else repr(value)}"
-        for name, value in wanted.items()
-    ]
-    by_file = load(_file(tmp_path, "[server]\n" + "\n".join(lines)), {}, {}).settings
+    document: dict[str, dict[str, object]] = {}
+    for name, value in wanted.items():
+        table, key = PLACES[name]
+        document.setdefault(table, {})[key] = value
+    by_file = load(_file(tmp_path, tomli_w.dumps(document)), {}, {}).settings
     by_environment = load(
         None,
         {},
@@ -132,10 +135,10 @@ def test_a_file_in_the_current_folder_is_not_picked_up(
 
 
 def test_the_catalogue_tables_are_handed_on(tmp_path: Path) -> None:
-    """[server] is not among them; a file with only [server] has none."""
-    text = '[server]\nport = 1\n[[groups]]\nid = "g"\nrate = "1"\n'
+    """Tables of settings are not among them; a file with only such has none."""
+    text = '[server]\nport = 1\n[responses]\nstore = false\n[[groups]]\nid = "g"\nrate = "1"\n'
     assert load(_file(tmp_path, text), {}, HOME).document == {"groups": [{"id": "g", "rate": "1"}]}
-    assert load(_file(tmp_path, "[server]\n"), {}, HOME).document is None
+    assert load(_file(tmp_path, "[server]\n[responses]\n"), {}, HOME).document is None
 
 
 def test_a_port_that_kubernetes_injects_is_ignored_with_a_note() -> None:
@@ -161,69 +164,6 @@ def test_an_unknown_variable_is_a_note_with_a_near_name() -> None:
     assert notes == ("FAREBOX_FOO is not a setting and is ignored.",)
 
 
-def test_workers_auto_is_the_number_of_usable_cores() -> None:
-    """It is resolved before anybody sees it."""
-    workers = load(None, {"workers": "auto"}, HOME).settings.workers
-    assert 1 <= workers <= (os.cpu_count() or 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("prot = 1", 'prot is not a setting. Did you mean "port"?'),
-        (
-            'port = "http"',
-            "port must be a port from 1 to 65535 (0 takes any free one), not 'http'.",
-        ),
-        (
-            "port = 65536",
-            "port must be a port from 1 to 65535 (0 takes any free one), not '65536'.",
-        ),
-        ("port = true", "port must be a port from 1 to 65535 (0 takes any free one), not 'True'."),
-        ("host = 5", "host must be a host name or an IP address, not '5'."),
-        ("workers = 0", "workers must be a number from 1 to 256, or \"auto\", not '0'."),
-        ('local = "maybe"', "local must be true or false, not 'maybe'."),
-        ('data_dir = ""', "data_dir must be a path, not ''."),
-        ("secret_file = 3", "secret_file must be a path, not '3'."),
-        ("max_body_bytes = -1", "max_body_bytes must be a whole number, 1 or more, not '-1'."),
-        (
-            "idle_timeout_s = 0",
-            "idle_timeout_s must be a number of seconds from 0.001 to 86400, not '0'.",
-        ),
-        (
-            "idle_timeout_s = nan",
-            "idle_timeout_s must be a number of seconds from 0.001 to 86400, not 'nan'.",
-        ),
-        (
-            "drain_timeout_s = -1",
-            "drain_timeout_s must be a number of seconds from 0 to 86400, not '-1'.",
-        ),
-        ('log_level = "loud"', "log_level must be debug, info, warning or error, not 'loud'."),
-        ("out_of_credit_status = 403", "out_of_credit_status must be 429 or 402, not '403'."),
-        (
-            'trusted_proxies = ["proxy"]',
-            (
-                "trusted_proxies must be a list of IP addresses or networks such as "
-                '"10.0.0.0/8", not "[\'proxy\']".'
-            ),
-        ),
-        (
-            'public_url = "llm.example.org"',
-            (
-                "public_url must be an address such as https://llm.example.org, without user, "
-                "query or fragment, not 'llm.example.org'."
-            ),
-        ),
-    ],
-)
-def test_a_bad_value_is_named_with_what_it_must_be(
-    tmp_path: Path, text: str, sentence: str
-) -> None:
-    """File, table and key come first, then the remedy, then what stands there."""
-    config = _file(tmp_path, f"[server]\n{text}\n")
-    assert _refusal(config) == f"{config}: [server] {sentence}"
-
-
 def test_all_bad_values_are_named_at_once_by_their_sources(tmp_path: Path) -> None:
     """One flag, one variable, one line of the file."""
     config = _file(tmp_path, "[server]\nlocal = 7\n")
@@ -235,13 +175,34 @@ def test_all_bad_values_are_named_at_once_by_their_sources(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize(
-    "url", ["mysql://u:hunter2@h/d", "farebox.db", "sqlite://", "sqlite:///:memory:"]
-)
-def test_a_database_that_cannot_be_used_is_refused_without_repeating_it(url: str) -> None:
-    """It may hold a password."""
-    text = _refusal(None, {"FAREBOX_DATABASE": url})
-    assert text == "FAREBOX_DATABASE must be sqlite:///PATH or postgresql://USER@HOST/NAME."
+def test_unknown_keys_and_bad_values_are_named_at_once(tmp_path: Path) -> None:
+    """Of all tables, so that a file is mended in one go."""
+    config = _file(tmp_path, "[responses]\nstor = 1\nkeep_days = 0\n[server]\nlocal = 7\nzzz = 1")
+    assert sorted(
+        line.split(": ")[1].split(" is ")[0] for line in _refusal(config).splitlines()
+    ) == [
+        "[responses] keep_days must be a whole number of days from 1 to 3650, not '0'.",
+        "[responses] stor",
+        "[server] local must be true or false, not '7'.",
+        "[server] zzz",
+    ]
+
+
+def test_a_variable_wins_over_the_responses_table_and_is_named_by_itself(tmp_path: Path) -> None:
+    """As with [server]: the variable is FAREBOX_ and the setting's whole name."""
+    config = _file(tmp_path, "[responses]\nkeep_days = 3\nwebsocket = false\n")
+    settings = load(config, {}, {**HOME, "FAREBOX_RESPONSES_KEEP_DAYS": "9"}).settings
+    assert (settings.responses_keep_days, settings.responses_websocket) == (9, False)
+    assert _refusal(config, {"FAREBOX_RESPONSES_KEEP_DAYS": "x"}) == (
+        "FAREBOX_RESPONSES_KEEP_DAYS must be a whole number of days from 1 to 3650, not 'x'."
+    )
+    notes = load(None, {}, {**HOME, "FAREBOX_RESPONSES_STOR": "1"}).notes
+    assert notes == (
+        (
+            "FAREBOX_RESPONSES_STOR is not a setting and is ignored. "
+            'Did you mean "FAREBOX_RESPONSES_STORE"?'
+        ),
+    )
 
 
 def test_postgresql_needs_a_secret_that_is_given() -> None:
@@ -259,8 +220,15 @@ def test_postgresql_needs_a_secret_that_is_given() -> None:
         (b"a = 1\nb = \n", "(at line 2, column 5)"),
         (b"\xff", "is not UTF-8 text (byte 1). Save it as UTF-8."),
         (b"[servr]", '"servr" is not a table of it. Did you mean "server"?'),
-        (b"[zzz]", '"zzz" is not a table of it. Known: server, billing, channels, models, groups.'),
+        (
+            b"[zzz]",
+            (
+                '"zzz" is not a table of it. '
+                "Known: server, responses, billing, channels, models, groups."
+            ),
+        ),
         (b"server = 1", "server must be a table, written [server]."),
+        (b"[[responses]]\nstore = true", "responses must be a table, written [responses]."),
         (b"a = " + b"[" * 100_000, "is not valid TOML: it is nested too deeply."),
         (b"#" * (17 * MIB), "is larger than 16 MiB, which no configuration is."),
     ],
@@ -291,8 +259,10 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert load(config, {}, HOME).settings.port == 5
 
 
-def test_the_server_table_of_a_file_that_is_only_applied_is_checked_too() -> None:
+def test_the_settings_of_a_file_that_is_only_applied_are_checked_too() -> None:
     """A file is right as a whole or refused as a whole."""
     with pytest.raises(ConfigError, match="port must be"):
         check_server(parse_config(b"[server]\nport = -1\n", "-", Path.cwd()))
-    check_server(parse_config(b"[server]\nport = 1\n", "-", Path.cwd()))
+    with pytest.raises(ConfigError, match=r"^-: \[responses\] keep_days must be"):
+        check_server(parse_config(b"[responses]\nkeep_days = -1\n", "-", Path.cwd()))
+    check_server(parse_config(b"[server]\nport = 1\n[responses]\n", "-", Path.cwd()))

@@ -1,27 +1,25 @@
-"""Where settings come from: flag > FAREBOX_<FIELD> > [server] of the TOML > default.
+"""Where settings come from: flag > FAREBOX_<FIELD> > a table of the TOML, as [server] > default.
 
-What a setting means and its default are core/settings.py's; what the catalogue tables of the file
-mean is admin's: here they are only handed on.
+What a setting means and its default are core/settings.py's; its table and what it takes are
+settings_rules.py's; what the catalogue tables of the file mean is admin's: here they are handed on.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, ValidationError, create_model
-from pydantic import Field as Limits
+from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from farebox.core.settings import Settings
+from farebox.settings_rules import FIELDS, PLACES, RULES, SETTINGS_TABLES
 
 CATALOGUE_TABLES = ("billing", "channels", "models", "groups")
 _PATHS = ("data_dir", "secret_file")
@@ -42,11 +40,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration file as parsed: its [server] table, and its catalogue tables, if any."""
+    """A configuration file as parsed: its tables of settings, and its catalogue tables, if any."""
 
     name: str
     folder: Path  # relative paths in it start here
-    server: Mapping[str, object]
+    settings: Mapping[str, Mapping[str, object]]  # by table
     document: dict[str, Any] | None
 
 
@@ -78,7 +76,7 @@ def load(
         _Layer(variables, Path.cwd(), lambda name: f"FAREBOX_{name.upper()}"),
     ]
     if file:
-        layers.append(_server_layer(file))
+        layers.append(_file_layer(file))
     values = _merged(layers)
     settings = _complete(values, environ)
     if path:
@@ -107,7 +105,7 @@ def read_config(path: Path) -> ConfigFile:
 
 
 def parse_config(data: bytes, name: str, folder: Path) -> ConfigFile:
-    """Parse TOML; errors call it `name`. [server] is not checked yet. Raises ConfigError."""
+    """Parse TOML; errors call it `name`. Settings are not checked yet. Raises ConfigError."""
     if len(data) > _MAX_CONFIG_BYTES:
         raise ConfigError(f"{name} is larger than 16 MiB, which no configuration is.")
     try:
@@ -121,38 +119,62 @@ def parse_config(data: bytes, name: str, folder: Path) -> ConfigFile:
         raise ConfigError(f"{name} is not valid TOML: {error}.") from None
     except RecursionError:
         raise ConfigError(f"{name} is not valid TOML: it is nested too deeply.") from None
-    known = ("server", *CATALOGUE_TABLES)
-    listing = ", ".join(known)
+    known = (*SETTINGS_TABLES, *CATALOGUE_TABLES)
     unknown = [key for key in tables if key not in known]
     if unknown:
         raise ConfigError(
-            *(
-                f'{name}: "{key}" is not a table of it.{_near(key, known, listing)}'
-                for key in unknown
-            )
+            *(f'{name}: "{key}" is not a table of it.{_near(key, known)}' for key in unknown)
         )
-    server = tables.pop("server", {})
-    if not isinstance(server, dict):
-        raise ConfigError(f"{name}: server must be a table, written [server].")
-    return ConfigFile(name, folder, cast("dict[str, object]", server), tables or None)
+    settings = {table: tables.pop(table, {}) for table in SETTINGS_TABLES}
+    wrong = [table for table, keys in settings.items() if not isinstance(keys, dict)]
+    if wrong:
+        raise ConfigError(
+            *(f"{name}: {table} must be a table, written [{table}]." for table in wrong)
+        )
+    return ConfigFile(name, folder, settings, tables or None)
 
 
 def check_server(file: ConfigFile) -> None:
-    """Check [server] of a file that is applied but not started from. Raises ConfigError."""
-    _merged([_server_layer(file)])
+    """Check [server] and the other tables of settings in a file that is applied but not started
+    from. Raises ConfigError.
+    """
+    _merged([_file_layer(file)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One source of settings: values, where relative paths start, what a key is called there."""
+    """One source of settings: values by field, where relative paths start, what a field is called
+    there, and what stands there that is no setting, a sentence each.
+    """
 
     values: Mapping[str, object]
     folder: Path
     label: Callable[[str], str]
+    unknown: tuple[str, ...] = ()
 
 
-def _server_layer(file: ConfigFile) -> _Layer:
-    return _Layer(file.server, file.folder, lambda name: f"{file.name}: [server] {name}")
+def _file_layer(file: ConfigFile) -> _Layer:
+    written = [(table, key) for table, keys in file.settings.items() for key in keys]
+    known = {FIELDS[at][key]: file.settings[at][key] for at, key in written if key in FIELDS[at]}
+    unknown = [
+        f"{file.name}: [{table}] {key} is not a setting.{_meant(table, key)}"
+        for table, key in written
+        if key not in FIELDS[table]
+    ]
+    return _Layer(known, file.folder, lambda name: _in_file(file.name, name), tuple(unknown))
+
+
+def _in_file(file_name: str, name: str) -> str:
+    table, key = PLACES[name]
+    return f"{file_name}: [{table}] {key}"
+
+
+def _meant(table: str, key: str) -> str:
+    """What may be meant by a key that [table] does not have: another table's, or a near one."""
+    for name, (place, own) in PLACES.items():
+        if key in (name, own):
+            return f' Did you mean "{own}" under [{place}]?'
+    return _near(key, tuple(sorted(FIELDS[table])))
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -177,146 +199,11 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
     return values, notes
 
 
-def _near(name: str, known: Mapping[str, object] | tuple[str, ...], listing: str) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
+def _near(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
     if near:
         return f' Did you mean "{near[0]}"?'
-    return f" Known: {listing}."
-
-
-# What each setting takes: its type and limits for pydantic, and the words for "… must be …".
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted")  # noqa: TRY004 (pydantic takes ValueError only)
-    return value
-
-
-def _usable_cores() -> int:
-    """Cores that this process may run on, less what a container's quota leaves of them."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return cores
-
-
-def _workers(value: object) -> object:
-    return _usable_cores() if value == "auto" else _number(value)
-
-
-def _comma_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for part in value:
-        ipaddress.ip_network(part, strict=False)
-    return value
-
-
-def _url(value: str) -> str:
-    if not value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError("not a web address")
-    if parts.query or parts.fragment or any(char.isspace() for char in value):
-        raise ValueError("not a plain address")
-    _ = parts.port  # raises ValueError when it is no port
-    return value.rstrip("/")
-
-
-def _database(value: str) -> str:
-    scheme, found, rest = value.partition("://")
-    if not found or scheme not in ("sqlite", "postgresql", "postgresql+psycopg", "postgres"):
-        raise ValueError("not a database")
-    if scheme == "sqlite" and (not rest.startswith("/") or rest in ("/", "/:memory:")):
-        raise ValueError("not a file")
-    return value
-
-
-def _out_of_credit_status(value: int) -> int:
-    if value not in (429, 402):
-        raise ValueError("not a status for that")
-    return value
-
-
-def _at_least(least: int) -> tuple[Any, str]:
-    whole = Annotated[int, BeforeValidator(_number), Limits(ge=least, le=2**40)]
-    return whole, f"a whole number, {least} or more"
-
-
-def _seconds(least: float) -> tuple[Any, str]:
-    number = Annotated[float, BeforeValidator(_number), Limits(ge=least, le=86400)]
-    return number, f"a number of seconds from {least:g} to 86400"
-
-
-_PATH: tuple[Any, str] = (Path, "a path")
-_FILLED = Annotated[str, Limits(min_length=1)]
-
-_BY_TYPE: dict[Any, tuple[Any, str]] = {
-    bool: (bool, "true or false"),
-    int: _at_least(1),
-    float: _seconds(0.001),
-    str: (_FILLED, "a text"),
-}
-
-_BY_NAME: dict[str, tuple[Any, str]] = {
-    "data_dir": _PATH,
-    "secret_file": _PATH,
-    "database": (
-        Annotated[str, AfterValidator(_database)],
-        "sqlite:///PATH or postgresql://USER@HOST/NAME",
-    ),
-    "host": (
-        Annotated[str, Limits(min_length=1, pattern=r"^[^\s/]+$")],
-        "a host name or an IP address",
-    ),
-    "port": (
-        Annotated[int, BeforeValidator(_number), Limits(ge=0, le=65535)],
-        "a port from 1 to 65535 (0 takes any free one)",
-    ),
-    "workers": (
-        Annotated[int, BeforeValidator(_workers), Limits(ge=1, le=256)],
-        'a number from 1 to 256, or "auto"',
-    ),
-    "public_url": (
-        Annotated[str, AfterValidator(_url)],
-        "an address such as https://llm.example.org, without user, query or fragment",
-    ),
-    "trusted_proxies": (
-        Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_networks)],
-        'a list of IP addresses or networks such as "10.0.0.0/8"',
-    ),
-    "log_level": (
-        Annotated[str, Limits(pattern="^(debug|info|warning|error)$")],
-        "debug, info, warning or error",
-    ),
-    "out_of_credit_status": (
-        Annotated[int, BeforeValidator(_number), AfterValidator(_out_of_credit_status)],
-        "429 or 402",
-    ),
-    "drain_after_hangup_s": _seconds(0),
-    "drain_timeout_s": _seconds(0),
-    "usage_wait_s": _seconds(0),
-}
-
-
-def _rules() -> dict[str, tuple[Any, str]]:
-    """A rule for each field of Settings but `config`, which the file cannot say of itself."""
-    hints = get_type_hints(Settings)
-    names = [field.name for field in fields(Settings) if field.name != "config"]
-    return {name: _BY_NAME.get(name) or _BY_TYPE[hints[name]] for name in names}
-
-
-RULES = _rules()
+    return f" Known: {', '.join(known)}."
 
 
 class _Sourced(BaseSettings):
@@ -339,21 +226,23 @@ def _merged(layers: list[_Layer]) -> dict[str, Any]:
         ) -> tuple[InitSettingsSource, ...]:
             return tuple(InitSettingsSource(settings_cls, dict(values)) for values in anchored)
 
+    problems = [sentence for layer in layers for sentence in layer.unknown]
+    values: dict[str, Any] = {}
     try:
-        return Layered().model_dump(exclude_unset=True)
+        values = Layered().model_dump(exclude_unset=True)
     except ValidationError as error:
         names = dict.fromkeys(str(part["loc"][0]) for part in error.errors(include_url=False))
-        raise ConfigError(*(_problem(name, layers) for name in names)) from None
+        problems += [_problem(name, layers) for name in names]
+    if problems:
+        raise ConfigError(*problems)
+    return values
 
 
 def _problem(name: str, layers: list[_Layer]) -> str:
     layer = next(layer for layer in layers if name in layer.values)
-    label = layer.label(name)
-    if name not in RULES:
-        return f"{label} is not a setting.{_near(name, tuple(RULES), ', '.join(sorted(RULES)))}"
     # A database URL may hold a password, so it is not repeated.
     shown = "" if name == "database" else f", not {str(layer.values[name])[:80]!r}"
-    return f"{label} must be {RULES[name][1]}{shown}."
+    return f"{layer.label(name)} must be {RULES[name][1]}{shown}."
 
 
 def _anchored(layer: _Layer) -> dict[str, object]:

@@ -9,8 +9,8 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every limit has its reason beside it; every field is `[server]` in TOML and `FAREBOX_…` in
-    the environment.
+    """Every limit has its reason beside it. Every field is `FAREBOX_…` in the environment and a
+    key of `[server]` in TOML; `responses_…` is a key of `[responses]` there, without its prefix.
     """
 
     data_dir: Path
@@ -41,6 +41,15 @@ class Settings:
     drain_timeout_s: float = 30.0  # streams in flight on SIGTERM
     pool_idle_s: float = 60.0  # an unused upstream connection is closed
     pool_per_origin: int = 1000  # upstream connections open to one origin at a time
+    responses_store: bool = True  # whether responses may be kept at all; clients can only say less
+    responses_keep_days: int = 30  # as long as OpenAI keeps them, so that no client is surprised
+    # Of one response, input and output together: a long conversation with a few images. What is
+    # larger is answered but not kept, so that a few calls cannot fill the disk.
+    responses_max_kept_bytes: int = 16 * MIB
+    responses_websocket: bool = True  # off: GET /v1/responses with Upgrade is 426, clients use POST
+    # OpenAI closes after an hour too, so clients know how to connect anew. A socket keeps its
+    # history in memory for as long as it lives.
+    responses_websocket_limit_s: float = 3600.0
     config: Path | None = field(default=None)  # the file that these came from, if any
 
     @property
