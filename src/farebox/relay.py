@@ -74,7 +74,7 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
 
 def _circumstances(gateway: Gateway, caller: Caller, admitted: Admitted) -> Circumstances:
     created_s = admitted.at_us // 1_000_000
-    return Circumstances(caller.account.id, created_s, gateway.seal, gateway.recall)
+    return Circumstances(caller.account.id, created_s, gateway.seal, gateway.recall, clock.now_s)
 
 
 async def _ride(passage: Passage) -> FareboxError | None:

@@ -4,6 +4,11 @@ import time
 from datetime import UTC, datetime
 
 
+def now_s() -> int:
+    """Seconds since the Unix epoch."""
+    return int(time.time())
+
+
 def now_us() -> int:
     """Wall time in integer microseconds since the Unix epoch: for what is stored and shown."""
     return time.time_ns() // 1000

@@ -53,20 +53,8 @@ class _Tool(msgspec.Struct, frozen=True):
 def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
     fields = decode_fields(body)
-    _check_names(fields)
-    model = read_field(fields, "model", str, "a model's id")
-    if not model:
-        raise BadRequest(
-            'You must name a model: "model": "…". GET /v1/models lists what there is.',
-            param="model",
-            code="missing_required_parameter",
-        )
-    if len(model) > _MAX_MODEL_CHARS:
-        raise BadRequest(
-            f"'model' must have at most {_MAX_MODEL_CHARS} characters, not {len(model)}.",
-            param="model",
-            code="invalid_value",
-        )
+    refuse_near_names(fields, _COUNTED)
+    model = read_model(fields)
     _check_messages(fields)
     options = read_field(fields, "stream_options", _StreamOptions, "an object")
     stream = read_field(fields, "stream", bool, "true or false") or False
@@ -95,11 +83,30 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     )
 
 
-def _check_names(fields: Fields) -> None:
+def read_model(fields: Fields) -> str:
+    """The model's name as the client wrote it. Raises BadRequest."""
+    model = read_field(fields, "model", str, "a model's id")
+    if not model:
+        raise BadRequest(
+            'You must name a model: "model": "…". GET /v1/models lists what there is.',
+            param="model",
+            code="missing_required_parameter",
+        )
+    if len(model) > _MAX_MODEL_CHARS:
+        raise BadRequest(
+            f"'model' must have at most {_MAX_MODEL_CHARS} characters, not {len(model)}.",
+            param="model",
+            code="invalid_value",
+        )
+    return model
+
+
+def refuse_near_names(fields: Fields, counted: frozenset[str]) -> None:
+    """Raises BadRequest for a key that is one of these but for its case."""
     # What is priced must be what is sent, and some upstreams, such as all that are written in Go,
     # take "MAX_TOKENS" for max_tokens.
     for name in fields:
-        if name not in _COUNTED and name.casefold() in _COUNTED:
+        if name not in counted and name.casefold() in counted:
             raise BadRequest(
                 f"The key {name!r} is not known. Write {name.casefold()!r}.",
                 param=name,

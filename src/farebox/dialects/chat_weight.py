@@ -1,4 +1,4 @@
-"""How heavy a chat's input may be: bytes of text, and tokens by table for what bytes say nothing
+"""How heavy a call's input may be: bytes of text, and tokens by table for what bytes say nothing
 of.
 
 A rough upper bound for what to reserve; what is charged is what the upstream counts.
@@ -40,14 +40,30 @@ def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
     BadRequest for messages that cannot be read.
     """
     # Most chats are text alone; only the others are read closely.
-    if not any(kind in body for kind in _ELSEWHERE) and not hides_letters(body):
+    if _is_text_alone(body):
         return Weight(len(body))
+    return _weigh(len(body), messages, "messages", ("content",))
+
+
+def weigh_input(size_bytes: int, items: msgspec.Raw) -> Weight:
+    """The same for the input of a Responses request whose body has this size."""
+    data = bytes(items)
+    if not data.startswith(b"[") or _is_text_alone(data):
+        return Weight(size_bytes)
+    return _weigh(size_bytes, items, "input", ("content", "output"))
+
+
+def _is_text_alone(data: bytes) -> bool:
+    return not any(kind in data for kind in _ELSEWHERE) and not hides_letters(data)
+
+
+def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]) -> Weight:
     try:
-        decoded = _MESSAGES.decode(messages)
+        decoded = _MESSAGES.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadRequest(f"'messages' cannot be read: {error}.", param="messages") from None
-    text_bytes, table_tokens = len(body), 0
-    for part in _parts(decoded):
+        raise BadRequest(f"{param!r} cannot be read: {error}.", param=param) from None
+    text_bytes, table_tokens = size_bytes, 0
+    for part in _parts(decoded, lists):
         if part.get("image_url") is not None:
             text_bytes -= _url_chars(part["image_url"])
             table_tokens += IMAGE_TOKENS
@@ -58,14 +74,17 @@ def weigh(body: bytes, messages: msgspec.Raw) -> Weight:
     return Weight(max(0, text_bytes), table_tokens)
 
 
-def _parts(messages: list[object]) -> Iterator[dict[str, object]]:
+def _parts(messages: list[object], lists: tuple[str, ...]) -> Iterator[dict[str, object]]:
     for message in messages:
         if not isinstance(message, dict):
             continue
-        content = cast("dict[str, object]", message).get("content")
-        for part in cast("list[object]", content) if isinstance(content, list) else ():
-            if isinstance(part, dict):
-                yield cast("dict[str, object]", part)
+        for name in lists:
+            content = cast("dict[str, object]", message).get(name)
+            # What a tool gave may be one part instead of a list of them.
+            parts = content if isinstance(content, list) else [content]
+            for part in cast("list[object]", parts):
+                if isinstance(part, dict):
+                    yield cast("dict[str, object]", part)
 
 
 def _url_chars(image_url: object) -> int:

@@ -91,6 +91,7 @@ class Circumstances:
     created_s: int  # Unix time of the admission
     seal: Seal
     recall: Recall
+    now_s: Callable[[], int]  # Unix time
 
 
 class Interpreter(Protocol):
