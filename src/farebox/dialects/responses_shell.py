@@ -202,12 +202,15 @@ def _text(fields: Fields) -> Object:
     return text
 
 
-def _tools(fields: Fields) -> list[Object]:
+def _tools(fields: Fields) -> list[object]:
     value = msgspec.json.decode(fields["tools"]) if "tools" in fields else None
-    return [_tool(tool) for tool in cast("list[Object]", value)] if isinstance(value, list) else []
+    return [_tool(tool) for tool in cast("list[object]", value)] if isinstance(value, list) else []
 
 
-def _tool(tool: Object) -> Object:
-    if tool.get("type") != "function":
+def _tool(tool: object) -> object:
+    if not isinstance(tool, dict):
         return tool
-    return {"description": None, "parameters": None, "strict": None, **tool}
+    known = cast("Object", tool)
+    if known.get("type") != "function":
+        return known
+    return {"description": None, "parameters": None, "strict": None, **known}
