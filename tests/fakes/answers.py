@@ -5,9 +5,14 @@ Lines of the last user message that are understood; everything else is answered 
     say: TEXT            the text of the answer (otherwise "Hello from NAME.")
     think: TEXT          reasoning before it; only vendors that think do so unasked
     tools                call each offered tool once, in one turn
+    call: NAME {JSON}    call this tool with these arguments; several lines are calls of one turn
+    tokens: P C O R      usage of P prompt tokens, C of them cached, and of O tokens of output, R of
+                         them reasoning, in the vendor's own shape
     usage: {JSON}        exactly this usage object; `usage: null` leaves it out
     finish: REASON       this finish reason
     search: QUERY        a web search before the text; only where the Responses API is spoken
+
+Once tools have answered, nothing is called again: the same message is then answered with its text.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ class Answer:
     words: tuple[str, ...]
     thoughts: tuple[str, ...]
     tools: tuple[str, ...]
+    arguments: tuple[str, ...]  # of each of the tools
     finish: str
     usage: dict[str, Any] | None
     choices: int
@@ -40,29 +46,30 @@ def answer_to(persona: Persona, body: Body) -> Answer:
     """The answer to a request that the persona has accepted."""
     script = script_of(body)
     cap = body.get("max_tokens") or body.get("max_completion_tokens") or 1_000_000
-    said = script.get("say", f"Hello from {persona.name}.")
+    calls, refusal = _calls_of(script, body)
+    said = refusal or script.get("say", f"Hello from {persona.name}.")
     switched_off = (body.get("thinking") or {}).get("type") == "disabled"
     thought = script.get("think", "Let me see." if persona.thinks and not switched_off else "")
     thoughts = pieces(thought)
     words = pieces(said)
-    tools = tuple(t["function"]["name"] for t in body.get("tools") or () if "function" in t)
-    called = tools if "tools" in script else ()
-    cut = not called and len(thoughts) + len(words) > cap
+    cut = not calls and len(thoughts) + len(words) > cap
     if cut:
         thoughts = thoughts[:cap]
         words = words[: cap - len(thoughts)]
     choices = body.get("n") or 1
     prompt = max(1, len(json.dumps(body["messages"], ensure_ascii=False)) // 4)
-    spoken = (len(thoughts) + (len(called) * 8 or len(words))) * choices
-    usage = script.get("usage", persona.usage(prompt, 0, spoken, len(thoughts)))
-    finish = script.get("finish", "tool_calls" if called else "length" if cut else "stop")
+    spoken = (len(thoughts) + (len(calls) * 8 or len(words))) * choices
+    tokens = script.get("tokens", (prompt, 0, spoken, len(thoughts)))
+    usage = script.get("usage", persona.usage(*tokens))
+    finish = script.get("finish", "tool_calls" if calls else "length" if cut else "stop")
     asked = (body.get("stream_options") or {}).get("include_usage") is True
     return Answer(
         persona,
         persona.answers_as(str(body.get("model"))),
-        () if called else words,
+        () if calls else words,
         thoughts,
-        called,
+        tuple(name for name, _ in calls),
+        tuple(arguments for _, arguments in calls),
         finish,
         usage,
         choices,
@@ -71,12 +78,23 @@ def answer_to(persona: Persona, body: Body) -> Answer:
 
 
 def script_of(body: Body) -> dict[str, Any]:
-    """What the last user message asks for, if nothing came after it."""
+    """What the last user message asks for; no calls any more, if a tool has answered it."""
+    messages = body["messages"]
+    asked = max((at for at, m in enumerate(messages) if m.get("role") == "user"), default=None)
+    if asked is None:
+        return {}
+    later = {message.get("role") for message in messages[asked + 1 :]}
+    if later - {"assistant", "tool"}:
+        return {}
+    found = _script_in(messages[asked].get("content") or "")
+    if "tool" in later:
+        found.pop("tools", None)
+        found.pop("call", None)
+    return found
+
+
+def _script_in(content: str | list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    last = body["messages"][-1]
-    if last.get("role") != "user":
-        return found
-    content = last.get("content") or ""
     if isinstance(content, list):
         content = "\n".join(part.get("text", "") for part in content)
     for line in content.splitlines():
@@ -85,9 +103,24 @@ def script_of(body: Body) -> dict[str, Any]:
             found["tools"] = True
         elif colon and name in ("say", "think", "finish", "search"):
             found[name] = rest.strip()
+        elif colon and name == "call":
+            tool, _, arguments = rest.strip().partition(" ")
+            found.setdefault("call", []).append((tool, arguments))
+        elif colon and name == "tokens":
+            found[name] = tuple(int(count) for count in rest.split())
         elif colon and name == "usage":
             found[name] = json.loads(rest)
     return found
+
+
+def _calls_of(script: dict[str, Any], body: Body) -> tuple[list[tuple[str, str]], str]:
+    """The tools that are called, with their arguments; or what is said if one is not offered."""
+    offered = [t["function"]["name"] for t in body.get("tools") or () if "function" in t]
+    if "tools" in script:
+        return [(name, arguments_of(at)) for at, name in enumerate(offered)], ""
+    wanted: list[tuple[str, str]] = script.get("call", [])
+    missing = [name for name, _ in wanted if name not in offered]
+    return ([], f"{missing[0]} is not offered.") if missing else (wanted, "")
 
 
 def pieces(text: str) -> tuple[str, ...]:
@@ -121,7 +154,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
             {
                 "id": answer.persona.call_id.format(n=at),
                 "type": "function",
-                "function": {"name": name, "arguments": arguments_of(at)},
+                "function": {"name": name, "arguments": answer.arguments[at]},
             }
             for at, name in enumerate(answer.tools)
         ]
@@ -162,7 +195,7 @@ def _deltas(answer: Answer) -> list[dict[str, Any]]:
     for at, name in enumerate(answer.tools):
         call = {"index": at, "id": answer.persona.call_id.format(n=at), "type": "function"}
         deltas.append({"tool_calls": [{**call, "function": {"name": name, "arguments": ""}}]})
-        arguments = arguments_of(at)
+        arguments = answer.arguments[at]
         for part in (arguments[:5], arguments[5:]):
             deltas.append({"tool_calls": [{"index": at, "function": {"arguments": part}}]})
     return deltas
