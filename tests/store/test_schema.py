@@ -2,15 +2,20 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from farebox.core.usage import CLASSES
-from farebox.store import Store
+from farebox.store import Store, open_store
+from farebox.store.engine import connect
 from farebox.store.migrate import _MIGRATIONS
 from farebox.store.schema import KNOWN_VERSIONS, SCHEMA_VERSION, TOKEN_COLUMNS, metadata
+from tests.store.test_responses import DONE
 
 
 def _tables(path: Path) -> dict[str, str]:
@@ -26,6 +31,47 @@ def test_migrations_make_the_schema_of_the_code(store: Store, tmp_path: Path) ->
     metadata.create_all(engine)
     engine.dispose()
     assert _tables(store.path) == _tables(path)
+
+
+def _store_of_version(path: Path, version: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    engine = connect(path)
+    with engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+    engine.dispose()
+
+
+def test_a_store_of_the_first_version_keeps_what_is_in_it(store: Store, tmp_path: Path) -> None:
+    """It is opened with its accounts, keys and catalogues, gets the schema of a new store, and
+    keeps responses.
+    """
+    old = tmp_path / "old.db"
+    _store_of_version(old, "0001")
+    with closing(sqlite3.connect(old)) as database:
+        instance = database.execute("SELECT value FROM facts").fetchone()[0]
+        database.executescript("""
+            INSERT INTO accounts
+            VALUES (7, 'ann', 'default', NULL, 5, 60, 10, 30, 100, 0, 1, 1);
+            INSERT INTO keys VALUES ('key_1', 7, 'k', x'00', 'h', '[]', 1, NULL, NULL, 2);
+            INSERT INTO catalogues VALUES (1, 1, 'file', 'f.toml', '{"models":[]}');
+            INSERT INTO holds VALUES ('req_1', 7, 'key_1', 'w0-a', 10, 1);
+            INSERT INTO transfers VALUES (1, 7, 'top_up', 100, NULL, 'gift', NULL, 1);
+            UPDATE revisions SET value = 2 WHERE name = 'keys';
+        """)
+    opened = open_store(f"sqlite:///{old}", tmp_path)
+    assert _tables(old) == _tables(store.path)
+    assert opened.instance_id == instance
+    account = opened.account("ann")
+    assert account is not None
+    assert (account.id, account.balance_nanocredits, account.held_nanocredits) == (7, 70, 10)
+    assert opened.key("key_1") is not None
+    assert opened.release_all_holds() == 1
+    opened.keep_response(replace(DONE, account_id=7))
+    assert opened.find_response("resp_1", 7, 20) == replace(DONE, account_id=7)
+    opened.close()
 
 
 def test_every_migration_is_known() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0001"
-KNOWN_VERSIONS = ("0001",)  # every version that migrations/ can lead from
+SCHEMA_VERSION = "0002"
+KNOWN_VERSIONS = ("0001", "0002")  # every version that migrations/ can lead from
 VERSION_TABLE = "schema_version"
 
 # PostgreSQL's INTEGER has 32 bits; SQLite's STRICT tables know no BIGINT.
@@ -27,6 +27,10 @@ def _int(name: str, *parts: Any, default: str | None = None, **more: Any) -> sa.
 
 def _text(name: str, *parts: Any, **more: Any) -> sa.Column[str]:
     return sa.Column(name, sa.Text, *parts, nullable=False, **more)
+
+
+def _blob(name: str) -> sa.Column[bytes]:
+    return sa.Column(name, sa.LargeBinary, nullable=False)
 
 
 # Tokens by class; names are those of core.usage.
@@ -176,5 +180,53 @@ usage_hours = _table(
     _int("calls"),
     *(_int(name, default="0") for name in TOKEN_COLUMNS),
     _int("charge"),
+    rowid=False,
+)
+
+# `owner` is the worker process that runs it, empty when nobody does; `expires_us` 0 says that it
+# was deleted while it ran. `items_bytes` is the size of its items before they were compressed.
+responses = _table(
+    "responses",
+    _text("id", primary_key=True),
+    _int("account_id", sa.ForeignKey("accounts.id")),
+    _int("created_us"),
+    _int("expires_us"),
+    _text("status"),
+    _int("background"),
+    sa.Column("previous_id", sa.Text),
+    _text("owner"),
+    _int("cancel_requested", default="0"),
+    _int("items_bytes"),
+    _blob("body"),
+    sa.Index(
+        "responses_running",
+        "owner",
+        sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+        postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
+    ),
+    sa.Index("responses_by_expiry", "expires_us"),
+)
+
+# Of two items with the same item_id, the one with the higher `id` was kept later.
+response_items = _table(
+    "response_items",
+    sa.Column("id", Int, primary_key=True),
+    _text("response_id", sa.ForeignKey("responses.id", ondelete="CASCADE")),
+    _text("side"),
+    _int("position"),
+    _text("item_id"),
+    _int("account_id", sa.ForeignKey("accounts.id")),
+    _blob("data"),
+    sa.CheckConstraint("side IN ('input', 'output')", name="response_items_side"),
+    sa.Index("response_items_in_order", "response_id", "side", "position", unique=True),
+    sa.Index("response_items_by_item", "account_id", "item_id"),
+)
+
+# What the stream of a background response consists of, for clients that come back to it.
+response_events = _table(
+    "response_events",
+    _text("response_id", sa.ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
+    _int("sequence", primary_key=True),
+    _blob("data"),
     rowid=False,
 )
