@@ -33,6 +33,7 @@ case "$1 $2" in
             *"--no-deps --require-hashes"*) echo "pip ${{*##*/}}" >>"$NOTES" ;;
         esac ;;
     "-m pytest") echo "$*" >>"$NOTES" ;;
+    "-P -m") echo "in ${PWD##*/}: $*" >>"$NOTES" ;;
     *"version_info < (3, 11)"*) [ -z "${{IS_OLD-}}" ] && exec '{sys.executable}' "$@"; exit 1 ;;
     *) exec '{sys.executable}' "$@" ;;
 esac
@@ -164,3 +165,11 @@ def test_test_installs_what_tests_need_and_runs_them(clone: Clone) -> None:
     """With the arguments that it was given."""
     assert clone.run("test", "-k", "money").returncode == 0
     assert clone.notes() == ["venv", "pip dev.txt", "pip this folder", "-m pytest -k money"]
+
+
+def test_conformance_runs_where_the_user_stands(clone: Clone, tmp_path: Path) -> None:
+    """So that the document is found by the name that the user gave it."""
+    assert clone.run("conformance", "--schema", "x.yaml", "URL", "KEY", "MODEL").returncode == 0
+    assert clone.notes()[-1] == (
+        f"in {tmp_path.name}: -P -m tests.conformance --schema x.yaml URL KEY MODEL"
+    )
