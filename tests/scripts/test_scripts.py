@@ -33,7 +33,7 @@ case "$1 $2" in
             *"--no-deps --require-hashes"*) echo "pip ${{*##*/}}" >>"$NOTES" ;;
         esac ;;
     "-m pytest") echo "$*" >>"$NOTES" ;;
-    "-P -m") echo "in ${PWD##*/}: $*" >>"$NOTES" ;;
+    "-P -m") echo "in ${{PWD##*/}}: $*" >>"$NOTES" ;;
     *"version_info < (3, 11)"*) [ -z "${{IS_OLD-}}" ] && exec '{sys.executable}' "$@"; exit 1 ;;
     *) exec '{sys.executable}' "$@" ;;
 esac
