@@ -88,6 +88,7 @@ class Repeat:
 
 
 Step = bytes | Sleep | Hang | Close | Reset | Repeat
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -177,15 +178,15 @@ def reply_with(fault: str, answer: Answer, *, stream: bool) -> Reply:
     reply = good_reply(answer, stream=stream)
     if fault == "slow-head":
         return replace(reply, before=Sleep(0.5))
-    if fault in _ANY:
-        return replace(reply, steps=_ANY[fault](reply.steps))
-    if not stream:
-        return reply
-    if fault in _CHUNKS:
+    if stream and fault in _CHUNKS:
         return _stream(_CHUNKS[fault](as_chunks(answer), answer))
-    if fault in _BYTES:
-        return replace(reply, steps=_BYTES[fault](reply.steps))
-    return reply
+    return replace(reply, steps=spoilt(fault, reply.steps, stream=stream))
+
+
+def spoilt(fault: str, steps: Steps, *, stream: bool) -> Steps:
+    """The steps of a body, spoilt by the fault if it is one of bytes."""
+    spoil = _ANY.get(fault) or (_BYTES.get(fault) if stream else None)
+    return spoil(steps) if spoil else steps
 
 
 def _stream(chunks: list[dict[str, Any]], before: tuple[bytes, ...] = ()) -> Reply:
@@ -198,10 +199,8 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-Steps = tuple[Step, ...]
-
-
-def _half(steps: Steps) -> Steps:
+def half(steps: Steps) -> Steps:
+    """The first half of a stream's pieces, or of the one piece that there is."""
     if len(steps) == 1 and isinstance(steps[0], bytes):
         return (steps[0][: len(steps[0]) // 2],)
     return steps[: max(2, len(steps) // 2)]
@@ -233,20 +232,20 @@ _WORD = {"index": 0, "delta": {"content": "word "}, "finish_reason": None}
 _CHUNK = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
 _ANY: dict[str, Callable[[Steps], Steps]] = {
-    "truncated": lambda steps: (*_half(steps), b"data: {" if len(steps) > 1 else b"", Close()),
-    "reset-mid-stream": lambda steps: (*_half(steps), Sleep(0.05), Reset()),
-    "hang-mid-stream": lambda steps: (*_half(steps), Hang()),
+    "truncated": lambda steps: (*half(steps), b"data: {" if len(steps) > 1 else b"", Close()),
+    "reset-mid-stream": lambda steps: (*half(steps), Sleep(0.05), Reset()),
+    "hang-mid-stream": lambda steps: (*half(steps), Hang()),
     "slow": _slow,
     "bytewise": _bytewise,
 }
 
 _BYTES: dict[str, Callable[[Steps], Steps]] = {
-    "early-end": _half,
+    "early-end": half,
     "no-done": lambda steps: steps[:-1],
     "hang-after-usage": lambda steps: (*steps[:-1], Hang()),
-    "error-event": lambda steps: (*_half(steps), _event(_ERROR)),
+    "error-event": lambda steps: (*half(steps), _event(_ERROR)),
     "error-first": lambda _: (_event(_ERROR),),
-    "garbage-event": lambda steps: (*_half(steps), b"data: {oops\n\n", *steps[len(_half(steps)) :]),
+    "garbage-event": lambda steps: (*half(steps), b"data: {oops\n\n", *steps[len(half(steps)) :]),
     "endless": lambda steps: (
         steps[0], Repeat(_event({**_CHUNK, "choices": [_WORD]}), 0.01)
     ),

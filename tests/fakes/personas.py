@@ -6,7 +6,7 @@ How an answer is built is answers.py's; misbehaviour that no vendor means is fau
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.fakes.shapes import (
@@ -48,6 +48,7 @@ class Persona:
     comments: bool = False
     call_id: str = "call_{n}"  # counted within one answer: each turn has a call_0
     extra: tuple[tuple[str, Any], ...] = ()  # fields of its own in each chunk and answer
+    speaks: tuple[str, ...] = ("chat",)  # of chat and responses; the path of another is 404
 
     @property
     def key(self) -> str:
@@ -206,6 +207,7 @@ OPENAI = Persona(
     answers_as=lambda model: "gpt-4o-2024-08-06" if model.startswith("gpt-4o") else model,
     call_id="call_Xy{n}abc",
     extra=(("service_tier", "default"), ("system_fingerprint", "fp_fake")),
+    speaks=("chat", "responses"),
 )
 
 DEEPSEEK = Persona(
@@ -305,6 +307,7 @@ MIMO = Persona(
     Problem(401, "Invalid API Key"),
     openai_usage,
     thinks=True,
+    speaks=("chat", "responses"),
 )
 
 _PLAIN_RULES: tuple[Rule, ...] = (
@@ -320,6 +323,12 @@ COMPATIBLE = Persona(
     vllm_error,
     Problem(401, "Unauthorized"),
     short_usage,
+    speaks=("chat", "responses"),
+)
+
+# An openai_compatible server that has nothing but the Responses API.
+RESPONSES_ONLY = replace(
+    COMPATIBLE, name="responses_only", base_path="/responses-only/v1", speaks=("responses",)
 )
 
 LOCAL = Persona(
@@ -332,7 +341,9 @@ LOCAL = Persona(
     extra=(("system_fingerprint", "b0000-fake"),),
 )
 
+# Those that answer chat.
 PERSONAS = {
     persona.name: persona
     for persona in (OPENAI, DEEPSEEK, _glm("zai"), _glm("zhipu"), MIMO, COMPATIBLE, LOCAL)
 }
+ALL_PERSONAS = {**PERSONAS, RESPONSES_ONLY.name: RESPONSES_ONLY}

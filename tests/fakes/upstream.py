@@ -2,7 +2,8 @@
 
 It runs on loopback in a thread and loop of its own, so that what is tested may block or crash.
 The base path of a URL chooses the persona (personas.py), the last user message what is said
-(answers.py), and the model's name what goes wrong (faults.py). Every request is kept.
+(answers.py), and the model's name what goes wrong (faults.py). Every request is kept. Some
+personas speak the Responses API beside chat or instead of it (responses.py and its siblings).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import json
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tests.fakes.answers import answer_to
@@ -28,10 +29,12 @@ from tests.fakes.faults import (
     reply_instead,
     reply_with,
 )
-from tests.fakes.personas import PERSONAS, Persona
+from tests.fakes.personas import ALL_PERSONAS, Persona
+from tests.fakes.responses_faults import reply_to
+from tests.fakes.responses_rules import violations
 from tests.fakes.shapes import Problem
 
-_PATH = "/chat/completions"
+_PATHS = {"/chat/completions": "chat", "/responses": "responses"}
 _MAX_HEAD_BYTES = 256 * 1024
 
 
@@ -47,6 +50,8 @@ class Recorded:
     body: Any  # None if it is not JSON
     connection: int
     finished: bool = False
+    # What would be stored at the vendor or is looked for there; Responses requests only.
+    violations: list[str] = field(default_factory=list)
 
 
 class _Gone(Exception):
@@ -90,16 +95,21 @@ class FakeUpstream:
 
     def base_url(self, persona: str) -> str:
         """The base URL under which a persona is found, as a channel would have it."""
-        return f"http://127.0.0.1:{self.port}{PERSONAS[persona].base_path}"
+        return f"http://127.0.0.1:{self.port}{ALL_PERSONAS[persona].base_path}"
 
     def key(self, persona: str) -> str:
         """The credential that a persona takes."""
-        return PERSONAS[persona].key
+        return ALL_PERSONAS[persona].key
 
     @property
     def last(self) -> Recorded:
         """The latest request."""
         return self.requests[-1]
+
+    @property
+    def violations(self) -> list[str]:
+        """Those of all Responses requests seen: none, if nothing was to be stored here."""
+        return [found for recorded in self.requests for found in recorded.violations]
 
     def clear(self) -> None:
         """Forget the requests seen so far."""
@@ -179,7 +189,7 @@ class FakeUpstream:
         return recorded.headers.get("connection", "").lower() != "close"
 
     def _reply(self, recorded: Recorded) -> Reply:
-        persona = PERSONAS.get(recorded.persona)
+        persona = ALL_PERSONAS.get(recorded.persona)
         if persona is None:
             return Reply(404, steps=(b'{"error":{"message":"Not found","code":null}}',))
         problem = _problem(persona, recorded)
@@ -190,6 +200,8 @@ class FakeUpstream:
         instead = reply_instead(fault, persona, self.base_url(persona.name))
         if instead is not None:
             return instead
+        if _dialect(persona, recorded) == "responses":
+            return reply_to(persona, body)
         problem = persona.refuses(body)
         if problem is not None:
             return Reply(problem.status, steps=(persona.error(problem),))
@@ -200,8 +212,9 @@ class FakeUpstream:
         host, _, path = self.loop_to.removeprefix("http://").partition("/")
         name, _, port = host.partition(":")
         reader, out = await asyncio.open_connection(name, int(port))
+        path += recorded.path.removeprefix(ALL_PERSONAS[recorded.persona].base_path)
         head = (
-            f"POST /{path}{_PATH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+            f"POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
             f"authorization: Bearer {self.loop_key}\r\ncontent-type: application/json\r\n"
             f"x-farebox-hop: {recorded.headers.get('x-farebox-hop', '')}\r\n"
             f"content-length: {len(recorded.raw)}\r\n\r\n"
@@ -222,8 +235,13 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
+def _dialect(persona: Persona, recorded: Recorded) -> str | None:
+    spoken = _PATHS.get(recorded.path.removeprefix(persona.base_path))
+    return spoken if spoken in persona.speaks else None
+
+
 def _problem(persona: Persona, recorded: Recorded) -> Problem | None:
-    if recorded.method != "POST" or recorded.path != persona.base_path + _PATH:
+    if recorded.method != "POST" or _dialect(persona, recorded) is None:
         return Problem(404, f"Invalid URL ({recorded.method} {recorded.path})")
     if recorded.headers.get("authorization") != f"Bearer {persona.key}":
         return persona.unauthorized
@@ -247,8 +265,9 @@ async def _read_request(reader: asyncio.StreamReader, number: int) -> Recorded |
         body = json.loads(raw)
     except ValueError:
         body = None
-    names = (p.name for p in PERSONAS.values() if path.startswith(p.base_path + "/"))
-    return Recorded(next(names, ""), method, path, headers, raw, body, number)
+    names = (p.name for p in ALL_PERSONAS.values() if path.startswith(p.base_path + "/"))
+    found = violations(body) if path.endswith("/responses") else []
+    return Recorded(next(names, ""), method, path, headers, raw, body, number, violations=found)
 
 
 async def _play(reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
