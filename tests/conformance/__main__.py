@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +16,7 @@ from tests.conformance.schema import BadDocument, Document
 from tests.conformance.wire import Gateway
 
 _MODES = {False: "plain", True: "streamed"}
+_MAX_NAMES = 4  # of runs that are named beside a sentence
 
 
 def main(arguments: Sequence[str] | None = None, out: TextIO = sys.stdout) -> int:
@@ -74,31 +76,47 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_all(target: Target, cases: Sequence[Case], out: TextIO) -> int:
-    counts = Counter[str]()
-    details = list[str]()
-    ignored = Counter[str]()
+    report = _Report()
     out.write(f"{'case':<38}{'plain':<10}streamed\n")
     for case in cases:
         words = {False: "-", True: "-"}
         for mode in case.modes:
             run = Run(target, stream=mode)
             words[mode], why = _outcome(case, run)
-            counts[words[mode]] += 1
-            ignored.update(run.passed_over)
-            lines = [f"    {_times(each)}\n" for each in run.problems.items()]
-            if why:
-                lines.append(f"    {why}\n")
-            if lines:
-                details.append(f"{case.name}, {_MODES[mode]}: {words[mode]}\n{''.join(lines)}")
+            report.add(f"{case.name} ({_MODES[mode]})", words[mode], why, run)
         out.write(f"{case.name:<38}{words[False]:<10}{words[True]}\n")
         out.flush()
-    out.write("".join(["\n", *details]) if details else "")
-    if ignored:
-        out.write("\nignored, as asked:\n")
-        out.write("".join(f"    {_times(each)}\n" for each in ignored.items()))
-    numbers = ", ".join(f"{counts[word]} {word}" for word in ("ok", "failed", "skipped"))
-    out.write(f"\n{numbers}\n")
-    return 1 if counts["failed"] else 0
+    out.write(report.text())
+    return 1 if report.counts["failed"] else 0
+
+
+@dataclass
+class _Report:
+    """What stands below the table: each sentence once, with the runs in which it was true."""
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+    problems: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    ignored: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    skipped: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def add(self, name: str, word: str, why: str, run: Run) -> None:
+        self.counts[word] += 1
+        found = ((self.problems, run.problems), (self.ignored, run.passed_over))
+        for sentences, those in (*found, (self.skipped, [why] if why else [])):
+            for sentence in those:
+                sentences.setdefault(sentence, []).append(name)
+
+    def text(self) -> str:
+        lines = list[str]()
+        parts = {"failed": self.problems, "skipped": self.skipped, "ignored": self.ignored}
+        for title, sentences in parts.items():
+            lines += ["", f"{title}:"] if sentences else []
+            for sentence, names in sentences.items():
+                more = len(names) - _MAX_NAMES
+                listed = ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+                lines += [f"  {sentence}", f"      in {listed}"]
+        numbers = ", ".join(f"{self.counts[word]} {word}" for word in ("ok", "failed", "skipped"))
+        return "\n".join([*lines, "", numbers, ""])
 
 
 def _outcome(case: Case, run: Run) -> tuple[str, str]:
@@ -109,17 +127,12 @@ def _outcome(case: Case, run: Run) -> tuple[str, str]:
     except Stopped:
         pass
     except Skipped as reason:
-        why = f"skipped: {reason}"
+        why = str(reason)
     except OSError as error:
-        run.problems[f"the gateway cannot be reached: {error}"] += 1
+        run.expect(False, f"the gateway cannot be reached: {error}")
     if run.problems:
         return "failed", ""
     return ("skipped", why) if why else ("ok", "")
-
-
-def _times(counted: tuple[str, int]) -> str:
-    text, count = counted
-    return text if count == 1 else f"{text} ({count} times)"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Owns what holds for every response, stream and refusal; what a case asks is in c
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -43,12 +42,12 @@ class Target:
 
 @dataclass
 class Run:
-    """A case's hands. `problems` and `passed_over` count sentences: "WHERE PATH: what"."""
+    """A case's hands. `problems` and `passed_over` are sentences, "WHERE PATH: what", each once."""
 
     target: Target
     stream: bool
-    problems: Counter[str] = field(default_factory=Counter[str])
-    passed_over: Counter[str] = field(default_factory=Counter[str])
+    problems: dict[str, None] = field(default_factory=dict[str, None])
+    passed_over: dict[str, None] = field(default_factory=dict[str, None])
 
     def create(self, **body: Any) -> dict[str, Any]:
         """POST /responses in this run's mode; the response in the end. Raises Stopped."""
@@ -84,7 +83,7 @@ class Run:
     def expect(self, is_so: bool, otherwise: str) -> None:
         """Note a problem unless it is so."""
         if not is_so:
-            self.problems[otherwise] += 1
+            self.problems[otherwise] = None
 
     def stop(self, problem: str) -> None:
         """Note a problem that ends the case. Raises Stopped."""
@@ -96,7 +95,7 @@ class Run:
         for each in violations:
             place = f"{where} {each.path or '(top)'}"
             is_ignored = any(fnmatchcase(place, pattern) for pattern in self.target.ignored)
-            (self.passed_over if is_ignored else self.problems)[f"{place}: {each.message}"] += 1
+            (self.passed_over if is_ignored else self.problems)[f"{place}: {each.message}"] = None
 
     def check_refusal(self, reply: Reply, status: int) -> dict[str, Any]:
         """Its status and the shape of its error."""
@@ -153,7 +152,7 @@ class Run:
             if data.get("type") != KEEPALIVE:
                 self.note(str(data.get("type")), self.target.document.check_event(data))
         for problem in check_order(events):
-            self.problems[f"order: {problem}"] += 1
+            self.problems[f"order: {problem}"] = None
         final = final_response(events)
         if final is None:
             self.stop("the stream ended without the final response")
@@ -170,7 +169,7 @@ class Run:
 
     def _check_usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
-            self.problems["the response has no usage"] += 1
+            self.expect(False, "the response has no usage")
             return
         parts = [usage.get(f"{name}_tokens") for name in ("input", "output", "total")]
         numbers = [part for part in parts if isinstance(part, int)]

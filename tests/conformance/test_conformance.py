@@ -51,8 +51,8 @@ def test_a_wrong_object_is_named_with_its_path(tool: Tool) -> None:
     tool.stand_in.spoil = lambda response: response.update(id=7)
     code, report = tool.run("--case", "basic text")
     assert code == 1
-    assert "basic text, plain: failed\n    response id: 7 is not of type 'string'\n" in report
-    assert "    response.created response.id: 7 is not of type 'string'\n" in report
+    assert "  response id: 7 is not of type 'string'\n      in basic text (plain)\n" in report
+    assert "  response.created response.id: 7 is not of type 'string'\n" in report
     assert report.splitlines()[-1] == "0 ok, 2 failed, 0 skipped"
 
 
@@ -61,7 +61,7 @@ def test_an_ignored_place_is_listed_and_is_no_failure(tool: Tool) -> None:
     tool.stand_in.spoil = lambda response: response.update(id=7)
     code, report = tool.run("--case", "basic text", "--ignore", "*id")
     assert code == 0
-    assert "ignored, as asked:\n    response id: 7 is not of type 'string'\n" in report
+    assert "\nignored:\n  response id: 7 is not of type 'string'\n" in report
 
 
 def test_keepalives_are_exempt_by_name_and_others_when_allowed(tool: Tool) -> None:
@@ -89,7 +89,7 @@ def test_the_order_of_events_is_compared_too(tool: Tool) -> None:
     tool.stand_in.spoil_events = lambda events: events.insert(2, dict(events[1]))
     code, report = tool.run("--case", "multi-turn")
     assert code == 1
-    assert "    order: event 2 (response.output_item.added, output_index 0): the next" in report
+    assert "  order: event 2 (response.output_item.added, output_index 0): the next" in report
 
 
 def test_a_model_that_makes_no_call_is_skipped_but_a_script_is_obeyed(tool: Tool) -> None:
@@ -102,10 +102,10 @@ def test_a_model_that_makes_no_call_is_skipped_but_a_script_is_obeyed(tool: Tool
     arguments = ["--schema", str(tool.schema), tool.stand_in.url, "sk-fb-x", "a-model"]
     out = io.StringIO()
     assert main([*arguments, "--case", "tool calling"], out) == 1  # streamed, its items are lost
-    assert "tool calling, plain: skipped\n    skipped: the model made no call\n" in out.getvalue()
+    assert "skipped:\n  the model made no call\n      in tool calling (plain)\n" in out.getvalue()
     code, report = tool.run("--case", "tool calling")
     assert code == 1
-    assert "    no call in the output: []\n" in report
+    assert "  no call in the output: []\n" in report
 
 
 def test_a_picture_that_is_refused_well_is_skipped(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_picture_that_is_refused_well_is_skipped(tmp_path: Path) -> None:
     with serving(Blind()) as stand_in:
         code, report = Tool(stand_in, schema).run("--case", "image input")
     assert code == 0
-    assert "    skipped: the model takes no pictures: no\n" in report
+    assert "  the model takes no pictures: no\n" in report
     assert report.splitlines()[-1] == "0 ok, 0 failed, 2 skipped"
 
 
@@ -138,7 +138,7 @@ def test_a_gateway_that_is_not_there_is_a_failure_in_words(tool: Tool) -> None:
     """Each case says that it cannot be reached; nothing is raised."""
     code, report = tool.run("--case", "basic text", url="http://127.0.0.1:1/v1")
     assert code == 1
-    assert "    the gateway cannot be reached: " in report
+    assert "  the gateway cannot be reached: " in report
 
 
 @pytest.mark.parametrize(
