@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fakes import responses_faults
-from tests.fakes.faults import FAULTS
 from tests.fakes.personas import ALL_PERSONAS
+from tests.fakes.responses_asking import events, post, request
 from tests.fakes.upstream import FakeUpstream
 
 SPEAKING = [name for name, persona in ALL_PERSONAS.items() if "responses" in persona.speaks]
@@ -34,33 +32,6 @@ def client(fake_upstream: FakeUpstream) -> Iterator[openai.OpenAI]:
         max_retries=0,
     ) as found:
         yield found
-
-
-def request(text: Any = "hello", model: str = "m", **fields: Any) -> dict[str, Any]:
-    return {"model": model, "input": text, "store": False, **fields}
-
-
-def post(
-    upstream: FakeUpstream, body: dict[str, Any], persona: str = "openai", *, key: str = ""
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", upstream.port, timeout=10)
-    try:
-        connection.request(
-            "POST",
-            ALL_PERSONAS[persona].base_path + "/responses",
-            json.dumps(body),
-            {"authorization": f"Bearer {key or upstream.key(persona)}"},
-        )
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def events(upstream: FakeUpstream, body: dict[str, Any]) -> list[dict[str, Any]]:
-    status, raw = post(upstream, {**body, "stream": True})
-    assert status == 200
-    return [json.loads(e.partition("data: ")[2]) for e in raw.decode().split("\n\n") if e]
 
 
 def refusal(upstream: FakeUpstream, body: dict[str, Any]) -> tuple[int, str, str | None]:
@@ -327,78 +298,3 @@ def test_reasoning_without_its_blob_is_not_found(fake_upstream: FakeUpstream):
     """With nothing stored, an id alone leads nowhere."""
     thoughts = {"type": "reasoning", "id": "rs_1", "summary": []}
     assert refusal(fake_upstream, request([thoughts, SAY])) == (404, None, "input")
-
-
-HANGING = {"hang-before-head", "hang-mid-stream", "hang-after-usage", "endless", "hop-loop"}
-CUT = {"close-before-head", "truncated", "reset-mid-stream"}
-
-
-@pytest.mark.parametrize("fault", sorted((FAULTS | responses_faults.FAULTS) - HANGING))
-def test_every_fault_ends(fake_upstream: FakeUpstream, fault: str):
-    """A fault spoils its own answer and no later one."""
-    for stream in (False, True):
-        try:
-            post(fake_upstream, request(model=fault, stream=stream))
-        except (http.client.HTTPException, ConnectionError):
-            assert fault in CUT
-    assert post(fake_upstream, request())[0] == 200
-    fake_upstream.wait_for_sockets()
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        ("no-terminal", "response.output_item.done"),
-        ("failed-at-once", "response.failed"),
-        ("failed-mid-stream", "response.failed"),
-        ("incomplete", "response.incomplete"),
-        ("error-event", "error"),
-        ("error-event-nested", "error"),
-        ("error-first", "error"),
-        ("no-usage", "response.completed"),
-        ("bigline", "response.completed"),
-    ],
-)
-def test_a_stream_of_a_fault_ends_with_its_event(
-    fake_upstream: FakeUpstream, fault: str, kind: str
-):
-    """And its numbers have no gap."""
-    found = events(fake_upstream, request("say: a b c d", model=fault))
-    assert found[-1]["type"] == kind
-    assert [e["sequence_number"] for e in found] == list(range(len(found)))
-    usage = found[-1].get("response", {}).get("usage")
-    assert (usage is None) == (
-        fault in ("no-usage", "failed-at-once") or "response" not in found[-1]
-    )
-
-
-def test_the_same_answer_in_other_bytes(fake_upstream: FakeUpstream):
-    """Line ends, pieces, comments and lines of data change how it is written, not what is said."""
-
-    def told(fault: str) -> list[tuple[str, Any]]:
-        _, raw = post(fake_upstream, request("say: a b", model=fault, stream=True))
-        text = raw.decode().replace("\r\n", "\n").removeprefix("\ufeff")
-        blocks = [block.split("\n") for block in text.split("\n\n")]
-        data = ["".join(x[5:] for x in block if x.startswith("data:")) for block in blocks]
-        read = [json.loads(d) for d in data if d and d.strip() != "[DONE]"]
-        return [(event["type"], event.get("delta")) for event in read]
-
-    expected = told("plain")
-    for fault in (
-        "crlf",
-        "bytewise",
-        "comments",
-        "multiline",
-        "no-event-lines",
-        "with-done",
-        "nospace",
-        "bom",
-        "slow-first-event",
-    ):
-        assert told(fault) == expected, fault
-
-
-def test_every_fault_of_its_own_is_described():
-    """The list in the module's docstring is what other tests are written from."""
-    described = responses_faults.__doc__ or ""
-    assert [name for name in sorted(responses_faults.FAULTS) if name not in described] == []
