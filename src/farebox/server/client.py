@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
+from typing import Protocol, Self
 
 from farebox.core.call import Headers
-from farebox.server.reply import Receive, Reply
+from farebox.server.reply import Receive
+
+
+class Sending(Protocol):
+    """What takes the head and body of an answer to the client: a Reply, or frames on a socket."""
+
+    async def head(self, status: int, headers: Headers) -> None:
+        """Send the status and headers."""
+        ...
+
+    async def body(self, data: bytes, *, last: bool) -> None:
+        """Send a part of the body; `last` ends the answer."""
+        ...
 
 
 class AsgiClient:
@@ -31,7 +43,7 @@ class AsgiClient:
         "_watch",
     )
 
-    def __init__(self, receive: Receive, reply: Reply, stall_s: float) -> None:
+    def __init__(self, receive: Receive, reply: Sending, stall_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._reply = reply
         self._stall_s = stall_s
