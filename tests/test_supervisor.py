@@ -58,6 +58,9 @@ class Serve:
     def released(self) -> list[str]:
         return (self.data_dir / "released").read_text().split()
 
+    def failed(self) -> list[str]:
+        return (self.data_dir / "failed").read_text().split()
+
     def wait(self) -> int:
         return self.process.wait(LIMIT_S)
 
@@ -165,6 +168,31 @@ def test_holds_of_a_dead_worker_are_released_once_the_store_works(tmp_path: Path
         assert serve.released() == ["*"]
         (serve.data_dir / "broken").unlink()
         until(lambda: serve.released() == ["*", before["owner"]], "the holds are released", 3)
+
+
+def test_responses_of_a_dead_worker_fail_with_its_holds(tmp_path: Path) -> None:
+    """At the start all that ran fail, after kill -9 those of that worker, however often it takes
+    until the store works.
+    """
+    with serving(tmp_path) as serve:
+        assert serve.failed() == ["*"]
+        before = serve.get()
+        (serve.data_dir / "broken").touch()
+        os.kill(before["pid"], signal.SIGKILL)
+        serve.get()
+        time.sleep(0.5)
+        assert serve.failed() == ["*"]
+        (serve.data_dir / "broken").unlink()
+        until(lambda: serve.failed() == ["*", before["owner"]], "its responses fail", 3)
+
+
+def test_expired_responses_are_dropped_from_the_start_on(tmp_path: Path) -> None:
+    """However many there are: a hundred in one go, and soon the next, until none is left."""
+    (tmp_path / "data-a").mkdir()
+    expired = tmp_path / "data-a" / "expired"
+    expired.write_text("250")
+    with serving(tmp_path):
+        until(lambda: expired.read_text() == "0", "all are dropped", 5)
 
 
 def test_sigterm_lets_calls_in_flight_end(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The parent process of `serve`: it holds the sockets and keeps workers and local model running.
 
-It answers no call and writes no money; it only has the holds of a dead worker released. How a child
-is started and replaced is children.py's business, what is locked and bound is claims.py's.
+It answers no call and writes no money; it only has the holds of a dead worker released and its
+responses failed, and has dropped what was kept for long enough. How a child is started and replaced
+is children.py's business, what is locked and bound is claims.py's.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Any, Protocol
 
 from farebox.children import GRACE_S, WORKER_COMMAND, Child, Model, Say, Worker
 from farebox.claims import FAILED, Claims, Refused, claim
+from farebox.core import clock
 from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
+SWEEP_S = 180.0  # what has expired is not shown any more; this long its room is still taken
+_SWEEP = 100  # responses in one go: even very large ones don't hold up an exit for long
 _FINAL_RELEASES = 3
 _SILENCE_S = 1.0  # of a drain, before it is said what it waits for
 
@@ -40,7 +44,7 @@ class Revisions(Protocol):
 
 
 class StorePort(Protocol):
-    """What the supervisor needs of the store. Called from threads, one call at a time."""
+    """What the supervisor needs of the store. Called from threads."""
 
     def revisions(self) -> Revisions:
         """The two counters, cheaply: asked three times a second."""
@@ -52,6 +56,18 @@ class StorePort(Protocol):
 
     def release_all_holds(self) -> object:
         """Release every hold: no worker lives yet."""
+        ...
+
+    def fail_orphans(self, owner: str) -> object:
+        """Responses that a dead worker ran have failed. May be repeated."""
+        ...
+
+    def fail_all_orphans(self) -> object:
+        """Every response that runs has failed: no worker lives yet."""
+        ...
+
+    def drop_expired_responses(self, now_us: int, limit: int) -> int:
+        """Delete up to `limit` responses whose time is over; how many. It may take seconds."""
         ...
 
 
@@ -137,11 +153,13 @@ class _Supervisor:
             raise Refused(f"Cannot write to {self._settings.data_dir}: {error}.", FAILED) from None
         try:
             await asyncio.to_thread(self._store.release_all_holds)
+            await asyncio.to_thread(self._store.fail_all_orphans)
             # Before any worker loads: no change can fall between its load and our first look.
             seen = await asyncio.to_thread(self._store.revisions)
         except Exception as error:
             raise Refused(f"The store cannot be used: {error}", FAILED) from error
         watch = asyncio.create_task(self._watch_store(seen))
+        sweep = asyncio.create_task(self._sweep())
         try:
             self._start_children()
             trouble = await self._come_up()
@@ -153,6 +171,7 @@ class _Supervisor:
             await self._shut_down()
         finally:
             watch.cancel()
+            sweep.cancel()
             await self._kill(self._running)
         await self._release_dead(_FINAL_RELEASES)
         return FAILED if self._hurried or trouble is not None else 0
@@ -247,7 +266,7 @@ class _Supervisor:
             self._say(f"it {end}; {self._settings.data_dir / 'local-model.log'} may say why.\n")
 
     async def _watch_store(self, seen: Revisions) -> None:
-        """Tell the workers what has changed, and release the holds of the dead, for ever."""
+        """Tell the workers what has changed, and release what the dead had, for ever."""
         known = Changed(seen.catalogue, seen.keys)
         trouble = ""
         while True:
@@ -271,11 +290,26 @@ class _Supervisor:
             for left in reversed(range(tries)):
                 try:
                     await asyncio.to_thread(self._store.release_holds, owner)
+                    await asyncio.to_thread(self._store.fail_orphans, owner)
                     self._dead_owners.discard(owner)
                     break
                 except Exception as error:  # noqa: BLE001 (tried again, if need be by the next start)
                     if not left and tries > 1:
-                        self._say(f"Holds of {owner} stay until the next start: {error}\n")
+                        self._say(
+                            f"Holds and responses of {owner} stay until the next start: {error}\n"
+                        )
+
+    async def _sweep(self) -> None:
+        """Drop responses that have expired, for ever."""
+        while True:
+            try:
+                dropped = await asyncio.to_thread(
+                    self._store.drop_expired_responses, clock.now_us(), _SWEEP
+                )
+            except Exception as error:  # noqa: BLE001 (tried again, like all that is done here)
+                dropped = 0
+                self._say(f"Expired responses will be deleted later than they should: {error}\n")
+            await asyncio.sleep(POLL_S if dropped == _SWEEP else SWEEP_S)
 
     async def _shut_down(self) -> None:
         """Drain the workers, then stop the model, which their last calls may need."""

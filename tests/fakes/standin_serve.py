@@ -2,7 +2,9 @@
 
 `standin_serve.py DATA_DIR PORT WORKERS DRAIN_S [local]` prints one JSON line when it is up. The
 store's revisions are the two numbers in DATA_DIR/revisions; what is released is appended to
-DATA_DIR/released, a line each, `*` for all. While DATA_DIR/broken is there, the store fails.
+DATA_DIR/released, whose responses have failed to DATA_DIR/failed, a line each, `*` for all. The
+number in DATA_DIR/expired is of the responses that are still to be dropped. While DATA_DIR/broken
+is there, the store fails.
 """
 
 import json
@@ -22,27 +24,49 @@ class Counters:
 
 
 class FileStore:
-    """The supervisor's seam to the store, over three files."""
+    """The supervisor's seam to the store, over a few files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def revisions(self) -> Counters:
-        if (self.folder / "broken").exists():
-            raise OSError("the store is broken")
+        self._check()
         try:
             return Counters(*map(int, (self.folder / "revisions").read_text().split()))
         except FileNotFoundError:
             return Counters()
 
     def release_holds(self, owner: str) -> None:
-        if (self.folder / "broken").exists():
-            raise OSError("the store is broken")
-        with (self.folder / "released").open("a") as file:
-            file.write(owner + "\n")
+        self._append("released", owner)
 
     def release_all_holds(self) -> None:
         self.release_holds("*")
+
+    def fail_orphans(self, owner: str) -> None:
+        self._append("failed", owner)
+
+    def fail_all_orphans(self) -> None:
+        self.fail_orphans("*")
+
+    def drop_expired_responses(self, now_us: int, limit: int) -> int:
+        assert now_us > 0
+        self._check()
+        try:
+            expired = int((self.folder / "expired").read_text())
+        except FileNotFoundError:
+            return 0
+        dropped = min(expired, limit)
+        (self.folder / "expired").write_text(str(expired - dropped))
+        return dropped
+
+    def _check(self) -> None:
+        if (self.folder / "broken").exists():
+            raise OSError("the store is broken")
+
+    def _append(self, name: str, owner: str) -> None:
+        self._check()
+        with (self.folder / name).open("a") as file:
+            file.write(owner + "\n")
 
 
 def announce(settings: Settings) -> None:
