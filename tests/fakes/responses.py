@@ -280,7 +280,7 @@ def _echoed(tool: Item) -> Item:
     if tool["type"] == "function":
         return {"description": None, "parameters": None, "strict": True, **tool}
     if tool["type"] == "custom":
-        return {"description": None, "format": {"type": "text"}, **tool}
+        return {"format": {"type": "text"}, **tool}
     return tool
 
 

@@ -56,6 +56,7 @@ _NEEDED = {
     "custom_tool_call_output": "call_id output",
     "reasoning": "summary",
     "additional_tools": "tools",
+    "tool_search_output": "tools",
     "compaction": "encrypted_content",
 }
 _ID_PREFIXES = {
@@ -228,10 +229,13 @@ def _wrong_parts(parts: object, known: dict[str, str], where: str) -> Problem | 
         return Problem(400, f"Invalid type for '{where}'.", "invalid_type", where)
     for at, part in enumerate(parts):
         here = f"{where}[{at}]"
-        if not isinstance(part, dict) or part.get("type") not in known:
-            found = part.get("type") if isinstance(part, dict) else part
-            return _bad_value(here, found, known)
-        problem = _fields(part, known[part["type"]] + " type", "", here)
+        kind = str(part.get("type") if isinstance(part, dict) else part)
+        if kind not in known:
+            return _bad_value(here, kind, known)
+        needed = "text" if "text" in known[kind].split() else ""
+        problem = _fields(part, known[kind] + " type", needed, here)
+        if problem is None and needed:
+            problem = _wrong_text(part, needed, here)
         image = str(part.get("image_url") or "data:")
         if problem is None and not re.match(r"data:|https?://", image):
             problem = _bad_value(here + ".image_url", image, ("a URL",))
@@ -249,6 +253,7 @@ _CHECKS: dict[str, Callable[[Item, str], Problem | None]] = {
     "function_call_output": _wrong_output,
     "custom_tool_call_output": _wrong_output,
     "additional_tools": lambda item, where: refuses_tools(item["tools"], where + ".tools"),
+    "tool_search_output": lambda item, where: refuses_tools(item["tools"], where + ".tools"),
 }
 
 
@@ -257,9 +262,9 @@ def _unpaired(items: list[Item]) -> Problem | None:
     for item in items:
         kind = type_of(item)
         if kind in ("function_call", "custom_tool_call"):
-            calls[item["call_id"]] = kind
+            calls[str(item["call_id"])] = kind
         elif kind in ("function_call_output", "custom_tool_call_output"):
-            if calls.get(item["call_id"]) not in (kind.removesuffix("_output"), "answered"):
+            if calls.get(str(item["call_id"])) not in (kind.removesuffix("_output"), "answered"):
                 what = "function" if kind.startswith("function") else "custom tool"
                 return Problem(
                     400,
@@ -267,7 +272,7 @@ def _unpaired(items: list[Item]) -> Problem | None:
                     None,
                     "input",
                 )
-            calls[item["call_id"]] = "answered"
+            calls[str(item["call_id"])] = "answered"
     for call_id, state in calls.items():
         if state != "answered":
             what = "tool" if state == "function_call" else "custom tool"
@@ -287,7 +292,7 @@ def refuses_tools(tools: object, where: str = "tools", inside: str = "") -> Prob
         kind = str(tool.get("type") if isinstance(tool, dict) else tool)
         if kind not in known:
             return _bad_value(here + ".type", kind, known)
-        needed = "name" if kind in ("function", "custom", "namespace") else ""
+        needed = {"function": "name", "custom": "name", "namespace": "name tools"}.get(kind, "")
         # Chat's tools have an object `function` inside, and lack the name therefore.
         problem = _fields(tool, _TOOL_FIELDS[kind] + " type", needed, here)
         if (

@@ -23,6 +23,24 @@ file_search_call.results web_search_call.results web_search_call.action.sources
 message.input_image.image_url computer_call_output.output.image_url code_interpreter_call.outputs
 reasoning.encrypted_content message.output_text.logprobs
 """
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "input": (str, list),
+    "instructions": str,
+    "stream": bool,
+    "store": bool,
+    "parallel_tool_calls": bool,
+    "max_output_tokens": int,
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "tools": list,
+    "include": list,
+    "tool_choice": (str, dict),
+    "text": dict,
+    "reasoning": dict,
+    "metadata": dict,
+    "stream_options": dict,
+}
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _REASONING = ("effort", "summary", "context", "mode", "generate_summary")
 _MIN_OUTPUT_TOKENS = 16
@@ -39,8 +57,20 @@ def violations(body: Any) -> list[str]:
 
 def refuses(persona: Persona, body: Body) -> Problem | None:
     """The first thing that is wrong with a body."""
-    rules = (*_FIRST.get(persona.name, ()), *_EVERYWHERE)
+    rules = (_types, *_FIRST.get(persona.name, ()), *_EVERYWHERE)
     return next((found for rule in rules if (found := rule(body))), None)
+
+
+def _types(body: Body) -> Problem | None:
+    for name, expected in _TYPES.items():
+        value = body.get(name)
+        wrong_bool = isinstance(value, bool) and expected is not bool
+        if value is not None and (wrong_bool or not isinstance(value, expected)):
+            return Problem(400, f"Invalid type for '{name}'.", "invalid_type", name)
+    form = (body.get("text") or {}).get("format")
+    if form is not None and not isinstance(form, dict):
+        return Problem(400, "Invalid type for 'text.format'.", "invalid_type", "text.format")
+    return None
 
 
 def _unknown(body: Body) -> Problem | None:

@@ -195,6 +195,8 @@ def test_compaction_gives_one_item_that_is_taken_back(client: openai.OpenAI):
         ({"metadata": {str(n): "" for n in range(17)}}, "object_above_max_properties", "metadata"),
         ({"include": ["everything"]}, "invalid_value", "include[0]"),
         ({"reasoning": {"effort": "huge"}}, "invalid_value", "reasoning.effort"),
+        ({"text": "short"}, "invalid_type", "text"),
+        ({"tools": {}}, "invalid_type", "tools"),
         ({"input": []}, "missing_required_parameter", "input"),
         ({"input": [{"type": "mystery"}]}, "invalid_value", "input[0].type"),
         ({"input": [OUTPUT]}, None, "input"),

@@ -86,3 +86,12 @@ def test_every_fault_of_its_own_is_described():
     """The list in the module's docstring is what other tests are written from."""
     described = responses_faults.__doc__ or ""
     assert [name for name in sorted(responses_faults.FAULTS) if name not in described] == []
+
+
+def test_hop_loop_keeps_the_path(fake_upstream: FakeUpstream):
+    """A request to /responses is sent on to /responses."""
+    with FakeUpstream() as other:
+        fake_upstream.loop_to = other.base_url("openai")
+        fake_upstream.loop_key = other.key("openai")
+        assert post(fake_upstream, request(model="hop-loop"), "mimo")[0] == 200
+        assert other.last.path.endswith("/v1/responses")
