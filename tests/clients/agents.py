@@ -62,8 +62,8 @@ class Agents:
         """`codex exec`; `provider` is more lines of the provider's table."""
         config = _CODEX_CONFIG.format(base_url=self.purse.gateway.base_url) + provider
         (self.home / "config.toml").write_text(config, encoding="utf-8")
-        command = [*_CODEX, "exec", "--json", "--skip-git-repo-check", "--model", model]
-        command += ["--dangerously-bypass-approvals-and-sandbox", *flags, "-"]
+        command = [*_CODEX, "exec", *flags, "--json", "--skip-git-repo-check", "--model", model]
+        command += ["--dangerously-bypass-approvals-and-sandbox", "-"]
         return self._run(command, prompt, CODEX_HOME=str(self.home))
 
     def opencode(self, prompt: str, model: str, package: str) -> Run:

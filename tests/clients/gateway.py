@@ -27,6 +27,7 @@ UPSTREAM_NAMES = {
 PLAIN = "house-model"  # unknown to Codex: functions, one namespace
 PATCHING = "gpt-5.5"  # and apply_patch, a custom tool with a grammar
 LITE = "gpt-6.1-sol"  # everything in namespaces, within an input item
+HANGING = "hanging-model"  # says half an answer and then nothing more
 
 _CHANNEL = """
 [[channels]]
@@ -53,8 +54,9 @@ price = {{ input = "4", output = "20" }}
 def gateway_over(vendor: str, upstream: FakeUpstream, folder: Path) -> Serving:
     """A gateway, not yet started, whose only vendor is this one."""
     parts = [_CHANNEL.format(vendor=vendor, url=upstream.base_url(vendor))]
-    for model in (PLAIN, PATCHING, LITE):
-        parts.append(_MODEL.format(model=model, vendor=vendor, upstream=UPSTREAM_NAMES[vendor]))
+    names = dict.fromkeys((PLAIN, PATCHING, LITE), UPSTREAM_NAMES[vendor])
+    for model, name in (names | {HANGING: "hang-mid-stream"}).items():
+        parts.append(_MODEL.format(model=model, vendor=vendor, upstream=name))
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "farebox.toml"
     config.write_text("".join(parts), encoding="utf-8")

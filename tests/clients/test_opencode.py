@@ -19,7 +19,7 @@ COMMAND = "echo fa''re > box.txt; cat box.txt"
 def test_a_turn_with_a_tool_ends_and_is_counted(
     agents: Agents, fake_upstream: FakeUpstream, dialect: str
 ) -> None:
-    """The command runs, its output reaches the upstream, and the steps' tokens are the receipts'."""
+    """The command runs, its output reaches the upstream, the steps' tokens are the receipts'."""
     call = json.dumps({"command": COMMAND, "description": "Writes a file."})
     prompt = f"call: bash {call}\nsay: It is done.\ntokens: 1000 200 50 20"
     run = agents.opencode(prompt, PLAIN, PACKAGES[dialect])
