@@ -26,7 +26,7 @@ def test_a_plain_request_asks_for_little() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
     call = chat.parse(body, "req_1")
     assert call == Call(
-        "req_1", "chat", "m", call.fields, text_bytes=len(body), output_cap=None, choices=1
+        "req_1", "chat", "m", call.fields, text_bytes=len(body), wires=("chat", "responses")
     )
 
 

@@ -78,6 +78,7 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
         table_tokens=weight.table_tokens,
         service_tier=read_field(fields, "service_tier", str, "a string"),
         hosted_tools=_hosted_tools(fields),
+        wires=("chat", "responses"),
         audio_output="audio" in modalities,
         hops=hops,
     )

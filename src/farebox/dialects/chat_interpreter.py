@@ -1,4 +1,6 @@
-"""Chat Completions as an Interpreter: what passes as it came, over upstreams that speak chat."""
+"""Chat Completions as an Interpreter: as they came over upstreams that speak chat, translated over
+those that speak only Responses.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,13 @@ from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects import chat
 from farebox.dialects.chat_answer import Answer, read_answer, usage_chunk
+from farebox.dialects.chat_from_responses import (
+    ChatFromResponses,
+    read_responses_answer,
+    with_usage,
+)
 from farebox.dialects.chat_stream import ChatStream
+from farebox.dialects.chat_to_responses import chat_to_responses
 from farebox.dialects.interpreter import Circumstances, Endings, Outgoing, Stream
 from farebox.errors import FareboxError
 
@@ -17,22 +25,32 @@ class ChatInterpreter:
     def __init__(self, call: Call, around: Circumstances) -> None:
         self._call = call
         self._around = around
-        self._stream: ChatStream | None = None
+        self._wire = "chat"
+        self._stream: ChatStream | ChatFromResponses | None = None
         self._answer: Answer | None = None
 
     def outgoing(self, wire: str) -> Outgoing:
-        """The call itself."""
-        assert wire == "chat"
+        """The call itself, or as a response. Raises BadRequest for what cannot be had there."""
+        self._wire = wire
+        if wire == "responses":
+            return chat_to_responses(self._call)
         return Outgoing(self._call)
 
     def stream(self, endings: Endings, max_event_bytes: int) -> Stream:
-        """Chunks as they came, mended where the SDKs would stumble."""
-        self._stream = ChatStream(self._call, endings.standard, endings.failing, max_event_bytes)
+        """Chunks as they came, mended where the SDKs would stumble; or made of events."""
+        call, self._answer = self._call, None
+        if self._wire == "responses":
+            self._stream = ChatFromResponses(call, self._around.created_s, max_event_bytes)
+        else:
+            self._stream = ChatStream(call, endings.standard, endings.failing, max_event_bytes)
         return self._stream
 
     def answer(self, body: bytes, endings: Endings) -> Answer:
         """The completion under the model's name as asked."""
-        self._answer = read_answer(body, self._call, endings.standard, endings.failing)
+        if self._wire == "responses":
+            self._answer = read_responses_answer(body, self._call, self._around.created_s)
+        else:
+            self._answer = read_answer(body, self._call, endings.standard, endings.failing)
         return self._answer
 
     def ping(self) -> bytes:
@@ -40,10 +58,16 @@ class ChatInterpreter:
         return chat.PING
 
     def tail(self, usage: Usage) -> bytes:
-        """The last chunks, the usage if the client asked for it, and `[DONE]`."""
-        if self._stream is None:
-            assert self._answer is not None
-            return self._answer.body
+        """The last chunks, the usage if the client asked for it, and `[DONE]`; of a whole answer,
+        the completion.
+        """
+        if self._answer is not None:
+            return (
+                with_usage(self._answer, usage) if self._wire == "responses" else self._answer.body
+            )
+        if isinstance(self._stream, ChatFromResponses):
+            return self._stream.tail(usage)
+        assert self._stream is not None
         return self._stream.tail(usage_chunk(self._call, usage, self._around.created_s))
 
     def error_event(self, error: FareboxError) -> bytes:
