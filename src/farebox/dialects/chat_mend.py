@@ -60,6 +60,7 @@ class Choice(msgspec.Struct):
     index: int | None = None
     delta: Delta | None = None
     finish_reason: str | None = None
+    logprobs: msgspec.Raw = NOTHING
 
 
 class Chunk(msgspec.Struct):
@@ -198,10 +199,19 @@ class Mender:
             broken = True
         if chunk.choices is None:
             broken = True
+        if self.judge(chunk):
+            broken = True
+        return self._rewrite(chunk, data) if broken else None
+
+    def judge(self, chunk: Chunk) -> bool:
+        """Note what a chunk brings, and mend its values as decoded; whether there was need to.
+        Raises ValueError as mend() does.
+        """
+        broken = False
         for position, choice in enumerate(chunk.choices or ()):
             if self._judge(choice, position):
                 broken = True
-        return self._rewrite(chunk, data) if broken else None
+        return broken
 
     def _judge(self, choice: Choice, position: int) -> bool:
         """Note what a choice brings; mend the decoded values. True if something had to be

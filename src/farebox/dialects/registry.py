@@ -6,5 +6,6 @@ from collections.abc import Mapping
 
 from farebox.dialects.chat_interpreter import ChatInterpreter
 from farebox.dialects.interpreter import Dialect
+from farebox.dialects.responses_interpreter import ResponsesInterpreter
 
-DIALECTS: Mapping[str, Dialect] = {"chat": ChatInterpreter}
+DIALECTS: Mapping[str, Dialect] = {"chat": ChatInterpreter, "responses": ResponsesInterpreter}

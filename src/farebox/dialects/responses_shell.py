@@ -75,6 +75,13 @@ class Shell:
         """The number of the next event."""
         return self._sequence
 
+    def includes(self, name: str) -> bool:
+        """Whether the client asked for this beyond the usual, such as
+        `reasoning.encrypted_content`.
+        """
+        raw = self._call.fields.get("include")
+        return raw is not None and name.encode() in bytes(raw)
+
     def skip(self) -> None:
         """An event that bears its right number was passed on as it came."""
         self._sequence += 1
@@ -196,9 +203,9 @@ def _decoded(fields: Fields, name: str) -> Object:
 
 def _text(fields: Fields) -> Object:
     text = {"format": {"type": "text"}, "verbosity": "medium", **_decoded(fields, "text")}
-    form = text["format"]
-    if isinstance(form, dict) and form.get("type") == "json_schema":
-        text["format"] = {"description": None, "strict": False, **cast("Object", form)}
+    form = cast("Object", text["format"] if isinstance(text["format"], dict) else {})
+    if form.get("type") == "json_schema":
+        text["format"] = {"description": None, "strict": False, **form}
     return text
 
 

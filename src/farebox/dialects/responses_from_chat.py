@@ -1,0 +1,264 @@
+"""A chat completion's stream as the events of a response.
+
+Chunks are mended by chat_mend.py's rules and become items in responses_from_chat_items.py; here is
+what a stream is beyond that: its beginning, its end, its tail, its usage.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from farebox.core.usage import Usage
+from farebox.dialects.chat_mend import NOTHING, Choice, Chunk, Delta, Mender, is_set
+from farebox.dialects.interpreter import Circumstances, Endings
+from farebox.dialects.responses_from_chat_items import Items
+from farebox.dialects.responses_shell import Object, Shell, usage_object
+from farebox.dialects.responses_to_chat import ToChat
+from farebox.dialects.sse import Event, EventTooLarge, Splitter
+from farebox.errors import UpstreamFailed, broke_off
+
+_CHUNK = msgspec.json.Decoder(Chunk)
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_SEALED = "reasoning.encrypted_content"
+
+
+class FromChat:
+    """One stream. Feed it what arrives; it returns what may leave now. The end is the tail's."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        sent: ToChat,
+        around: Circumstances,
+        endings: Endings,
+        max_event_bytes: int,
+    ) -> None:
+        self._shell = shell
+        self._maker = Maker(shell, sent, around)
+        self._splitter = Splitter(max_event_bytes)
+        self._max_tail_bytes = max_event_bytes
+        self._mender = Mender(sent.call.request_id, endings.standard, endings.failing)
+        self._tail: list[bytes] = []
+        self._tail_bytes = 0
+        self._done = False  # the upstream said [DONE]
+        self.started = False
+        self.usage: msgspec.Raw | None = None
+        self.service_tier: str | None = None
+        self.error: object | None = None
+        self.failure: UpstreamFailed | None = None
+        self.text_bytes = 0
+
+    @property
+    def tool_calls(self) -> tuple[tuple[str, int], ...]:
+        """No hosted tool is ever sent to an upstream that speaks chat."""
+        return ()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the answer has a finish reason."""
+        return self._mender.all_finished
+
+    @property
+    def whole(self) -> bool:
+        """The same: there is one choice."""
+        return self.ending
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can come that matters."""
+        return self._done or self.error is not None or self.failure is not None
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that these bytes make, up to the one that may end the answer."""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLarge as error:
+            self.failure = UpstreamFailed(
+                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
+            )
+            self.failure.__cause__ = error
+            return b""
+        return self._pass_on(events)
+
+    def end(self) -> bytes:
+        """The same for the end of the upstream's body."""
+        return self._pass_on(self._splitter.close())
+
+    def tail(self, usage: Usage) -> bytes:
+        """What was kept, the ends of all open items, and the event that ends the response."""
+        self._shell.service_tier = self.service_tier
+        closed, status, more = self._maker.close()
+        told = usage_object(usage, reasoning_tokens(self.usage))
+        return b"".join(self._tail) + closed + self._shell.finish(status, usage=told, **more)
+
+    def _pass_on(self, events: list[Event]) -> bytes:
+        leaving: list[bytes] = []
+        try:
+            for _, data in events:
+                if self.finished:
+                    break
+                if data is not None:
+                    self._take(data, leaving)
+        except UpstreamFailed as failure:
+            self.failure = failure
+        return b"".join(leaving)
+
+    def _take(self, data: bytes, leaving: list[bytes]) -> None:
+        try:
+            made = self._chunk(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            text = data.strip()
+            if text == b"[DONE]":
+                self._done = True
+            elif text:
+                raise UpstreamFailed(
+                    "The upstream sent an event that is no chat chunk.", reason="bad_event"
+                ) from error
+            return
+        if not made:
+            return
+        if self.ending:
+            self._tail.append(made)
+            self._tail_bytes += len(made)
+            if self._tail_bytes > self._max_tail_bytes:
+                raise UpstreamFailed(
+                    "The upstream goes on after its answer's end.", reason="tail_too_large"
+                )
+        else:
+            leaving.append(made)
+
+    def _chunk(self, data: bytes) -> bytes:
+        chunk = _CHUNK.decode(data)
+        if is_set(chunk.error):
+            self.error = msgspec.json.decode(chunk.error)
+            return b""
+        self.started = True
+        self.service_tier = chunk.service_tier or self.service_tier
+        if is_set(chunk.usage):
+            self.usage = chunk.usage
+        self.text_bytes += chunk.text_bytes(data)
+        self._mender.judge(chunk)
+        made = b""
+        for choice in chunk.choices or ():
+            if choice.index == 0:
+                made += self._maker.take(choice)
+        if self.ending and self._maker.lacks_summary:
+            raise broke_off("no_summary")
+        return made
+
+
+class Maker:
+    """Choices of a chat answer become items, until it is closed. Also serves whole answers."""
+
+    def __init__(self, shell: Shell, sent: ToChat, around: Circumstances) -> None:
+        self._shell = shell
+        self._around = around
+        self._items = Items(shell, sent, around, seals=shell.includes(_SEALED))
+        self._summary: list[str] | None = [] if sent.compacts else None
+        self._finish: str | None = None
+
+    @property
+    def lacks_summary(self) -> bool:
+        """Whether a summary is wanted and nothing was written."""
+        return self._summary is not None and not "".join(self._summary).strip()
+
+    def take(self, choice: Choice) -> bytes:
+        """The events that a piece of the answer makes; with what opens the response."""
+        self._finish = choice.finish_reason or self._finish
+        delta = choice.delta or Delta()
+        if self._summary is not None:
+            self._summary.append(_text(delta.content))
+            return b""
+        return self._pieces(delta, _logprobs(choice))
+
+    def _pieces(self, delta: Delta, logprobs: list[Any]) -> bytes:
+        items = self._items
+        reasoning = _text(delta.reasoning_content) or _text(delta.reasoning)
+        content, refusal = _text(delta.content), _text(delta.refusal)
+        calls = delta.tool_calls or ()
+        if not (reasoning or content or refusal or calls):
+            return b""
+        made = self._shell.open()
+        if reasoning:
+            made += items.reason(reasoning)
+        if content:
+            made += items.say(content, logprobs)
+        if refusal:
+            made += items.refuse(refusal)
+        for call in calls:
+            function = call.function
+            arguments = _arguments(function.arguments) if function else ""
+            made += items.call(call.index or 0, call.id, function and function.name, arguments)
+        return made
+
+    def close(self) -> tuple[bytes, str, Object]:
+        """The events that end all items, the response's status, and what else its object says."""
+        if self._summary is not None:
+            return self._summarise(), "completed", {}
+        reason = _INCOMPLETE.get(self._finish or "")
+        opened = self._shell.open()
+        if reason is not None:
+            return opened + self._items.close("incomplete"), "incomplete", {"incomplete": reason}
+        if self._items.is_empty:
+            return opened + self._items.say_nothing(), "completed", {}
+        return opened + self._items.close("completed"), "completed", {}
+
+    def _summarise(self) -> bytes:
+        summary = "".join(self._summary or ())
+        item = {
+            "type": "compaction",
+            "id": self._shell.item_id("cmp"),
+            "encrypted_content": self._around.seal.seal(
+                self._around.account_id, "compaction", summary
+            ),
+        }
+        opened = self._shell.open()
+        self._shell.output = [item]
+        added = self._shell.event("response.output_item.added", output_index=0, item=item)
+        done = self._shell.event("response.output_item.done", output_index=0, item=item)
+        return opened + added + done
+
+
+def reasoning_tokens(usage: msgspec.Raw | None) -> int:
+    """The tokens of reasoning that a chat usage object names; 0 if it does not."""
+    if usage is None:
+        return 0
+    try:
+        reported = cast("Object", msgspec.json.decode(usage))
+        details = reported.get("completion_tokens_details") or {}
+        count = cast("Object", details).get("reasoning_tokens")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
+        return 0
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """A piece of text; some upstreams give a message's content as a list of parts."""
+    if not is_set(raw) or raw is NOTHING:
+        return ""
+    value: object = msgspec.json.decode(raw)
+    if isinstance(value, str):
+        return value
+    parts = cast("list[object]", value) if isinstance(value, list) else []
+    texts = [cast("Object", part).get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _arguments(raw: msgspec.Raw) -> str:
+    """A piece of a call's arguments: JSON in a string, or, of some upstreams, JSON itself."""
+    if not is_set(raw):
+        return ""
+    data = bytes(raw)
+    if data[:1] == b'"':
+        return str(msgspec.json.decode(raw))
+    return data.decode()
+
+
+def _logprobs(choice: Choice) -> list[Any]:
+    if not is_set(choice.logprobs):
+        return []
+    value: object = msgspec.json.decode(choice.logprobs)
+    content = cast("Object", value).get("content") if isinstance(value, dict) else None
+    return cast("list[Any]", content) if isinstance(content, list) else []
