@@ -1,4 +1,4 @@
-"""What the fake says to a script: calls by name, counted tokens, an end once tools have answered."""
+"""What the fake says to a script: calls by name, counted tokens, and an end to the calls."""
 
 from __future__ import annotations
 
