@@ -89,6 +89,18 @@ async def test_without_usable_usage_the_charge_is_an_estimate_and_says_so(
             assert shown["prompt_tokens"] == settlement.usage.input_total
 
 
+async def test_an_estimate_charges_for_no_more_than_the_cap(fake_upstream: FakeUpstream) -> None:
+    """An upstream that ignored the cap and told no usage is the operator's trouble, not the
+    caller's.
+    """
+    async with Relaying(fake_upstream) as relaying:
+        await relaying.call("no-usage", say="word " * 400, stream=True, max_tokens=20)
+        assert relaying.settlement.usage.output == 20
+        assert relaying.settlement.flags == ("estimated",)
+        await relaying.call("no-usage", say="word " * 400, max_tokens=20, n=2)
+        assert relaying.settlement.usage.output == 40
+
+
 async def test_zero_usage_is_usage(fake_upstream: FakeUpstream) -> None:
     """An explicit zero is not taken for a missing figure."""
     async with Relaying(fake_upstream) as relaying:
