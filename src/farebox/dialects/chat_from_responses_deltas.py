@@ -96,6 +96,7 @@ _SPOKEN: Final = {  # event -> what it is a piece of
     "response.reasoning.delta": "thought",  # by the Open Responses specification
 }
 _CALLED = ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta")
+_CLIENTS_TOOLS = ("tool_search", "local_shell", "shell", "apply_patch", "computer")
 _THOUGHTS = ("summary", "thought")
 
 
@@ -176,11 +177,12 @@ class Deltas:
         return self._parts_done("content", place, item.content)
 
     def _count(self, kind: str) -> None:
-        name, is_call, _ = kind.rpartition("_call")
-        if is_call and kind == name + is_call:
-            # `web_search` may have been offered, and priced, as `web_search_preview`.
-            offered = (tool for tool in self._hosted if tool.startswith(name))
-            self._ran[next(offered, name)] += 1
+        """Note that a hosted tool ran, of whichever kind these items are."""
+        name = kind.removesuffix("_call")
+        # `web_search` may have been offered, and priced, as `web_search_preview`.
+        offered = next((tool for tool in self._hosted if tool.startswith(name)), None)
+        if offered or (name != kind and name not in _CLIENTS_TOOLS):
+            self._ran[offered or name] += 1
 
     def _remember(self, item_id: str | None, output_index: int | None) -> int:
         place = output_index

@@ -19,9 +19,9 @@ from farebox.dialects.body import Fields, read_field
 from farebox.dialects.chat_mend import is_set
 from farebox.dialects.chat_to_responses_messages import Conversation, Object, read, unsupported
 from farebox.dialects.interpreter import Outgoing
+from farebox.dialects.responses import LEAST_OUTPUT_TOKENS
 from farebox.errors import BadRequest
 
-LEAST_OUTPUT_TOKENS = 16  # of `max_output_tokens`, by OpenAI's reference
 _LOGPROBS = "message.output_text.logprobs"
 _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')  # as chat takes absent ones
 
@@ -170,15 +170,22 @@ def _tools(fields: Fields) -> list[object] | None:
 
 def _tool(tool: Object, where: str) -> Mapping[str, object]:
     kind = read(tool.get("type"), str, f"{where}.type", "a string") or ""
-    inner = read(tool.get(kind), Object, f"{where}.{kind}", "an object")
+    inner = _inner(tool, kind, f"{where}.{kind}")
     if kind == "function" and inner is not None:
         return _function(inner)
-    if kind == "custom" and inner is not None:
+    if inner is not None:
         made = _flat(inner, "custom")
         form = read(inner.get("format"), Object, f"{where}.custom.format", "an object")
         grammar = read((form or {}).get("grammar"), Object, f"{where}.custom.format", "an object")
         return made if grammar is None else {**made, "format": _flat(grammar, "grammar")}
     return tool  # a hosted one, or a tool in the form of Responses already
+
+
+def _inner(value: Object, kind: str, where: str) -> Object | None:
+    """The object that a tool of the client's, or a choice of tools, has in it."""
+    if kind not in ("function", "custom", "allowed_tools"):
+        return None
+    return read(value.get(kind), Object, where, "an object")
 
 
 def _function(function: Object) -> dict[str, object]:
@@ -216,7 +223,7 @@ def _tool_choice(fields: Fields) -> object:
     if name == "function_call":
         return _flat(choice, "function")
     kind = read(choice.get("type"), str, "tool_choice.type", "a string") or ""
-    inner = read(choice.get(kind), Object, f"tool_choice.{kind}", "an object")
+    inner = _inner(choice, kind, f"tool_choice.{kind}")
     if inner is None:
         return raw
     if kind != "allowed_tools":
@@ -228,7 +235,7 @@ def _tool_choice(fields: Fields) -> object:
 
 def _allowed(tool: Object, where: str) -> Mapping[str, object]:
     kind = read(tool.get("type"), str, where, "a list of objects") or ""
-    inner = read(tool.get(kind), Object, where, "a list of objects")
+    inner = _inner(tool, kind, where)
     return tool if inner is None else _flat(inner, kind)
 
 

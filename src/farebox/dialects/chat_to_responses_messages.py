@@ -176,7 +176,7 @@ def _content(message: Object, where: str, part_of: _PartOf) -> msgspec.Raw | str
     if not is_set(raw):
         return ""
     where = f"{where}.content"
-    if bytes(raw[:1]) == b'"':
+    if bytes(raw)[:1] == b'"':
         return raw
     parts = read(raw, list[Object], where, "a string or a list of parts") or []
     return [part_of(part, f"{where}[{n}]") for n, part in enumerate(parts)]
@@ -210,7 +210,7 @@ def _user_part(part: Object, where: str) -> _Part:
 
 
 def _image(image: msgspec.Raw, where: str) -> _Part:
-    if bytes(image[:1]) == b'"':
+    if bytes(image)[:1] == b'"':
         return {"type": "input_image", "image_url": image}
     fields = read(image, Object, where, "an object with a url") or {}
     detail = {"detail": fields["detail"]} if "detail" in fields else {}
