@@ -169,8 +169,8 @@ async def test_a_draining_worker_closes_connections(worker):
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
 
-async def test_a_web_socket_is_refused_without_a_defect():
-    """No route speaks WebSocket: the handshake is closed before it is accepted."""
+async def test_a_web_socket_without_a_key_is_refused_in_openais_shape():
+    """The handshake is answered like any other request."""
     app, sent = application(make_worker().state), []
 
     async def receive():
@@ -180,7 +180,8 @@ async def test_a_web_socket_is_refused_without_a_defect():
         sent.append(message)
 
     await app({"type": "websocket", "path": "/v1/responses", "headers": []}, receive, send)
-    assert sent == [{"type": "websocket.close"}]
+    assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", 401)
+    assert b"invalid_api_key" in sent[1]["body"]
 
 
 async def test_servers_that_announce_a_lifespan_are_answered():

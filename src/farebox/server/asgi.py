@@ -16,9 +16,10 @@ from starlette.routing import BaseRoute, Router
 from farebox.core import clock
 from farebox.core.ids import new_request_id
 from farebox.errors import BadRequest, FareboxError, Internal, MethodNotAllowed, NotFound
-from farebox.server import chat, cold
+from farebox.server import chat, cold, websocket
 from farebox.server.body import ClientGone
 from farebox.server.reply import Receive, Reply, Scope, Send
+from farebox.server.socket_history import Histories
 from farebox.server.state import State
 from farebox.telemetry import logs
 from farebox.telemetry.record import Record, current_record
@@ -26,7 +27,11 @@ from farebox.telemetry.record import Record, current_record
 Handler = Callable[[State, Scope, Receive, Reply], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HOT: dict[tuple[str, str], Handler] = {("POST", "/v1/chat/completions"): chat.complete}
+HOT: dict[tuple[str, str], Handler] = {
+    ("POST", "/v1/chat/completions"): chat.complete,
+    ("GET", "/v1/responses"): websocket.refuse_plain,
+    ("HEAD", "/v1/responses"): websocket.probe,
+}
 UNMATCHED = "unmatched"
 _SLASHES = re.compile("//+")
 _SHOWN_PATH_CHARS = 200
@@ -40,6 +45,7 @@ def application(state: State, pages: Sequence[BaseRoute] = ()) -> Asgi:
 class _Application:
     def __init__(self, state: State, pages: Sequence[BaseRoute]) -> None:
         self._state = state
+        self._histories = Histories(state.settings.max_body_bytes)
         hot_methods: dict[str, list[str]] = {}
         for method, path in HOT:
             hot_methods.setdefault(path, []).append(method)
@@ -53,8 +59,7 @@ class _Application:
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close"})  # before it was accepted: the client gets 403
+            await websocket.serve(self._state, self._histories, scope, receive, send)
         else:
             await _lifespan(receive, send)
 

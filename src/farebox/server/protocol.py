@@ -2,13 +2,16 @@
 
 What a request asks for is the application's business. Beyond what uvicorn does: a head is limited
 in size and time and names one host; what cannot be read is refused in OpenAI's shape; `Upgrade` is
-ignored, as nothing is upgraded to here; and every call on a connection learns that it was lost.
-Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2) and RFC 9110 (7.8).
+ignored but for the one handshake that there is, which makes the connection a Socket's; and every
+call on a connection learns that it was lost.
+Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2), RFC 9110 (7.8) and RFC 6455 (4.2.1).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from typing import Any, cast
 
 import httptools
@@ -22,11 +25,29 @@ from farebox.core.ids import new_request_id
 from farebox.core.settings import Settings
 from farebox.dialects import chat
 from farebox.errors import BadRequest, FareboxError
+from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
 
 _MAX_HEADERS = 200  # clients behind several proxies send fifty
 _LINGER_S = 1.0  # for a client that is still sending: a reset would take its answer from it
 _VERSIONS = ("1.1", "1.0")
+SOCKET_PATH = b"/v1/responses"  # where a handshake is answered
+# What a Socket is told of the head, and how long a line of it may be: its library reads no more.
+_SOCKET_HEADERS = frozenset(
+    (
+        b"host",
+        b"upgrade",
+        b"connection",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"sec-websocket-extensions",
+        b"authorization",
+        b"x-farebox-hop",
+    )
+)
+_ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
+_MAX_SOCKET_LINE_BYTES = 8_000
+_NONCE_BYTES = 16
 
 
 class HeadTooLarge(BadRequest):
@@ -47,6 +68,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, settings: Settings, **of_uvicorn: Any) -> None:
         super().__init__(**of_uvicorn)
+        self._settings = settings
         self._max_head_bytes = settings.max_head_bytes
         self._head_limit_s = settings.body_timeout_s
         self._head_bytes = 0
@@ -74,7 +96,7 @@ class Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_without_upgrade(data[upgrade.args[0] :])
+            self._on_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse(self._problem or _bad_http(error))
         else:
@@ -187,6 +209,61 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
+    # Upgrades.
+
+    def _on_upgrade(self, rest: bytes) -> None:
+        """The request wants to be upgraded; behind its head came `rest`."""
+        if not self._is_handshake():
+            self._go_on_without_upgrade(rest)
+        elif rest:
+            # It would be read before anybody knows who sent it.
+            self._refuse(BadRequest("Nothing may follow a WebSocket handshake until it succeeds."))
+        else:
+            self._hand_over()
+
+    def _is_handshake(self) -> bool:
+        """Whether it is a WebSocket's, whole and right, at the path for it. What is not is answered
+        as if it had not asked, with what is wrong.
+        """
+        headers = dict(self.headers)
+        names = [name for name, _ in self.headers]
+        return (
+            self._settings.responses_websocket
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and self.url.partition(b"?")[0].rstrip(b"/") == SOCKET_PATH
+            and headers.get(b"upgrade", b"").strip().lower() == b"websocket"
+            and headers.get(b"sec-websocket-version", b"").strip() == b"13"
+            and _is_nonce(headers.get(b"sec-websocket-key", b""))
+            and all(names.count(name) == 1 for name in _ONCE)
+            and not {b"content-length", b"transfer-encoding"} & headers.keys()
+            and all(len(name) + len(value) < _MAX_SOCKET_LINE_BYTES for name, value in self._told())
+            and (self._latest is None or self._latest.response_complete)
+        )
+
+    def _told(self) -> list[tuple[bytes, bytes]]:
+        return [header for header in self.headers if header[0] in _SOCKET_HEADERS]
+
+    def _hand_over(self) -> None:
+        """From here on the connection is a Socket's."""
+        self.connections.discard(self)
+        socket = Socket(
+            self._settings,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.app_state,
+            _loop=self.loop,
+        )
+        lines = [b"GET %b HTTP/1.1" % SOCKET_PATH]
+        lines += [b"%b: %b" % header for header in self._told()]
+        self.transport.pause_reading()
+        self.transport.set_protocol(socket)
+        socket.connection_made(self.transport)
+        socket.data_received(b"\r\n".join((*lines, b"", b"")))
+        if not socket.handshake_initiated:  # its library read the head as none
+            self.transport.close()
+        self.parser = cast("Any", None)  # which knows this protocol, and would keep it
+
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read the request again as if it had not asked: a parser that was stops at the head."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
@@ -241,6 +318,14 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", body)))
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _is_nonce(key: bytes) -> bool:
+    """Whether it is 16 bytes in base 64, as every handshake has."""
+    try:
+        return len(base64.b64decode(key.strip(), validate=True)) == _NONCE_BYTES
+    except binascii.Error:
+        return False
 
 
 def _bad_http(error: httptools.HttpParserError) -> BadRequest:
