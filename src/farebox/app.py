@@ -21,6 +21,7 @@ import uvloop
 from farebox.admin import accounts, receipts, secret
 from farebox.admin.catalogue import resolve, snapshot
 from farebox.console import pricing
+from farebox.core import clock
 from farebox.core.bus import Bus, Changed, Drain, Ready, Start
 from farebox.core.settings import Settings
 from farebox.dialects.seal import Seal
@@ -28,6 +29,8 @@ from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.asgi import Asgi, application
 from farebox.server.auth import Directory
+from farebox.server.background import Background
+from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.store.books import StoreBooks
@@ -67,7 +70,18 @@ class Worker:
             Seal(secret.seal_key(master)),
         )
         self._directory = Directory(self._store, secret.key_pepper(master))
-        self._state = State(settings, self._gateway, self._directory, _reads(self._store), metrics)
+        self._background = Background(start.owner)
+        self._state = State(
+            settings,
+            self._gateway,
+            self._directory,
+            _reads(self._store),
+            metrics,
+            self._store,
+            self._background,
+            Allowance(),
+        )
+        self._end_s = 0.0  # when the drain's time is over, by the monotonic clock
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until the bus says drain, or closes."""
@@ -79,6 +93,7 @@ class Worker:
         try:
             await server.serve(sockets=[listener])
             await _let_finish(server)
+            await self._background.finish(max(0.0, self._end_s - clock.monotonic_s()))
         finally:
             listening.cancel()
             await self._upstream.aclose()
@@ -102,6 +117,7 @@ class Worker:
                 break
         # Told to drain, or the supervisor died: either way calls in flight are ended in time.
         self._state.draining = True
+        self._end_s = clock.monotonic_s() + timeout_s
         server.config.timeout_graceful_shutdown = round(timeout_s)
         server.should_exit = True
 

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import re
 import socket
+import tempfile
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import httptools
@@ -24,8 +25,11 @@ from farebox.relay import Gateway
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.server.asgi import application
 from farebox.server.auth import Directory
+from farebox.server.background import Background
+from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
+from farebox.store.store import open_store
 from farebox.telemetry.metrics import Metrics
 
 PEPPER = b"pepper of tests"
@@ -163,6 +167,37 @@ class FakeReads:
             raise OSError("no such disk")
 
 
+class LazyStore:
+    """A real store of kept responses for one worker, made when it is first used."""
+
+    def __init__(self):
+        self._store = None
+        self._folder = None
+
+    def __getattr__(self, name):
+        if self._store is None:
+            self._folder = tempfile.TemporaryDirectory()
+            folder = Path(self._folder.name)
+            (folder / "farebox.db").write_bytes(empty_store())
+            self._store = open_store(f"sqlite:///{folder}/farebox.db", folder)
+            for number in range(1, 6):
+                self._store.create_account(f"account {number}", credits_nanocredits=0)
+        return getattr(self._store, name)
+
+    def close(self):
+        if self._store is not None and self._folder is not None:
+            self._store.close()
+            self._folder.cleanup()
+
+
+@cache
+def empty_store():
+    """A store's file, made once: migrating takes most of a test's time."""
+    with tempfile.TemporaryDirectory() as folder:
+        open_store(f"sqlite:///{folder}/farebox.db", Path(folder)).close()
+        return (Path(folder) / "farebox.db").read_bytes()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back: status, headers by lower-case name, body, and whether it came to its end."""
@@ -250,9 +285,10 @@ def parse(raw, *, to_head=False):
     return Answer(parser.get_status_code(), target.headers, target.body, target.complete)
 
 
-def make_worker(**settings):
-    """A worker that is not listening yet."""
+def make_worker(kept=None, **settings):
+    """A worker that is not listening yet. `kept`: where its responses are kept."""
     books, upstream, keys, reads = FakeBooks(), FakeUpstream(), FakeKeys(), FakeReads()
+    kept = kept or LazyStore()
     chosen = Settings(Path("/nowhere"), "", **settings)
     metrics = Metrics()
     gateway = Gateway(
@@ -264,6 +300,9 @@ def make_worker(**settings):
         Directory(keys, PEPPER),
         Reads(reads.receipt, reads.money, reads.check),
         metrics,
+        kept,
+        Background("w0-test"),
+        Allowance(),
     )
     return Worker(state, upstream, books, keys, reads, keys.add("alice"))
 
@@ -294,3 +333,6 @@ async def running(worker, pages=(), keep_alive_s=5):
         finally:
             server.should_exit = True
             await task
+            await worker.state.background.finish(0)
+            if isinstance(worker.state.kept, LazyStore):
+                worker.state.kept.close()

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from farebox.core.account import Caller
-from farebox.server import models, money, ops
+from farebox.server import models, money, ops, stored_responses
 from farebox.server.state import State
 
 Endpoint = Callable[[State], Awaitable[Response]]
@@ -20,19 +20,23 @@ PUBLIC: dict[str, Endpoint] = {
     "/readyz": ops.readyz,
     "/metrics": ops.metrics,
 }
-OWN: dict[str, OwnEndpoint] = {  # for callers with a key
-    "/v1/models": models.listing,
-    "/v1/models/{id:path}": models.one,
-    "/v1/credits": money.balance,
-    "/v1/receipts/{id}": money.receipt,
+OWN: dict[str, dict[str, OwnEndpoint]] = {  # for callers with a key, by method
+    "/v1/models": {"GET": models.listing},
+    "/v1/models/{id:path}": {"GET": models.one},
+    "/v1/credits": {"GET": money.balance},
+    "/v1/receipts/{id}": {"GET": money.receipt},
+    "/v1/responses/{id}": {"GET": stored_responses.one, "DELETE": stored_responses.delete},
+    "/v1/responses/{id}/cancel": {"POST": stored_responses.cancel},
+    "/v1/responses/{id}/input_items": {"GET": stored_responses.input_items},
 }
 
 
 def routes(state: State, hot: Mapping[str, Sequence[str]]) -> list[Route]:
     """Every cold route of this room, and what the hot paths answer to methods other than theirs."""
     table = [Route(path, _public(state, endpoint)) for path, endpoint in PUBLIC.items()]
-    table += [Route(path, _own(state, endpoint)) for path, endpoint in OWN.items()]
+    # Before those with an id in them, which is not to be taken for a hot path's last word.
     table += [Route(path, _never, methods=list(methods)) for path, methods in hot.items()]
+    table += [Route(path, _own(state, by), methods=list(by)) for path, by in OWN.items()]
     return [*table, Route("/", _home)]
 
 
@@ -43,8 +47,11 @@ def _public(state: State, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
     return serve
 
 
-def _own(state: State, endpoint: OwnEndpoint) -> Callable[[Request], Awaitable[Response]]:
+def _own(
+    state: State, endpoints: Mapping[str, OwnEndpoint]
+) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
+        endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
         authorization = request.headers.get("authorization", "").encode("latin-1")
         caller = await state.directory.authenticate(authorization)
         return await endpoint(state, request, caller)

@@ -1,17 +1,20 @@
-"""What the routes are handed: settings, the gateway, who may call, reads of the store, metrics."""
+"""What the routes are handed: settings, the gateway, who may call, the store, metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from farebox.core.kept import KeptItem, KeptResponse
 from farebox.core.settings import Settings
 from farebox.server.auth import Directory
 from farebox.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from farebox.relay import Gateway
+    from farebox.server.background import Background
+    from farebox.server.counting import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,64 @@ class Reads:
     check: Callable[[], object]
 
 
+class KeptStore(Protocol):
+    """Where responses are kept. Every method blocks, may be called from any thread, and raises
+    whatever it likes when the store cannot be used. Another account's response is one that is not
+    there.
+    """
+
+    def keep_response(self, response: KeptResponse) -> None:
+        """Keep it, in place of what is kept under its id."""
+        ...
+
+    def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
+        """The response of that id, if there is one."""
+        ...
+
+    def response_chain(
+        self, response_id: str, account_id: int, now_us: int, max_bytes: int
+    ) -> tuple[KeptResponse, ...]:
+        """It and those before it, oldest first. Raises LookupError with the id that is missing,
+        core.kept.ChainTooLong.
+        """
+        ...
+
+    def find_items(
+        self, item_ids: Sequence[str], account_id: int, now_us: int
+    ) -> dict[str, KeptItem]:
+        """Those of these items that are kept. Raises core.kept.ChainTooLong."""
+        ...
+
+    def delete_response(self, response_id: str, account_id: int, now_us: int) -> bool:
+        """Delete it with all of its content; whether it was there."""
+        ...
+
+    def append_events(
+        self,
+        response_id: str,
+        account_id: int,
+        events: Sequence[tuple[int, bytes]],
+        status: str,
+        body: bytes | None = None,
+    ) -> bool:
+        """Add (sequence number, data) of a stream; whether the response is to be cancelled."""
+        ...
+
+    def events_after(
+        self, response_id: str, account_id: int, sequence: int, limit: int
+    ) -> tuple[tuple[int, bytes], ...]:
+        """Up to `limit` events above that sequence number, in order."""
+        ...
+
+    def request_cancel(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
+        """Ask the owner of a background response that runs to end it; the response as it is."""
+        ...
+
+    def cancel_requested(self, response_id: str) -> bool:
+        """Whether its owner is to end it."""
+        ...
+
+
 @dataclass(slots=True)
 class State:
     """One worker's state. `draining` is set once, when the worker has been told to end."""
@@ -37,4 +98,7 @@ class State:
     directory: Directory
     reads: Reads
     metrics: Metrics
+    kept: KeptStore
+    background: Background
+    counting: Allowance
     draining: bool = False

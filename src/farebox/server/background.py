@@ -1,0 +1,205 @@
+"""Responses in the background: run by this process, written down as they come.
+
+Reading them, from whichever process, is replay.py's and stored_responses.py's; what is written is
+kept by the store.
+
+begin > _Run (a task: the relay) > Recorder (the relay's client: events into the store)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+from starlette.responses import Response
+
+from farebox import relay
+from farebox.admission import admit
+from farebox.core import clock
+from farebox.core.account import Caller
+from farebox.core.ports import Books, HoldRequest, Settled, Settlement
+from farebox.dialects.interpreter import Circumstances
+from farebox.dialects.responses_shell import Shell
+from farebox.errors import FareboxError, Internal, Overloaded, TooManyRequests
+from farebox.server import replay
+from farebox.server.answers import raw_json_answer
+from farebox.server.kept import TRUE, Resolved, reading
+from farebox.server.recorder import Recorder
+from farebox.server.state import State
+from farebox.telemetry import logs
+from farebox.telemetry.record import Record, current_record
+
+_MOST_OF_ONE = 100  # of one account in one process: each has an upstream connection and memory
+_AFTER_END_S = 5.0  # for those that were told to end to write so
+_ROUTE = "background"  # in the access lines: a background response is no request of its own
+
+_log = structlog.get_logger(__name__)
+
+
+class Background:
+    """The background responses that this process runs. Belongs to one event loop."""
+
+    def __init__(self, owner: str, most_of_one: int = _MOST_OF_ONE) -> None:
+        """`owner`: under which the store knows this process."""
+        self.owner = owner
+        self._most_of_one = most_of_one
+        self._runs: dict[str, Running] = {}
+
+    def add(self, response_id: str, run: Running) -> None:
+        """One more. Raises TooManyRequests for more than one account may have."""
+        others = sum(each.account_id == run.account_id for each in self._runs.values())
+        if others >= self._most_of_one:
+            raise TooManyRequests(
+                f"{others} responses of this account run in the background, as many as may. Wait"
+                " for one to end, or cancel one.",
+                retry_after_s=10,
+            )
+        self._runs[response_id] = run
+
+    def remove(self, response_id: str) -> None:
+        """It has ended."""
+        del self._runs[response_id]
+
+    def runs(self, response_id: str) -> bool:
+        """Whether it runs in this process."""
+        return response_id in self._runs
+
+    def cancel(self, response_id: str) -> None:
+        """End it now, if it runs here; the store tells the others' owners."""
+        run = self._runs.get(response_id)
+        if run is not None:
+            run.cancel()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Let them end until then; the others fail, and their clients learn that by asking."""
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_AFTER_END_S)
+
+
+class Running(Protocol):
+    """What the table of those that run knows of one."""
+
+    task: asyncio.Task[None] | None
+
+    @property
+    def account_id(self) -> int: ...
+
+    def cancel(self) -> None: ...
+
+
+async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
+    """Start the response and answer with it, or with its events if a stream was asked for.
+
+    It has been admitted then, and what it may cost is held. Raises FareboxError for whatever
+    stands against it before.
+    """
+    if state.draining:
+        raise Overloaded("This process is ending. Connect again, and try again.", retry_after_s=1)
+    wants_stream = resolved.call.stream
+    # Always a stream to the relay: events are written as they come, and a cancel loses little.
+    call = replace(resolved.call, stream=True, fields={**resolved.call.fields, "stream": TRUE})
+    admit(state.gateway.catalogue, state.gateway.memory, caller, call)  # before anything is written
+    run = _Run(state, caller, replace(resolved, call=call))
+    state.background.add(run.shell.id, run)
+    try:
+        await run.start()
+    except BaseException:
+        if run.task is None:
+            state.background.remove(run.shell.id)
+        raise
+    if wants_stream:
+        return replay.stream(state, caller.account.id, run.shell.id, -1)
+    return raw_json_answer(run.recorder.queued)
+
+
+class _Run:
+    """One background response, from its row in the store to its end."""
+
+    def __init__(self, state: State, caller: Caller, resolved: Resolved) -> None:
+        gateway = state.gateway
+        self._state = state
+        self._caller = caller
+        self._resolved = resolved
+        around = Circumstances(
+            caller.account.id, clock.now_s(), gateway.seal, gateway.recall, clock.now_s
+        )
+        self.shell = Shell(resolved.call, around)
+        self.recorder = Recorder(state, caller, resolved, self.shell)
+        self.task: asyncio.Task[None] | None = None
+        self._admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def account_id(self) -> int:
+        """Who pays."""
+        return self._caller.account.id
+
+    def cancel(self) -> None:
+        """The client wants no more of it."""
+        self.recorder.cancel()
+
+    async def start(self) -> None:
+        """Write it down, and return when its cost is held. Raises FareboxError if that fails."""
+        await reading(self.recorder.begin)
+        self.task = asyncio.create_task(self._ride())
+        await asyncio.shield(self._admitted)
+
+    async def _ride(self) -> None:
+        call, started_s = self._resolved.call, clock.monotonic_s()
+        record = Record(call.request_id, "POST", self._caller.account.name, self._caller.key.id)
+        current_record.set(record)
+        try:
+            await self._serve(record)
+        finally:
+            self._state.background.remove(self.shell.id)
+            logs.access(record, _ROUTE, 200, clock.monotonic_s() - started_s)
+
+    async def _serve(self, record: Record) -> None:
+        books = _Announcing(self._state.gateway.books, self._admitted)
+        gateway = replace(self._state.gateway, books=books)
+        pump = asyncio.create_task(self.recorder.pump())
+        failure: FareboxError | None = None
+        try:
+            await relay.serve(gateway, self._caller, self._resolved.call, self.recorder)
+        except FareboxError as error:
+            failure = error
+        except asyncio.CancelledError:
+            failure = Internal("The gateway is shutting down. Try again.", code="server_shutdown")
+        except Exception:  # noqa: BLE001 (whoever waits for it must be told)
+            _log.exception("background_failed", request_id=self._resolved.call.request_id)
+            failure = Internal("The gateway failed; the request id finds the reason in its log.")
+        finally:
+            pump.cancel()
+        if failure is not None:
+            record.error = failure.code or failure.type
+        if self._admitted.done():
+            await self.recorder.finish(failure)
+        else:
+            assert failure is not None  # nothing is answered before the hold is made
+            await asyncio.to_thread(self.recorder.forget)
+            self._admitted.set_exception(failure)
+
+
+class _Announcing:
+    """The books, which tell when the hold of a call is made."""
+
+    def __init__(self, books: Books, held: asyncio.Future[None]) -> None:
+        self._books = books
+        self._held = held
+
+    async def hold(self, request: HoldRequest) -> int:
+        """As the books; told when it is made."""
+        amount = await self._books.hold(request)
+        self._held.set_result(None)
+        return amount
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """As the books."""
+        return await self._books.settle(settlement)

@@ -1,0 +1,120 @@
+"""POST /v1/responses/compact: a conversation's summary in place of it, as one call.
+
+It is served and charged like a response whose input ends with a `compaction_trigger`; here its
+answer gets the form of a compaction. Source: OpenAI's OpenAPI document, `CompactResource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+
+from farebox.core.call import Call, Headers
+from farebox.core.ports import Client
+from farebox.dialects import chat, responses
+from farebox.errors import UpstreamFailed
+from farebox.server.incoming import answer_call, receive_call
+from farebox.server.items import heads, with_ids
+from farebox.server.kept import FALSE, Resolved, resolve
+from farebox.server.reply import Receive, Reply, Scope, error_headers
+from farebox.server.state import State
+
+_TRIGGER = msgspec.Raw(b'{"type":"compaction_trigger"}')
+_LENGTH = b"content-length"
+
+
+async def compact(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+    """Serve one call. Raises FareboxError while nothing has been sent."""
+    caller, call = await receive_call(state, scope, receive, reply, _parse)
+    resolved = await resolve(state, caller, call)
+    call = responses.with_input(resolved.call, [*resolved.conversation, _TRIGGER])
+    around = partial(_CompactingClient, resolved=resolved)
+    await answer_call(state, caller, call, receive, reply, around=around)
+
+
+def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:
+    call = responses.parse(body, request_id, hops)
+    # One JSON answer that is not kept, whatever the body says of that.
+    fields = {name: value for name, value in call.fields.items() if name != "background"}
+    return replace(call, stream=False, fields={**fields, "stream": FALSE, "store": FALSE})
+
+
+class _Response(msgspec.Struct, frozen=True):
+    id: str
+    created_at: int
+    output: list[msgspec.Raw]
+    usage: msgspec.Raw
+
+
+class _CompactingClient:
+    """A client that gets a compaction where the relay gives a response."""
+
+    def __init__(self, client: Client, resolved: Resolved) -> None:
+        self._client = client
+        self._resolved = resolved
+        self._status = 200
+        self._headers: Headers = ()
+
+    @property
+    def gone(self) -> bool:
+        """As the client."""
+        return self._client.gone
+
+    @property
+    def drains(self) -> bool:
+        """As the client."""
+        return self._client.drains
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """As the client."""
+        self._client.on_gone(callback)
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        """It waits for the body, whose length it names."""
+        self._status = status
+        self._headers = tuple(pair for pair in headers if pair[0] != _LENGTH)
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """All of the answer: a JSON answer comes in one piece."""
+        body = self._compaction(data)
+        status, headers = self._status, (*self._headers, (_LENGTH, b"%d" % len(body)))
+        if not body:
+            error = UpstreamFailed(
+                "The upstream gave an answer in place of a summary. Try again, or another model.",
+                reason="no_compaction",
+            )
+            body = chat.error_body(error)
+            status, headers = error.status, error_headers(error, len(body))
+        await self._client.send_head(status, headers)
+        await self._client.send(body, last=last)
+
+    def _compaction(self, data: bytes) -> bytes:
+        """The body, made of a response object; b"" if there is no compaction in it."""
+        response = msgspec.json.decode(data, type=_Response)
+        summary = [
+            item
+            for item, head in zip(response.output, heads(response.output), strict=True)
+            if head.type == "compaction"
+        ]
+        if not summary:
+            return b""
+        items = self._resolved.conversation
+        told = [
+            item
+            for item, head in zip(items, heads(items), strict=True)
+            if head.role == "user" and head.type in (None, "message")
+        ]
+        request_id = self._resolved.call.request_id
+        output = [*with_ids(told, request_id), *with_ids(summary[-1:], request_id, "o")]
+        return msgspec.json.encode(
+            {
+                "id": response.id,
+                "object": "response.compaction",
+                "created_at": response.created_at,
+                "output": [msgspec.Raw(item.data) for item in output],
+                "usage": response.usage,
+            }
+        )

@@ -1,0 +1,58 @@
+"""What every route that makes a call does first and last: who calls, the body, the relay.
+
+What the body says is the dialects' business, which hops there may be hops.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from farebox import relay
+from farebox.core.account import Caller
+from farebox.core.call import Call
+from farebox.core.ports import Client
+from farebox.dialects.body import LARGE_BYTES
+from farebox.errors import FareboxError
+from farebox.server.body import ClientGone, read_body
+from farebox.server.client import AsgiClient
+from farebox.server.hops import read_hops
+from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.state import State
+
+Parse = Callable[[bytes, str, tuple[str, ...]], Call]
+
+
+async def receive_call(
+    state: State, scope: Scope, receive: Receive, reply: Reply, parse: Parse
+) -> tuple[Caller, Call]:
+    """Who calls, and the call. Raises FareboxError; ClientGone when the client hangs up."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    hops = read_hops(scope, state.gateway.instance_id)
+    # Before the body is read: a stranger may not make the gateway read anything.
+    caller = await state.directory.authenticate(headers.get(b"authorization"))
+    body = await read_body(headers, receive, state.settings)
+    if len(body) <= LARGE_BYTES:
+        return caller, parse(body, reply.request_id, hops)
+    return caller, await asyncio.to_thread(parse, body, reply.request_id, hops)
+
+
+async def answer_call(
+    state: State,
+    caller: Caller,
+    call: Call,
+    receive: Receive,
+    reply: Reply,
+    *,
+    around: Callable[[Client], Client] = lambda client: client,
+) -> None:
+    """Have the relay serve a call; it answers what `around` makes of the HTTP client. Raises
+    FareboxError while nothing has been sent, ClientGone when nobody is there to be told.
+    """
+    async with AsgiClient(receive, reply, state.settings.idle_timeout_s) as client:
+        try:
+            await relay.serve(state.gateway, caller, call, around(client))
+        except FareboxError as error:
+            if client.gone:
+                raise ClientGone from error
+            raise

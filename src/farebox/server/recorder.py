@@ -1,0 +1,229 @@
+"""The relay's client of a background response: what it is sent becomes numbered events in the
+store, and at last the response as it is kept.
+
+When a response runs is background.py's business; who reads it, replay.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from farebox.core.account import Caller
+from farebox.core.call import Headers
+from farebox.core.kept import KeptResponse
+from farebox.dialects.responses_shell import Object, Shell, error_of
+from farebox.dialects.sse import Splitter
+from farebox.errors import FareboxError, Internal
+from farebox.server.items import with_ids
+from farebox.server.kept import (
+    TERMINAL,
+    Resolved,
+    expiry_us,
+    kept_response,
+    read_event,
+    read_response,
+)
+from farebox.server.state import State
+
+_BATCH_S = 0.1  # how far the store is behind, at most
+_BATCH_BYTES = 64 * 1024  # the same; more than this waiting lets the upstream wait
+_ASK_S = 0.5  # how often the store is asked for a cancel while nothing is written
+_RETRY_S = (0.2, 1.0, 3.0)  # between attempts to write the end
+_NO_LIMIT = 1 << 62  # what comes is our own, and was limited where it came in
+# Given out by this file itself when the response begins.
+_BEGUN = "response.created"
+_SIGN = "keepalive"  # whoever reads has signs of life of their own
+
+_log = structlog.get_logger(__name__)
+_encode = msgspec.json.encode
+_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Recorder:
+    """One response's record. `cancel()` ends the call; until then this client never goes."""
+
+    drains = False  # who cancels has said that the rest is not wanted
+
+    def __init__(self, state: State, caller: Caller, resolved: Resolved, shell: Shell) -> None:
+        self._kept = state.kept
+        self._settings = state.settings
+        self._owner = state.background.owner
+        self._caller = caller
+        self._resolved = resolved
+        self._shell = shell
+        self._created_us = 0
+        self.queued = b""  # the response object as it is at first
+        self.gone = False
+        self._callback: Callable[[], None] | None = None
+        self._splitter = Splitter(_NO_LIMIT)
+        self._sequence = 0
+        self._waiting: list[tuple[int, bytes]] = []
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._ended = False
+        self._final: bytes | None = None
+
+    # The relay's client.
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call this when the response is cancelled."""
+        if callback is not None and self.gone:
+            callback()
+            return
+        self._callback = callback
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        """Nobody reads it."""
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Events of the response, waiting for the store while much is to be written."""
+        events = self._splitter.feed(data)
+        if last:
+            events += self._splitter.close()
+        for _, event_data in events:
+            if event_data is not None:
+                self._note(event_data)
+        self._wake.set()
+        if self._waiting_bytes > _BATCH_BYTES and not last:
+            await self._flush()
+
+    def cancel(self) -> None:
+        """End the call."""
+        if self.gone:
+            return
+        self.gone = True
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    # Writing; `begin` and `forget` block.
+
+    def begin(self) -> None:
+        """Write the response down as queued."""
+        response = self._shell.object("queued", output=[])
+        self._created_us = response["created_at"] * 1_000_000
+        self.queued = _encode(response)
+        self._kept.keep_response(
+            KeptResponse(
+                id=self._shell.id,
+                account_id=self._caller.account.id,
+                created_us=self._created_us,
+                expires_us=expiry_us(self._settings, self._created_us),
+                status="queued",
+                background=True,
+                previous_id=self._resolved.previous_id,
+                input=tuple(with_ids(self._resolved.items, self._resolved.call.request_id)),
+                output=(),
+                body=self.queued,
+                owner=self._owner,
+            )
+        )
+        self._add(_BEGUN, {"response": msgspec.Raw(self.queued)})
+        self._add("response.queued", {"response": msgspec.Raw(self.queued)})
+        events, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._append(events, "queued")
+
+    def forget(self) -> None:
+        """Leave no trace: it was refused."""
+        # A row of what runs is emptied first, and goes with its end.
+        self._kept.delete_response(self._shell.id, self._caller.account.id, 0)
+        self._append([], "failed")
+
+    async def pump(self) -> None:
+        """Write what comes, and ask for a cancel, until this is cancelled itself."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ASK_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                if self._waiting:
+                    await asyncio.sleep(_BATCH_S)
+                    await self._flush()
+                elif await asyncio.to_thread(self._kept.cancel_requested, self._shell.id):
+                    self.cancel()
+            except Exception:  # noqa: BLE001 (the store has a bad moment: what waits is written later)
+                _log.warning("events_not_written", response_id=self._shell.id, exc_info=True)
+                await asyncio.sleep(_ASK_S)
+
+    async def finish(self, failure: FareboxError | None) -> None:
+        """The end: the response as it is from now on. `failure`: why there was none from the
+        relay.
+        """
+        body = self._final
+        if body is None:
+            failure = failure or Internal("The response has no end.")
+            body = _encode(self._shell.object("failed", output=[], error=error_of(failure)))
+        if self.gone and read_response(body).status == "failed":
+            body = _changed(body, {"status": "cancelled", "error": None})
+        kept = kept_response(self._resolved, self._caller, self._settings, body)
+        if kept is None:
+            _log.warning("response_too_large_to_keep", response_id=self._shell.id)
+            error = Internal("The response is larger than what this gateway keeps.")
+            failed = self._shell.object("failed", output=[], error=error_of(error))
+            body = _encode({**failed, "usage": _read_fields(body).get("usage")})
+            kept = kept_response(self._resolved, self._caller, self._settings, body)
+            assert kept is not None  # its input was small enough to begin with
+        ends = kept.status if kept.status in ("completed", "incomplete") else "failed"
+        self._add(f"response.{ends}", {"response": msgspec.Raw(body)})
+        await self._write_end(kept)
+
+    async def _write_end(self, kept: KeptResponse) -> None:
+        for pause_s in (*_RETRY_S, None):
+            try:
+                await self._flush()
+                await asyncio.to_thread(self._kept.keep_response, kept)
+            except Exception:  # noqa: BLE001 (tried again, and told at last)
+                if pause_s is None:
+                    _log.exception("response_not_kept", response_id=self._shell.id)
+                    return
+                await asyncio.sleep(pause_s)
+            else:
+                return
+
+    def _note(self, data: bytes) -> None:
+        event = read_event(data)
+        if event.type in (_BEGUN, _SIGN):
+            return
+        if event.type in TERMINAL:
+            self._final = _changed(event.response, {"created_at": self._created_us // 1_000_000})
+            return  # it is written when all is known of the end
+        fields: Object = dict(_read_fields(data))
+        if "response" in fields:
+            created = {"created_at": self._created_us // 1_000_000}
+            fields["response"] = msgspec.Raw(_changed(event.response, created))
+        self._add(event.type, fields)
+
+    def _add(self, type: str, fields: Object) -> None:
+        numbered = _encode({**fields, "type": type, "sequence_number": self._sequence})
+        self._waiting.append((self._sequence, numbered))
+        self._waiting_bytes += len(numbered)
+        self._sequence += 1
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            # They wait until they are written: a write that fails, or is cut off, is repeated.
+            count = len(self._waiting)
+            if not count:
+                return
+            events = self._waiting[:count]
+            cancelled = await asyncio.to_thread(self._append, events, "in_progress")
+            del self._waiting[:count]
+            self._waiting_bytes -= sum(len(data) for _, data in events)
+        if cancelled:
+            self.cancel()
+
+    def _append(self, events: list[tuple[int, bytes]], status: str) -> bool:
+        account_id = self._caller.account.id
+        return self._kept.append_events(self._shell.id, account_id, events, status)
+
+
+def _changed(response: msgspec.Raw | bytes, values: Object) -> bytes:
+    """A response object with other values."""
+    return _encode({**_read_fields(response), **values})
