@@ -62,6 +62,8 @@ class History:
         # clients only ever go on from the last.
         size_bytes = _ENTRY_BYTES + sum(len(item) + _ITEM_BYTES for item in items)
         before_bytes = self._size_bytes
+        _, replaced_bytes = self._entries.pop(response_id, ((), 0))
+        self._size_bytes -= replaced_bytes
         self._entries[response_id] = (items, size_bytes)
         self._size_bytes += size_bytes
         while self._size_bytes > self._among.limit_bytes:
