@@ -173,7 +173,7 @@ def _tool(tool: Object, where: str) -> Mapping[str, object]:
     inner = _inner(tool, kind, f"{where}.{kind}")
     if kind == "function" and inner is not None:
         return _function(inner)
-    if inner is not None:
+    if kind == "custom" and inner is not None:
         made = _flat(inner, "custom")
         form = read(inner.get("format"), Object, f"{where}.custom.format", "an object")
         grammar = read((form or {}).get("grammar"), Object, f"{where}.custom.format", "an object")
