@@ -18,10 +18,12 @@ from farebox.core.ids import new_request_id
 from farebox.core.usage import Usage
 from farebox.dialects.body import LARGE_BYTES, read_field
 from farebox.dialects.interpreter import Circumstances
-from farebox.dialects.responses import read_items, with_input
+from farebox.dialects.responses import read_items
 from farebox.dialects.responses_shell import Shell, usage_object
-from farebox.errors import BadRequest, FareboxError, Internal, TooLarge, Unauthorized
+from farebox.errors import BadRequest, FareboxError, Internal, Unauthorized
 from farebox.server.client import AsgiClient
+from farebox.server.items import heads
+from farebox.server.kept import keeping, resolve
 from farebox.server.reply import Message, Receive, Send
 from farebox.server.socket_client import Frames
 from farebox.server.socket_frames import Create, read_call, read_create
@@ -176,19 +178,28 @@ class Session:
         is_large = len(create.data) > LARGE_BYTES
         read = (read_call, create.data, request_id, self._opening.hops)
         call = await asyncio.to_thread(*read) if is_large else read_call(*read[1:])
-        call, items = await self._continued(call)
+        resolved = await resolve(state, caller, call, self._recall(call))
+        call = resolved.call
         if create.generate:
-            async with AsgiClient(
-                self._until_gone, frames, state.settings.idle_timeout_s
-            ) as client:
-                await relay.serve(state.gateway, caller, call, client)
+            stall_s = state.settings.idle_timeout_s
+            async with AsgiClient(self._until_gone, frames, stall_s) as client:
+                kept = keeping(client, state, caller, resolved)
+                await relay.serve(state.gateway, caller, call, kept)
                 if client.gone:
                     self._gone.set()
         else:
             await self._warm_up(caller, call, frames)
-        if frames.output is not None:
+        # What is kept is found in the store, also when it is gone on from here: kept with all that
+        # was before, each response of a long conversation would fill the store with it again.
+        if frames.output is not None and not (resolved.keeps and create.generate):
             response_id = "resp_" + request_id.removeprefix("req_")
-            self._history.remember(response_id, items + frames.output)
+            self._history.remember(response_id, _conversation(call, frames.output))
+
+    def _recall(self, call: Call) -> list[msgspec.Raw] | None:
+        """The conversation that the call goes on from, if this socket remembers it."""
+        previous_id = read_field(call.fields, "previous_response_id", str, "a response's id")
+        items = None if previous_id is None else self._history.find(previous_id)
+        return None if items is None else [msgspec.Raw(item) for item in items]
 
     async def _warm_up(self, caller: Caller, call: Call, frames: Frames) -> None:
         """A response without an answer, whose input is remembered. Nothing is asked or charged."""
@@ -201,29 +212,6 @@ class Session:
         usage = usage_object(Usage(), 0)
         await frames.body(shell.open() + shell.finish("completed", usage=usage), last=True)
 
-    async def _continued(self, call: Call) -> tuple[Call, Items]:
-        """The call with what it goes on from before its own input, and all of these items."""
-        fields = call.fields
-        own: Items = tuple(map(bytes, read_items(fields)))
-        previous = read_field(fields, "previous_response_id", str, "a response's id")
-        if previous is None:
-            return call, own
-        before = self._history.find(previous)
-        if before is None:
-            raise previous_not_found(previous)
-        items = before + own
-        size_bytes = sum(map(len, items))
-        limit_bytes = self._state.settings.max_body_bytes
-        if size_bytes > limit_bytes:
-            raise TooLarge(
-                f"The conversation has {size_bytes} bytes, more than the {limit_bytes} that this "
-                "gateway takes. Begin another, or send less of it."
-            )
-        raws = [msgspec.Raw(item) for item in items]
-        if size_bytes > LARGE_BYTES:
-            return await asyncio.to_thread(with_input, call, raws), items
-        return with_input(call, raws), items
-
     # Saying.
 
     def _frames(self, stream_id: str | None) -> Frames:
@@ -233,11 +221,11 @@ class Session:
         await self._send({"type": "websocket.close", "code": code})
 
 
-def previous_not_found(response_id: str) -> BadRequest:
-    """What clients take as: send the whole conversation."""
-    return BadRequest(
-        f"The previous response {response_id[:100]!r} is not known here. Send the whole "
-        "conversation as input.",
-        param="previous_response_id",
-        code="previous_response_not_found",
-    )
+def _conversation(call: Call, output: Items) -> Items:
+    """What the next response goes on from: all input and the output. A summary stands for all that
+    was before it.
+    """
+    kinds = [head.type for head in heads(map(msgspec.Raw, output))]
+    if "compaction" in kinds:
+        return output
+    return (*map(bytes, read_items(call.fields)), *output)
