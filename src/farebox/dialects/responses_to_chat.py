@@ -92,7 +92,7 @@ def to_chat(call: Call, around: Circumstances) -> ToChat:
         return _translate(call, around)
     except RecursionError:
         raise BadRequest(
-            "The body is nested too deeply. Keep it below 100 levels.", param="input"
+            "The body is nested too deeply. Keep it below 500 levels.", param="input"
         ) from None
 
 

@@ -147,11 +147,12 @@ class _Reader:
         content = item.get("content")
         if content is None and role == "assistant":
             return Said(role, "")
-        parts = _parts(content, f"{path}.content")
+        where = f"{path}.content"
         if role == "assistant":
-            return Said(role, "".join(_texts_only(parts, path, "An assistant")))
+            return Said(role, "".join(_texts(content, where)))
         if role == "system":
-            return Said(role, "\n\n".join(_texts_only(parts, path, "A system")))
+            return Said(role, "\n\n".join(_texts(content, where)))
+        parts = _parts(content, where)
         if all(isinstance(part, str) for part in parts):
             # As one text: not every upstream takes a list of them.
             return Said("user", "\n\n".join(cast("list[str]", parts)))
@@ -159,8 +160,7 @@ class _Reader:
 
     def agent_message(self, item: Object, path: str) -> Turn:
         author = optional_text(item, "author", path) or "another agent"
-        parts = _parts(item.get("content"), f"{path}.content")
-        text = "\n\n".join(_texts_only(parts, path, "An agent's"))
+        text = "\n\n".join(_texts(item.get("content"), f"{path}.content"))
         return Said("user", f"Message from {author}:\n\n{text}")
 
     def function_call(self, item: Object, path: str) -> Turn:
@@ -188,8 +188,9 @@ class _Reader:
 
     def reasoning(self, item: Object, path: str) -> Turn:
         opened = self._open(item, "reasoning", path)
-        content = _texts(item.get("content"), f"{path}.content")
-        summary = _texts(item.get("summary"), f"{path}.summary")
+        # Content may be null, and one without text is as good as none.
+        content = "\n\n".join(_texts(item.get("content") or [], f"{path}.content"))
+        summary = "\n\n".join(_texts(item.get("summary") or [], f"{path}.summary"))
         return Thought(content or opened, summary)
 
     def compaction(self, item: Object, path: str) -> Turn | None:
@@ -264,17 +265,13 @@ def _sealed_elsewhere(path: str) -> BadRequest:
     )
 
 
-def _texts(value: object, path: str) -> str:
-    """The texts of a reasoning item's parts, in one."""
-    parts = [] if value is None else _parts(value, path)
-    return "\n\n".join(_texts_only(parts, path, "A reasoning"))
-
-
-def _texts_only(parts: list[str | Object], path: str, whose: str) -> list[str]:
+def _texts(content: object, path: str) -> list[str]:
+    """The texts of content that may hold nothing else. Raises BadRequest."""
+    parts = _parts(content, path)
     if not all(isinstance(part, str) for part in parts):
         raise BadRequest(
-            f"{whose} message can only hold text for this model; look at '{path}.content'.",
-            param=f"{path}.content",
+            f"'{path}' can only hold text for this model. Send other parts as the user's.",
+            param=path,
             code="unsupported_value",
         )
     return cast("list[str]", parts)
