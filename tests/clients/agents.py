@@ -25,13 +25,16 @@ _OPENCODE = (str(_PACKAGES / "opencode-ai" / "bin" / "opencode.exe"),)
 _RUN_S = 90
 _NOWHERE = "http://127.0.0.1:1"
 
-_CODEX_CONFIG = """
-model_provider = "farebox"
+_CODEX_ALWAYS = """
 check_for_update_on_startup = false
 
 [analytics]
 enabled = false
-
+"""
+# A provider of one's own; more lines of its table may follow.
+CUSTOM = """
+model_provider = "farebox"
+{always}
 [model_providers.farebox]
 name = "Farebox"
 base_url = "{base_url}"
@@ -39,6 +42,11 @@ env_key = "GATEWAY_KEY"
 wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
+"""
+# The one that Codex has for OpenAI, led elsewhere: it prefers a WebSocket and compacts otherwise.
+BUILT_IN = """
+openai_base_url = "{base_url}"
+{always}
 """
 
 
@@ -58,13 +66,13 @@ class Agents:
     work: Path
     purse: Purse
 
-    def codex(self, prompt: str, model: str, *flags: str, provider: str = "") -> Run:
-        """`codex exec`; `provider` is more lines of the provider's table."""
-        config = _CODEX_CONFIG.format(base_url=self.purse.gateway.base_url) + provider
+    def codex(self, prompt: str, model: str, *flags: str, config: str = CUSTOM) -> Run:
+        """`codex exec`, with these flags."""
+        config = config.format(base_url=self.purse.gateway.base_url, always=_CODEX_ALWAYS)
         (self.home / "config.toml").write_text(config, encoding="utf-8")
         command = [*_CODEX, "exec", *flags, "--json", "--skip-git-repo-check", "--model", model]
         command += ["--dangerously-bypass-approvals-and-sandbox", "-"]
-        return self._run(command, prompt, CODEX_HOME=str(self.home))
+        return self._run(command, prompt, CODEX_HOME=str(self.home), CODEX_API_KEY=self.purse.key)
 
     def opencode(self, prompt: str, model: str, package: str) -> Run:
         """`opencode run` with a provider of that package of the AI SDK."""

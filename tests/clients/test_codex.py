@@ -11,8 +11,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tests.clients.agents import Agents, Run, codex_items, codex_tokens
-from tests.clients.gateway import LITE, PATCHING, PLAIN, messages_from
+from tests.clients.agents import BUILT_IN, CUSTOM, Agents, Run, codex_items, codex_tokens
+from tests.clients.gateway import LITE, PATCHING, PLAIN, messages_from, tokens_of
 from tests.fakes.upstream import FakeUpstream
 
 TOKENS = "tokens: 1000 200 50 20"
@@ -140,12 +140,40 @@ def test_a_compaction(agents: Agents, fake_upstream: FakeUpstream) -> None:
     assert codex_tokens(run) == agents.purse.charged()
 
 
+def test_a_compaction_by_the_gateway(agents: Agents, fake_upstream: FakeUpstream) -> None:
+    """Codex' own provider asks for a sealed summary, and brings it back with what follows.
+
+    It does so over a WebSocket, and leaves that call out of what it counts.
+    """
+    prompt = script(call("exec_command", cmd="echo fare"))
+    flags = ("-c", "model_auto_compact_token_limit=900")
+    run = agents.codex(prompt, PATCHING, *flags, config=BUILT_IN)
+    assert len(codex_items(run, "command_execution")) == 1
+    assert codex_items(run, "error") == []
+    summary = f"Hello from {fake_upstream.last.persona}."
+    assert summary in messages_from(fake_upstream.last, "user")[-1]
+    first, compaction, last = [tokens_of(each["usage"]) for each in agents.purse.receipts()]
+    assert codex_tokens(run) == first + last
+    assert agents.purse.charged() == first + compaction + last
+
+
+def test_a_turn_after_a_turn(agents: Agents, fake_upstream: FakeUpstream) -> None:
+    """A session that is resumed has its calls and their reasoning, which some vendors insist on."""
+    agents.codex(script(call("exec_command", cmd="echo fare")), PLAIN)
+    run = agents.codex(script(), PLAIN, "resume", "--last")
+    roles = [message["role"] for message in fake_upstream.last.body["messages"]]
+    assert [role for role in roles if role != "system"][-5:] == [
+        *("user", "assistant", "tool", "assistant", "user")
+    ]
+    check(run, agents, calls=3)
+
+
 def test_a_turn_over_websocket(agents: Agents, fake_upstream: FakeUpstream) -> None:
     """The same turn over one socket, of which nothing falls back to HTTP."""
     run = agents.codex(
         script(call("exec_command", cmd="touch box.txt")),
         PLAIN,
-        provider="supports_websockets = true\n",
+        config=CUSTOM + "supports_websockets = true\n",
     )
     assert (agents.work / "box.txt").exists()
     assert codex_items(run, "command_execution")
