@@ -7,21 +7,29 @@ use another caller's. Which channel is shared, base.py knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from farebox.dialects.body import hides_letters
 from farebox.errors import BadRequest
 from farebox.vendors.body import NULL, Body, decode, mentions, raw_list, raw_object
 
 # Fields of OpenAI's APIs that are ids of something kept there, or lists of ids.
 _IDS = ("previous_response_id", "conversation", "container", "vector_store_ids", "file_ids")
-_IDS_IN_TOOLS = frozenset((b"file_id", b"file_ids", b"vector_store_ids", b"knowledge_id"))
-_CLIENTS_TOOLS = (b'"function"', b'"custom"')  # whose schemas may have properties of any name
+_IDS_WITHIN = frozenset(
+    (b"file_id", b"file_ids", b"vector_store_ids", b"knowledge_id", b"container_id", b"skill_id")
+)
+# Their schemas may have properties of any name.
+_CLIENTS_TOOLS = (b'"function"', b'"custom"', b'"tool_search"')
+_NAMESPACE = b'"namespace"'
+_DRAWING = b"image_generation_call"
+_TELLING = (*_IDS_WITHIN, b"container", _DRAWING)
 # Every JSON string, and whether it is a key. Outside of strings JSON has no quotes, so that
 # strings are found from one to the next. Possessive: no place to go back to is remembered, which
 # for megabytes of escapes would cost hundreds of them.
 _STRINGS = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+(?:(:)[ \t\r\n]*+)?', re.DOTALL)
+_Member = tuple[bytes, bytes, int]
 _LONGEST_NAME = 128  # of those looked for, each letter written as an escape
 
 
@@ -41,9 +49,11 @@ def keep_apart(body: Body) -> None:
     messages = body.raw("messages")
     if mentions(messages, b"file_id") or mentions(messages, b'"audio"'):
         _check_messages(messages)
-    tools = body.raw("tools")
-    if tools != NULL:
-        _check_tools(tools)
+    _check_tools(body.raw("tools"), "tools")
+    _check_items(body.raw("input"))
+    for name, first, _ in _members(body.raw("image")):
+        if _is_id(name, first):
+            raise _refusal("image", f"'image' names a {name.decode()}, which")
 
 
 def _check_messages(messages: bytes) -> None:
@@ -65,20 +75,61 @@ def _check_messages(messages: bytes) -> None:
             audio_depth = depth
 
 
-def _check_tools(tools: bytes) -> None:
-    for raw in raw_list(tools, "tools") or ():
+def _check_tools(tools: bytes, param: str) -> None:
+    for raw in raw_list(tools, param) or () if _may_name_ids(tools) else ():
         tool = bytes(raw)
-        kind = (raw_object(tool, "tools") or {}).get("type")
-        if isinstance(kind, msgspec.Raw) and bytes(kind) in _CLIENTS_TOOLS:
+        if not _may_name_ids(tool):
             continue
-        for name, first, _ in _members(tool):
-            if (name in _IDS_IN_TOOLS and first != b"n") or (
-                name == b"container" and first == b'"'
-            ):
-                raise _refusal("tools", f"A tool's {name.decode()!r} names what")
+        fields, members = raw_object(tool, param) or {}, list(_members(tool))
+        kind = _raw(fields, "type")
+        if _stands_once(b"type", members) and kind in _CLIENTS_TOOLS:
+            continue
+        if _stands_once(b"tools", members) and kind == _NAMESPACE:
+            _check_tools(_raw(fields, "tools"), param)
+            continue
+        for name, first, _ in members:
+            if _is_id(name, first):
+                raise _refusal(param, f"A tool's {name.decode()!r} names what")
 
 
-def _members(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+def _check_items(items: bytes) -> None:
+    """The same for the items of a response's input, some of which bring tools."""
+    for raw in raw_list(items, "input") or () if _may_name_ids(items) else ():
+        item = bytes(raw)
+        if not _may_name_ids(item):
+            continue
+        fields, members = raw_object(item, "input") or {}, list(_members(item))
+        kind = _raw(fields, "type")
+        brings_tools = _stands_once(b"tools", members)
+        inside = False  # of `tools`, which are looked at as tools
+        for name, first, depth in members:
+            inside = brings_tools and (name == b"tools" if depth == 1 else inside)
+            if not inside and _is_id(name, first):
+                raise _refusal("input", f"'input' names a {name.decode()}, which")
+        if brings_tools and kind != b'"mcp_list_tools"':  # those tell of tools, schemas and all
+            _check_tools(_raw(fields, "tools"), "input")
+        if kind == b'"%b"' % _DRAWING and _raw(fields, "result") == NULL:
+            raise _refusal("input", "'input' names an image by its id alone, which")
+
+
+def _may_name_ids(data: bytes) -> bool:
+    return any(word in data for word in _TELLING) or hides_letters(data)
+
+
+def _stands_once(name: bytes, members: list[_Member]) -> bool:
+    return sum(member[0] == name and member[2] == 1 for member in members) == 1
+
+
+def _is_id(name: bytes, first: bytes) -> bool:
+    return (name in _IDS_WITHIN and first != b"n") or (name == b"container" and first == b'"')
+
+
+def _raw(fields: Mapping[str, object], name: str) -> bytes:
+    value = fields.get(name)
+    return bytes(value) if isinstance(value, msgspec.Raw) else NULL
+
+
+def _members(data: bytes) -> Iterator[_Member]:
     """The members of all objects in JSON text: name, first byte of the value (n: null), depth.
 
     The text itself is read, not its decoded form: of a name that comes twice that would show one.

@@ -15,7 +15,7 @@ from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.dialects.interpreter import Endings
 from farebox.errors import BadRequest, UpstreamRefused
-from farebox.vendors import refusals
+from farebox.vendors import refusals, responses
 from farebox.vendors.apart import keep_apart
 from farebox.vendors.body import (
     DEVELOPER_TO_SYSTEM,
@@ -27,6 +27,7 @@ from farebox.vendors.body import (
 )
 
 _CHAT_PATH = "/chat/completions"
+_RESPONSES_PATH = "/responses"
 _USER_AGENT = f"farebox/{__version__}".encode()
 _CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 # Other names, of servers that one may run oneself, for what is held: llama.cpp's for the cap and
@@ -60,6 +61,7 @@ class Vendor:
     json_schema: ClassVar[bool] = True  # else json_object, and the schema as text
     max_choices: ClassVar[int | None] = None  # of `n`; None: as many as it takes itself
     drop: ClassVar[tuple[str, ...]] = ()  # request fields that it refuses
+    drop_of_responses: ClassVar[tuple[str, ...]] = ()  # and those of its Responses API
     rename: ClassVar[Mapping[str, str]] = _NO_NAMES  # request field -> its name there
     message_edits: ClassVar[tuple[MessageEdit, ...]] = ()
 
@@ -87,6 +89,26 @@ class Vendor:
         `model` is the name at the vendor, `output_cap` the most tokens that it may write, `hop`
         this instance's id, `account` the caller's name.
         """
+        body = Body(call.fields)
+        body.put("model", model)
+        is_shared = not channel.dedicated_account or channel.dedicated_account != account
+        if call.dialect == "responses":
+            url = self.responses_url(channel)
+            self._edit_responses(body, channel.options, call, output_cap, is_shared)
+        else:
+            url = self.chat_url(channel)
+            self._edit_chat(body, channel.options, call, output_cap, is_shared)
+        request = UpstreamRequest(
+            url,
+            self.headers(channel, call, hop),
+            body.encode(),
+            first_byte_timeout_s=channel.first_byte_timeout_s,
+        )
+        return Prepared(request, tuple(body.adjusted))
+
+    def _edit_chat(
+        self, body: Body, options: ChannelOptions, call: Call, output_cap: int, is_shared: bool
+    ) -> None:
         if self.max_choices is not None and call.choices > self.max_choices:
             raise BadRequest(
                 f"'n' is {call.choices}, but this model gives at most {self.max_choices} choices "
@@ -94,14 +116,11 @@ class Vendor:
                 code="unsupported_value",
                 param="n",
             )
-        options = channel.options
-        body = Body(call.fields)
-        body.put("model", model)
         cap_field = options.max_tokens_field or self.max_tokens_field
         self._set_cap(body, cap_field, output_cap)
         if call.stream:
             ask_for_usage(body)
-        if not channel.dedicated_account or channel.dedicated_account != account:
+        if is_shared:
             keep_apart(body)
         self.adapt(body)
         if not _either(options.json_schema, self.json_schema):
@@ -110,19 +129,29 @@ class Vendor:
         if not _either(options.developer_role, self.developer_role):
             edits = (DEVELOPER_TO_SYSTEM, *edits)
         edit_messages(body, edits)
-        self._drop_and_rename(body, options, call)
+        self._drop_and_rename(body, self.drop, options, call)
         # Again, and last: whatever was dropped or renamed, what is held is what is sent.
         body.put({**self.rename, **dict(options.rename)}.get(cap_field, cap_field), output_cap)
-        request = UpstreamRequest(
-            self.chat_url(channel),
-            self.headers(channel, call, hop),
-            body.encode(),
-            first_byte_timeout_s=channel.first_byte_timeout_s,
-        )
-        return Prepared(request, tuple(body.adjusted))
+
+    def _edit_responses(
+        self, body: Body, options: ChannelOptions, call: Call, output_cap: int, is_shared: bool
+    ) -> None:
+        responses.shape(body, call, output_cap)
+        if is_shared:
+            keep_apart(body)
+        self.adapt_responses(body)
+        if not _either(options.json_schema, self.json_schema):
+            responses.json_schema_to_object(body)
+        self._drop_and_rename(body, (*self.drop, *self.drop_of_responses), options, call)
+        cap_field = responses.CAP_FIELD
+        cap_field = {**self.rename, **dict(options.rename)}.get(cap_field, cap_field)
+        body.put(cap_field, max(output_cap, responses.LEAST_OUTPUT_TOKENS))
 
     def adapt(self, body: Body) -> None:
-        """For a subclass: change fields as no table says, and name what was done."""
+        """For a subclass: change a chat's fields as no table says, and name what was done."""
+
+    def adapt_responses(self, body: Body) -> None:
+        """The same for a request of the Responses API."""
 
     def edits(self, body: Body) -> tuple[MessageEdit, ...]:
         """The edits of messages; a subclass may choose by what else the body says."""
@@ -131,8 +160,11 @@ class Vendor:
 
     def chat_url(self, channel: Channel) -> str:
         """Where chat completions are. A base URL that has the path already keeps it once."""
-        base = channel.base_url.rstrip("/")
-        return base if base.endswith(_CHAT_PATH) else base + _CHAT_PATH
+        return _base(channel) + _CHAT_PATH
+
+    def responses_url(self, channel: Channel) -> str:
+        """The same for the Responses API."""
+        return _base(channel) + _RESPONSES_PATH
 
     def headers(self, channel: Channel, call: Call, hop: str) -> Headers:
         """The headers of a request; nothing of the client's own goes on."""
@@ -171,8 +203,10 @@ class Vendor:
                 body.note(name, "dropped" if field in asked else "renamed")
         body.put(field, output_cap)
 
-    def _drop_and_rename(self, body: Body, options: ChannelOptions, call: Call) -> None:
-        for name in (*self.drop, *options.drop):
+    def _drop_and_rename(
+        self, body: Body, refused: tuple[str, ...], options: ChannelOptions, call: Call
+    ) -> None:
+        for name in (*refused, *options.drop):
             # What only we had put in goes silently.
             if body.remove(name) and name in call.fields:
                 body.note(name, "dropped")
@@ -185,6 +219,12 @@ class Vendor:
             else:
                 body.put(new, value)
                 body.note(old, "renamed")
+
+
+def _base(channel: Channel) -> str:
+    """The base URL, without the path that an operator may have pasted with it."""
+    base = channel.base_url.rstrip("/")
+    return base.removesuffix(_CHAT_PATH).removesuffix(_RESPONSES_PATH)
 
 
 def _either(of_channel: bool | None, of_vendor: bool) -> bool:

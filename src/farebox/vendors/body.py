@@ -214,10 +214,7 @@ def json_schema_to_object(body: Body) -> None:
     if messages is None:
         return  # the vendor will say what is wrong with it
     asked = raw_object(_member(wanted, "json_schema"), "response_format") or {}
-    schema = _member(asked, "schema")
-    text = _SCHEMA_TEXT + (b'{"type":"object"}' if schema == NULL else schema).decode(
-        errors="replace"
-    )
+    text = schema_text(_member(asked, "schema"))
     first = raw_object(bytes(messages[0]), "messages") if messages else None
     if first is not None and _append_to_system(first, text):
         messages[0] = msgspec.Raw(msgspec.json.encode(first))
@@ -227,6 +224,12 @@ def json_schema_to_object(body: Body) -> None:
     body.put("messages", messages)
     body.put("response_format", {"type": "json_object"})
     body.note("response_format", "json_object")
+
+
+def schema_text(schema: bytes) -> str:
+    """A JSON Schema as words to a model that knows no other way to be told; null: any object."""
+    said = b'{"type":"object"}' if schema == NULL else schema
+    return _SCHEMA_TEXT + said.decode(errors="replace")
 
 
 def _append_to_system(message: dict[str, object], text: str) -> bool:

@@ -1,5 +1,6 @@
 """DeepSeek: thinking is on by default, and its reasoning must come back with tool calls."""
 
+from farebox.vendors import responses
 from farebox.vendors.base import Vendor
 from farebox.vendors.body import ADD_REASONING, FILL_CONTENT, Body, MessageEdit
 from farebox.vendors.thinking import map_effort, off_by_effort, thinking_is_off
@@ -23,6 +24,10 @@ class DeepSeek(Vendor):
         """Efforts are low, high and max; none turns thinking off."""
         if not off_by_effort(body):
             map_effort(body, _EFFORTS)
+
+    def adapt_responses(self, body: Body) -> None:
+        """The same efforts; that its Responses API is stateless every request respects."""
+        responses.map_effort(body, _EFFORTS)
 
     def edits(self, body: Body) -> tuple[MessageEdit, ...]:
         """Without thinking no reasoning is asked for."""

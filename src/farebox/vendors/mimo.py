@@ -15,6 +15,7 @@ class MiMo(Vendor):
     speaks = ("chat", "responses")
     developer_role = False
     json_schema = False
+    drop_of_responses = ("context_management", "client_metadata")
 
     def adapt(self, body: Body) -> None:
         """An effort becomes the switch that it has."""

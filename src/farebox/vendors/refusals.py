@@ -38,7 +38,8 @@ _BALANCE_RETRY_AFTER_S = 60
 _MAX_MESSAGE_CHARS = 1000
 _MAX_READ_BYTES = 256 * 1024
 
-# Source: OpenAI's guide "Error codes", and the codes of this gateway, which may be an upstream too.
+# Source: OpenAI's guide "Error codes", its OpenAPI document (`ResponseErrorCode`), and the codes of
+# this gateway, which may be an upstream too.
 OPENAI_CODES: Final[Mapping[str, Kind]] = {
     "invalid_api_key": "key",
     "account_deactivated": "key",
@@ -53,6 +54,32 @@ OPENAI_CODES: Final[Mapping[str, Kind]] = {
     "server_is_overloaded": "overload",
     "context_length_exceeded": "context",
     "exceed_context_size_error": "context",  # llama.cpp
+    # Of a failed response: the error has no status there, and no type.
+    **dict.fromkeys(
+        (
+            "invalid_prompt",
+            "bio_policy",
+            "cyber_policy",
+            "misalignment_policy_violation",
+            "data_residency_mismatch",
+            "image_content_policy_violation",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "invalid_image_mode",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "image_file_too_large",
+            "unsupported_image_media_type",
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_file_not_found",
+        ),
+        "client",
+    ),
+    "vector_store_timeout": "timeout",
 }
 
 # An error inside an answer has no status: its type must do.
@@ -267,7 +294,8 @@ def _clients_fault(channel: Channel, status: int, kind: Kind, said: Said) -> Ups
     if code == str(status):
         code = None  # the status again, which says nothing more
     if kind == "context":
-        code, param = "context_length_exceeded", "messages"
+        code = "context_length_exceeded"
+        param = "input" if param == "input" else "messages"  # the latter is a chat's
     if status == 413 and code is None:
         code = "request_too_large"
     return UpstreamRefused(
