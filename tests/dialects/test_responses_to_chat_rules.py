@@ -165,18 +165,16 @@ def test_any_fields_are_sent_or_refused(fields: dict[str, Any]) -> None:
 
 
 def test_a_long_conversation_takes_linear_time() -> None:
-    """Ten times as much takes not much more than ten times as long."""
-
-    def seconds(turns: int) -> float:
-        items = [
-            item
-            for n in range(turns)
-            for item in (user(), call("c"), call("c"), output("c"), call(f"c{n}"), output("x"))
-        ]
-        tools = [function(f"a.{n}") for n in range(turns)] + [function("a_" + "b" * 70)] * turns
-        began = time.perf_counter()
-        body(items, tools=tools)
-        return time.perf_counter() - began
-
-    seconds(100)
-    assert seconds(5000) < 30 * max(seconds(500), 0.01)
+    """Also where ids and names are the same again and again: about a second for this one, and
+    minutes if each item were compared with all others.
+    """
+    turns = 5000
+    items = [
+        item
+        for n in range(turns)
+        for item in (user(), call("c"), call("c"), output("c"), call(f"c{n}"), output("x"))
+    ]
+    tools = [function(f"a.{n}") for n in range(turns)] + [function("a_" + "b" * 70)] * turns
+    began_s = time.process_time()
+    body([*items, *[call("c")] * turns], tools=tools)
+    assert time.process_time() - began_s < 20

@@ -270,7 +270,7 @@ def _standard(schema: object) -> object:
             named = cast("Object", value)
             plain[word] = {name: _standard(inner) for name, inner in named.items()}
         elif word != "encrypted":
-            plain[word] = _standard(value)
+            plain[word] = value if isinstance(value, str) else _standard(value)
     return plain
 
 
