@@ -29,7 +29,7 @@ def completion(message: dict[str, Any], finish: str = "stop", **more: Any) -> di
         "object": "chat.completion",
         "created": 1,
         "model": "up",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         **more,
     }
 

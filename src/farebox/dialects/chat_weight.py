@@ -81,8 +81,8 @@ def _parts(messages: list[object], lists: tuple[str, ...]) -> Iterator[dict[str,
         for name in lists:
             content = cast("dict[str, object]", message).get(name)
             # What a tool gave may be one part instead of a list of them.
-            parts = content if isinstance(content, list) else [content]
-            for part in cast("list[object]", parts):
+            parts = cast("list[object]", content) if isinstance(content, list) else [content]
+            for part in parts:
                 if isinstance(part, dict):
                     yield cast("dict[str, object]", part)
 

@@ -227,8 +227,8 @@ def reasoning_tokens(usage: msgspec.Raw | None) -> int:
         return 0
     try:
         reported = cast("Object", msgspec.json.decode(usage))
-        details = reported.get("completion_tokens_details") or {}
-        count = cast("Object", details).get("reasoning_tokens")
+        details = cast("Object", reported.get("completion_tokens_details") or {})
+        count = details.get("reasoning_tokens")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
         return 0
     return count if isinstance(count, int) and count > 0 else 0

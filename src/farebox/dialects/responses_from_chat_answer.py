@@ -6,7 +6,7 @@ import msgspec
 
 from farebox.core.usage import Usage
 from farebox.dialects.chat_answer import Answer, read_answer
-from farebox.dialects.chat_mend import Choice, Chunk, Delta, Mender
+from farebox.dialects.chat_mend import NOTHING, Choice, Chunk, Delta, Mender
 from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat import Maker, reasoning_tokens
 from farebox.dialects.responses_shell import Shell, usage_object
@@ -17,7 +17,7 @@ from farebox.errors import broke_off
 class _Choice(msgspec.Struct):
     message: Delta | None = None
     finish_reason: str | None = None
-    logprobs: msgspec.Raw = msgspec.Raw(b"")
+    logprobs: msgspec.Raw = NOTHING
 
 
 class _Completion(msgspec.Struct):

@@ -18,6 +18,12 @@ from farebox.dialects.responses_to_chat import ToChat
 from farebox.dialects.responses_to_chat_tools import Tool
 
 _LEAST_ID_CHARS = 12  # of a tool call: some upstreams begin anew with `call_0` in every answer
+# Of each kind of tool: its call's type, the prefix of ids, and where is what the model wrote.
+_CALLS = {
+    "function": ("function_call", "fc", "arguments"),
+    "custom": ("custom_tool_call", "ctc", "input"),
+    "tool_search": ("tool_search_call", "tsc", "arguments"),
+}
 _PLAIN_FUNCTION = Tool("function", "")
 
 
@@ -137,9 +143,8 @@ class Items:
     def _begin(self, item: Object) -> tuple[_Open, bytes]:
         opened = _Open(len(self._output), item)
         self._output.append(item)
-        added = {**item, "content": []} if item["type"] == "message" else item
         return opened, self._shell.event(
-            "response.output_item.added", output_index=opened.index, item=added
+            "response.output_item.added", output_index=opened.index, item=item
         )
 
     def _begin_reasoning(self) -> bytes:
@@ -255,21 +260,16 @@ class Items:
         return added
 
     def _call_item(self, tool: Tool, call_id: str) -> Object:
-        begun: Object = {"call_id": call_id, "status": "in_progress"}
+        kind, prefix, written = _CALLS[tool.kind]
+        item: Object = {
+            "type": kind,
+            "id": self._shell.item_id(prefix),
+            "call_id": call_id,
+            "status": "in_progress",
+        }
         if tool.kind == "tool_search":
-            item = {
-                "type": "tool_search_call",
-                "id": self._shell.item_id("tsc"),
-                "execution": "client",
-                **begun,
-                "arguments": {},
-            }
-        elif tool.kind == "custom":
-            item = {"type": "custom_tool_call", "id": self._shell.item_id("ctc"), **begun}
-            item |= {"name": tool.name, "input": ""}
-        else:
-            item = {"type": "function_call", "id": self._shell.item_id("fc"), **begun}
-            item |= {"name": tool.name, "arguments": ""}
+            return item | {"execution": "client", written: {}}
+        item |= {"name": tool.name, written: ""}
         if tool.namespace is not None:
             item["namespace"] = tool.namespace
         return item

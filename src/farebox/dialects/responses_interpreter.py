@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.chat_answer import Answer
 from farebox.dialects.interpreter import Circumstances, Endings, Outgoing, Stream
 from farebox.dialects.responses_from_chat import FromChat
 from farebox.dialects.responses_from_chat_answer import WholeFromChat
+from farebox.dialects.responses_native import to_native
 from farebox.dialects.responses_shell import Shell
+from farebox.dialects.responses_stream import NativeAnswer, NativeStream
 from farebox.dialects.responses_to_chat import ToChat, to_chat
 from farebox.errors import FareboxError
 
@@ -23,15 +23,13 @@ class ResponsesInterpreter:
         self._around = around
         self._shell = Shell(call, around)
         self._sent: ToChat | None = None  # None: the upstream speaks Responses itself
-        self._answering: Any = None
+        self._answering: FromChat | WholeFromChat | NativeStream | NativeAnswer | None = None
 
     def outgoing(self, wire: str) -> Outgoing:
         """The call for an upstream that speaks Responses, or translated for one that speaks chat.
         Raises BadRequest for what cannot be had there.
         """
         if wire == "responses":
-            from farebox.dialects.responses_native import to_native
-
             self._sent = None
             return to_native(self._call, self._around)
         self._sent = to_chat(self._call, self._around)
@@ -40,8 +38,6 @@ class ResponsesInterpreter:
     def stream(self, endings: Endings, max_event_bytes: int) -> Stream:
         """Events as they came, or made of an upstream's chunks."""
         if self._sent is None:
-            from farebox.dialects.responses_stream import NativeStream
-
             stream = NativeStream(self._call, self._shell, self._around, max_event_bytes)
         else:
             stream = FromChat(self._shell, self._sent, self._around, endings, max_event_bytes)
@@ -51,8 +47,6 @@ class ResponsesInterpreter:
     def answer(self, body: bytes, endings: Endings) -> Answer:
         """The response object as it came, or made of an upstream's completion."""
         if self._sent is None:
-            from farebox.dialects.responses_stream import NativeAnswer
-
             whole = NativeAnswer(body, self._call, self._shell)
         else:
             whole = WholeFromChat(body, self._shell, self._sent, self._around, endings)
