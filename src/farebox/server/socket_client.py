@@ -6,6 +6,7 @@ Source: OpenAI's guide "WebSocket mode": a frame is what the data of an event ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -39,9 +40,18 @@ _READ = msgspec.json.Decoder(_Event)
 class Frames:
     """Where a response goes: a Sending. `output` are its items once it has ended well."""
 
-    def __init__(self, send: Send, stream_id: str | None, max_event_bytes: int) -> None:
-        """`stream_id`: what the client wants to find again in each frame."""
+    def __init__(
+        self,
+        send: Send,
+        stream_id: str | None,
+        max_event_bytes: int,
+        on_last: Callable[[], None] | None = None,
+    ) -> None:
+        """`stream_id`: what the client wants to find again in each frame. `on_last` is called when
+        the last is about to be sent.
+        """
         self._send = send
+        self._on_last = on_last
         self._splitter = Splitter(max_event_bytes)
         self._label = {} if stream_id is None else {"stream_id": stream_id}
         self._adjusted: str | None = None
@@ -61,6 +71,7 @@ class Frames:
         events = self._splitter.feed(data)
         if last:
             events += self._splitter.close()
+            self._call_on_last()
         for _, text in events:
             if text is not None:
                 self._note(text)
@@ -69,8 +80,13 @@ class Frames:
     async def error(self, error: FareboxError) -> None:
         """The frame of what went wrong before the response began, or with another frame."""
         self.status = error.status
+        self._call_on_last()
         frame = {"type": "error", "status": error.status, **chat.error_object(error)}
         await self._frame(msgspec.json.encode(frame))
+
+    def _call_on_last(self) -> None:
+        if self._on_last is not None:
+            self._on_last()
 
     async def _frame(self, text: bytes) -> None:
         more = dict(self._label)

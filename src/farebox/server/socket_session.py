@@ -6,6 +6,7 @@ Handshakes are websocket.py's business. Source: OpenAI's guide "WebSocket mode".
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -66,7 +67,7 @@ class Session:
         self._receive = receive
         self._send = send
         self._inbox: asyncio.Queue[Create | None] = asyncio.Queue()  # None: no more will come
-        self._busy = False  # a response was asked for and has not ended
+        self._busy = False  # a response was asked for, and its last frame is not on its way
         self._gone = asyncio.Event()
 
     async def run(self) -> None:
@@ -106,7 +107,7 @@ class Session:
                     code="response_in_progress",
                 )
         except FareboxError as error:
-            await self._frames(None).error(error)
+            await self._frames().error(error)
             return
         self._busy = True
         self._inbox.put_nowait(create)
@@ -129,7 +130,7 @@ class Session:
                 error = SessionOver(
                     f"This socket has been open for {limit_s / 60:g} minutes. Open another one."
                 )
-                await self._frames(None).error(error)
+                await self._frames().error(error)
                 await self._close(_DONE)
                 return
             if self._gone.is_set():
@@ -139,14 +140,13 @@ class Session:
                 return
             if not await self._answer(create):
                 return
-            self._busy = False
 
     async def _answer(self, create: Create) -> bool:
         """One response, or the error in its place; whether the socket goes on."""
         state, started_s = self._state, clock.monotonic_s()
         record = Record(new_request_id(), _METHOD)
         current_record.set(record)
-        frames = self._frames(create.stream_id)
+        frames = self._frames(create.stream_id, self._on_last)
         state.metrics.request_started()
         try:
             await self._respond(create, record.request_id, frames)
@@ -184,9 +184,11 @@ class Session:
             stall_s = state.settings.idle_timeout_s
             async with AsgiClient(self._until_gone, frames, stall_s) as client:
                 kept = keeping(client, state, caller, resolved)
-                await relay.serve(state.gateway, caller, call, kept)
-                if client.gone:
-                    self._gone.set()
+                try:
+                    await relay.serve(state.gateway, caller, call, kept)
+                finally:
+                    if client.gone:
+                        self._gone.set()
         else:
             await self._warm_up(caller, call, frames)
         # What is kept is found in the store, also when it is gone on from here: kept with all that
@@ -214,8 +216,16 @@ class Session:
 
     # Saying.
 
-    def _frames(self, stream_id: str | None) -> Frames:
-        return Frames(self._send, stream_id, self._state.settings.max_answer_bytes)
+    def _frames(
+        self, stream_id: str | None = None, on_last: Callable[[], None] | None = None
+    ) -> Frames:
+        limit_bytes = self._state.settings.max_answer_bytes
+        return Frames(self._send, stream_id, limit_bytes, on_last)
+
+    def _on_last(self) -> None:
+        # Clients that have the end of one response ask for the next, while the relay may still be
+        # waiting for the upstream to end: theirs is answered when it has.
+        self._busy = False
 
     async def _close(self, code: int) -> None:
         await self._send({"type": "websocket.close", "code": code})
