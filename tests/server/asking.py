@@ -1,0 +1,80 @@
+"""What tests of the Responses API's routes say to a worker, and what its upstream says."""
+
+import json
+
+from tests.server.worker import JSON_HEAD, SSE_HEAD
+
+REQUEST = {"model": "m", "input": "words of a user"}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+
+def chunk(delta, finish_reason=None, **more):
+    """One event of a chat upstream's stream."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    data = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "up"}
+    return b"data: " + json.dumps({**data, "choices": [choice], **more}).encode() + b"\n\n"
+
+
+def stream_of(*texts):
+    """The events of a whole stream that says these texts."""
+    said = [chunk({"content": text}) for text in texts]
+    end = chunk({}, "stop", usage=USAGE)
+    return [chunk({"role": "assistant", "content": ""}), *said, end, b"data: [DONE]\n\n"]
+
+
+def completion(text, **message):
+    """A chat upstream's whole answer."""
+    said = {"role": "assistant", "content": text, **message}
+    choice = {"index": 0, "message": said, "finish_reason": "stop", "logprobs": None}
+    data = {"id": "c", "object": "chat.completion", "created": 1, "model": "up"}
+    return json.dumps({**data, "choices": [choice], "usage": USAGE}).encode()
+
+
+def will_say(worker, text):
+    """The next call's upstream answers with one JSON body."""
+    worker.will_answer(JSON_HEAD, completion(text))
+
+
+def will_stream(worker, *texts):
+    """The next call's upstream streams; give events among the texts to wait for them."""
+    steps = stream_of()
+    said = [chunk({"content": text}) if isinstance(text, str) else text for text in texts]
+    return worker.will_answer(SSE_HEAD, steps[0], *said, *steps[1:])
+
+
+async def post(worker, path="", secret=None, headers=None, **fields):
+    """POST below /v1/responses; with `fields` it has a body."""
+    body = json.dumps(fields).encode() if fields else b""
+    secret = worker.secret if secret is None else secret
+    return await worker.ask("POST", "/v1/responses" + path, headers, body, secret)
+
+
+async def create(worker, say="Hello!", secret=None, **fields):
+    """Make a response and give it back, once it is there."""
+    will_say(worker, say)
+    answer = await post(worker, secret=secret, **{**REQUEST, **fields})
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def get(worker, path, secret=None, method="GET"):
+    """GET below /v1/responses/."""
+    secret = worker.secret if secret is None else secret
+    return await worker.ask(method, "/v1/responses/" + path, secret=secret)
+
+
+def events_in(body):
+    """The data of each event of a stream, checked against its event line."""
+    found = []
+    for block in body.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines())
+        if lines:
+            found.append(json.loads(lines["data"]))
+            assert found[-1]["type"] == lines["event"]
+    return found
+
+
+def sent_messages(worker, at=-1):
+    """The messages of a request to the upstream: role and content."""
+    body = json.loads(worker.upstream.requests[at].body)
+    return [(each["role"], each["content"]) for each in body["messages"]]
