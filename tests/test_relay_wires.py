@@ -228,3 +228,24 @@ async def test_a_refusal_keeps_its_words(fake_upstream: FakeUpstream) -> None:
         with pytest.raises(FareboxError) as caught:
             await relaying.call(tools=[TOOL], tool_choice={"type": "function"})
         assert caught.value.status == 400
+
+
+async def test_a_channel_that_cannot_be_asked_is_passed_over(fake_upstream: FakeUpstream) -> None:
+    """The Responses API has no stop words; a channel that speaks chat has."""
+    async with _wired(fake_upstream, ONLY, "openai") as relaying:
+        client = await relaying.call("gpt-4o", say="Hi", stop=["x"])
+        assert client.status == 200
+        assert [each.channel for each in relaying.settlement.attempts] == ["ch-1-openai"]
+
+
+async def test_the_first_reason_is_told_when_no_channel_is_left(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """A failure of the upstream that could be asked hides nothing behind a 400 of the other."""
+    async with _wired(fake_upstream, "openai", ONLY) as relaying:
+        with pytest.raises(UpstreamFailed):
+            await relaying.call("fail-500", "gpt-4o", stop=["x"])
+    async with _wired(fake_upstream) as relaying:
+        with pytest.raises(BadRequest):
+            await relaying.call("gpt-4o", stop=["x"])
+        assert relaying.settlement.due_nanocredits == 0

@@ -20,6 +20,7 @@ from farebox.dialects.body import LARGE_BYTES
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import (
+    BadRequest,
     FareboxError,
     Internal,
     OutOfCredit,
@@ -96,7 +97,7 @@ async def _ride(passage: Passage) -> FareboxError | None:
 
 async def _try_channels(passage: Passage) -> None:
     """Ask one channel after the other, until one has answered or has begun to."""
-    last: UpstreamFailed | None = None
+    last: FareboxError | None = None
     for candidate in passage.admitted.channels:
         passage.begin_attempt(candidate.channel)
         try:
@@ -108,6 +109,9 @@ async def _try_channels(passage: Passage) -> None:
             if passage.delivered or passage.client.gone or not elsewhere:
                 raise
             last = error
+        except BadRequest as error:
+            # This upstream cannot be asked for it; one that speaks otherwise perhaps can.
+            last = last or error
         else:
             passage.note_attempt()
             return

@@ -140,10 +140,18 @@ def _hosted_tools(fields: Fields) -> tuple[str, ...]:
     the client's.
     """
     tools = read_field(fields, "tools", list[_Tool], "a list of objects with a type") or []
-    hosted = {tool.type for tool in tools} - {"function", "custom"}
+    hosted = {hosted_name(tool.type) for tool in tools} - {"function", "custom"}
     if read_field(fields, "web_search_options", dict[str, msgspec.Raw], "an object") is not None:
         hosted.add("web_search")
     return tuple(sorted(hosted))
+
+
+def hosted_name(kind: str) -> str:
+    """The name under which a tool is priced: without the date or `preview` of a version."""
+    for name in ("web_search", "computer"):
+        if kind.startswith(name):
+            return name
+    return kind
 
 
 def error_object(error: FareboxError) -> dict[str, object]:

@@ -14,7 +14,7 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
-from farebox.dialects.chat import MAX_TOKENS, read_model, refuse_near_names
+from farebox.dialects.chat import MAX_TOKENS, hosted_name, read_model, refuse_near_names
 from farebox.dialects.chat_weight import weigh_input
 from farebox.errors import BadRequest
 
@@ -123,14 +123,6 @@ def read_items(fields: Fields) -> list[msgspec.Raw]:
         }
         return [msgspec.Raw(msgspec.json.encode(message))]
     return read_field(fields, "input", list[msgspec.Raw], "a string or a list of items") or []
-
-
-def hosted_name(kind: str) -> str:
-    """The name under which a tool is priced: without the date or `preview` of a version."""
-    for name in ("web_search", "computer"):
-        if kind.startswith(name):
-            return name
-    return kind
 
 
 def asks_to_compact(fields: Fields) -> bool:

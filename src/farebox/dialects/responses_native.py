@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from farebox.core.call import Call
+from farebox.dialects.chat import hosted_name
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.interpreter import Circumstances, Outgoing
-from farebox.dialects.responses import hosted_name
 from farebox.dialects.responses_to_chat_items import SUMMARY_INTRO
 from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.errors import BadRequest

@@ -14,8 +14,8 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
+from farebox.dialects.chat import hosted_name
 from farebox.dialects.interpreter import Circumstances
-from farebox.dialects.responses import hosted_name
 from farebox.dialects.responses_to_chat_items import read_items
 from farebox.dialects.responses_to_chat_tools import Tool, Toolbox
 from farebox.dialects.responses_to_chat_turns import arrange
