@@ -87,6 +87,7 @@ async def test_a_frame_may_be_as_large_as_a_body(worker):
 async def test_frames_are_deflated_for_clients_that_can(worker):
     """permessage-deflate is agreed upon."""
     async with socket(worker) as opened:
+        assert opened.response is not None
         assert "permessage-deflate" in opened.response.headers["Sec-WebSocket-Extensions"]
         assert opened.response.headers["x-request-id"].startswith("req_")
 

@@ -79,7 +79,8 @@ async def test_where_sockets_are_switched_off_a_handshake_is_426():
 )
 async def test_a_handshake_that_is_not_right_is_no_handshake(worker, change, status):
     """It is answered as the request that it is, and what counts for heads counts for it."""
-    lines = HANDSHAKE.replace(*change, 1) + b"connection: close\r\n\r\n"
+    old, new = change
+    lines = HANDSHAKE.replace(old, new, 1) + b"connection: close\r\n\r\n"
     lines = lines.replace(b"connection: Upgrade\r\n", b"", 1).replace(
         b"connection: close", b"connection: close, Upgrade"
     )
