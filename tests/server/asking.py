@@ -1,9 +1,12 @@
 """What tests of the Responses API's routes say to a worker, and what its upstream says."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 from tests.server.worker import JSON_HEAD, SSE_HEAD
 
+CANARY = "canary-of-a-user"
 REQUEST = {"model": "m", "input": "words of a user"}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
@@ -25,7 +28,7 @@ def stream_of(*texts):
 def completion(text, **message):
     """A chat upstream's whole answer."""
     said = {"role": "assistant", "content": text, **message}
-    choice = {"index": 0, "message": said, "finish_reason": "stop", "logprobs": None}
+    choice = {"index": 0, "message": said, "finish_reason": "stop"}
     data = {"id": "c", "object": "chat.completion", "created": 1, "model": "up"}
     return json.dumps({**data, "choices": [choice], "usage": USAGE}).encode()
 
@@ -78,3 +81,11 @@ def sent_messages(worker, at=-1):
     """The messages of a request to the upstream: role and content."""
     body = json.loads(worker.upstream.requests[at].body)
     return [(each["role"], each["content"]) for each in body["messages"]]
+
+
+def stored(worker):
+    """The store's file with everything that was written."""
+    path = worker.state.kept.path
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.read_bytes()

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import httptools
 import msgspec
@@ -285,7 +286,7 @@ def parse(raw, *, to_head=False):
     return Answer(parser.get_status_code(), target.headers, target.body, target.complete)
 
 
-def make_worker(kept=None, **settings):
+def make_worker(kept: Any = None, **settings):
     """A worker that is not listening yet. `kept`: where its responses are kept."""
     books, upstream, keys, reads = FakeBooks(), FakeUpstream(), FakeKeys(), FakeReads()
     kept = kept or LazyStore()

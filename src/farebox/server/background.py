@@ -66,11 +66,16 @@ class Background:
         """Whether it runs in this process."""
         return response_id in self._runs
 
+    def next_change(self, response_id: str) -> asyncio.Event | None:
+        """What is set with the next events of one that runs in this process."""
+        run = self._runs.get(response_id)
+        return None if run is None else run.recorder.changed
+
     def cancel(self, response_id: str) -> None:
         """End it now, if it runs here; the store tells the others' owners."""
         run = self._runs.get(response_id)
         if run is not None:
-            run.cancel()
+            run.recorder.cancel()
 
     async def finish(self, timeout_s: float) -> None:
         """Let them end until then; the others fail, and their clients learn that by asking."""
@@ -88,11 +93,10 @@ class Running(Protocol):
     """What the table of those that run knows of one."""
 
     task: asyncio.Task[None] | None
+    recorder: Recorder
 
     @property
     def account_id(self) -> int: ...
-
-    def cancel(self) -> None: ...
 
 
 async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
@@ -140,10 +144,6 @@ class _Run:
     def account_id(self) -> int:
         """Who pays."""
         return self._caller.account.id
-
-    def cancel(self) -> None:
-        """The client wants no more of it."""
-        self.recorder.cancel()
 
     async def start(self) -> None:
         """Write it down, and return when its cost is held. Raises FareboxError if that fails."""

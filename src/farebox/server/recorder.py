@@ -66,7 +66,7 @@ class Recorder:
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._ended = False
+        self.changed = asyncio.Event()  # set, and another put in its place, with each write
         self._final: bytes | None = None
 
     # The relay's client.
@@ -214,10 +214,15 @@ class Recorder:
                 return
             events = self._waiting[:count]
             cancelled = await asyncio.to_thread(self._append, events, "in_progress")
+            self._tell()
             del self._waiting[:count]
             self._waiting_bytes -= sum(len(data) for _, data in events)
         if cancelled:
             self.cancel()
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     def _append(self, events: list[tuple[int, bytes]], status: str) -> bool:
         account_id = self._caller.account.id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -17,7 +18,8 @@ from farebox.core.kept import KeptResponse
 from farebox.server.kept import RUNNING, TERMINAL, read_event, reading
 from farebox.server.state import State
 
-_LOOK_S = 0.1  # how often the store is asked for more
+# How often the store is asked for more where another process writes it, and while nothing comes.
+_LOOK_S, _SLOWEST_LOOK_S = 0.1, 0.5
 _EVENTS_AT_ONCE = 200
 # How often the whole response is looked at while no events come: it may have ended without one,
 # with the process that ran it. It may be large, so this becomes less often.
@@ -98,10 +100,12 @@ class _Watch:
 
 async def _follow(state: State, watch: _Watch, since: int) -> AsyncIterator[bytes]:
     after = since
-    sign_s = clock.monotonic_s()
+    sign_s, pause_s = clock.monotonic_s(), _LOOK_S
     read = partial(state.kept.events_after, watch.response_id, watch.account_id)
     while True:
-        is_over = await watch.is_over()  # before the events are read, so that they are all there
+        # Both before the events are read, so that nothing can come unseen.
+        change = state.background.next_change(watch.response_id)
+        is_over = await watch.is_over()
         events = await reading(read, after, _EVENTS_AT_ONCE)
         parts: list[bytes] = []
         for number, data in events:
@@ -111,17 +115,27 @@ async def _follow(state: State, watch: _Watch, since: int) -> AsyncIterator[byte
                 yield b"".join(parts)
                 return
         if parts:
-            sign_s = clock.monotonic_s()
+            sign_s, pause_s = clock.monotonic_s(), _LOOK_S
             yield b"".join(parts)
-        elif is_over:
+            continue
+        if is_over:
             yield watch.missing_end(after + 1)
             return
-        elif clock.monotonic_s() >= sign_s + state.settings.keepalive_s:
+        if clock.monotonic_s() >= sign_s + state.settings.keepalive_s:
             sign_s = clock.monotonic_s()
             # It bears the last number, so that a client that goes on from it misses nothing.
             yield _event(_SIGN, _encode({"type": _SIGN, "sequence_number": max(0, after)}))
-        if len(events) < _EVENTS_AT_ONCE and not is_over:
-            await asyncio.sleep(_LOOK_S)
+        await _wait(change, state.settings.keepalive_s if change is not None else pause_s)
+        pause_s = min(1.5 * pause_s, _SLOWEST_LOOK_S)
+
+
+async def _wait(change: asyncio.Event | None, limit_s: float) -> None:
+    if change is None:
+        await asyncio.sleep(limit_s)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await change.wait()
 
 
 def _event(kind: str, data: bytes) -> bytes:
