@@ -3,7 +3,9 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
+from farebox.routing.catalogue import Catalogue
 from tests.server.worker import JSON_HEAD, SSE_HEAD
 
 CANARY = "canary-of-a-user"
@@ -33,13 +35,74 @@ def completion(text, **message):
     return json.dumps({**data, "choices": [choice], "usage": USAGE}).encode()
 
 
+def native(text):
+    """A whole answer of an upstream that speaks Responses."""
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    number = len(text)
+    message = {
+        "type": "message",
+        "id": f"msg_up{number}",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+    usage = {
+        "input_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 5,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 15,
+    }
+    response = {"id": f"resp_up{number}", "object": "response", "created_at": 1, "model": "up"}
+    response |= {"status": "completed", "output": [message], "usage": usage}
+    return response
+
+
+def native_stream(text):
+    """The same as a stream, in as few events as there may be."""
+    response = native(text)
+    begun = {**response, "status": "in_progress", "output": [], "usage": None}
+    (item,) = response["output"]
+    events = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": response},
+    ]
+    return [
+        f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': n})}\n\n".encode()
+        for n, event in enumerate(events)
+    ]
+
+
+def speaking(worker, wire):
+    """The worker, whose upstream speaks this dialect and no other."""
+    catalogue = worker.state.gateway.catalogue
+    worker.state.gateway.catalogue = Catalogue.of(
+        catalogue.version,
+        [replace(channel, speaks=(wire,)) for channel in catalogue.channels.values()],
+        catalogue.models.values(),
+        catalogue.groups.values(),
+    )
+    return worker
+
+
+def is_native(worker):
+    """Whether its upstream speaks Responses."""
+    return worker.state.gateway.catalogue.channels["c"].speaks == ("responses",)
+
+
 def will_say(worker, text):
     """The next call's upstream answers with one JSON body."""
-    worker.will_answer(JSON_HEAD, completion(text))
+    body = json.dumps(native(text)).encode() if is_native(worker) else completion(text)
+    worker.will_answer(JSON_HEAD, body)
 
 
 def will_stream(worker, *texts):
     """The next call's upstream streams; give events among the texts to wait for them."""
+    if is_native(worker):
+        return worker.will_answer(SSE_HEAD, *native_stream("".join(texts)))
     steps = stream_of()
     said = [chunk({"content": text}) if isinstance(text, str) else text for text in texts]
     return worker.will_answer(SSE_HEAD, steps[0], *said, *steps[1:])
@@ -80,6 +143,12 @@ def events_in(body):
 def sent_messages(worker, at=-1):
     """The messages of a request to the upstream: role and content."""
     body = json.loads(worker.upstream.requests[at].body)
+    if "input" in body:
+        told = [("system", body["instructions"])] if body.get("instructions") else []
+        items = body["input"]
+        if isinstance(items, str):
+            items = [{"role": "user", "content": items}]
+        return told + [(each["role"], _text_of(each["content"])) for each in items]
     return [(each["role"], each["content"]) for each in body["messages"]]
 
 
@@ -89,3 +158,7 @@ def stored(worker):
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path.read_bytes()
+
+
+def _text_of(content):
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

@@ -1,5 +1,6 @@
 """What a call says of kept responses, and what is kept of its own."""
 
+import json
 import sqlite3
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from tests.server.asking import (
     get,
     post,
     sent_messages,
+    speaking,
     stored,
     will_say,
     will_stream,
@@ -21,6 +23,15 @@ from tests.server.asking import (
 from tests.server.worker import make_worker, running
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["chat", "responses"])
+async def worker(anyio_backend, request):
+    """Once over an upstream that speaks chat, once over one that speaks Responses itself: what is
+    kept and found is ours on both ways.
+    """
+    async with running(speaking(make_worker(), request.param)) as started:
+        yield started
 
 
 async def test_a_conversation_goes_on_from_its_last_response(worker):
@@ -98,6 +109,18 @@ async def test_what_is_not_there_cannot_be_gone_on_from(worker, kind):
     assert (answer.status, error["code"], error["param"]) == (400, "item_not_found", "input")
     assert error["message"].startswith(f"Item with id '{item_id}' not found.")
     assert len(worker.upstream.requests) == sent
+
+
+async def test_an_upstream_hears_nothing_of_what_is_kept_here(worker):
+    """No id of a response, no reference, no wish to keep anything."""
+    first = await create(worker, "one", input="1", metadata={"k": "v"})
+    reference = {"type": "item_reference", "id": first["output"][0]["id"]}
+    await create(worker, input=[reference], previous_response_id=first["id"], store=True)
+    sent = json.loads(worker.upstream.requests[-1].body)
+    assert sent.get("store", False) is False
+    assert not {"previous_response_id", "conversation", "background"} & set(sent)
+    assert b"item_reference" not in worker.upstream.requests[-1].body
+    assert first["id"].encode() not in worker.upstream.requests[-1].body
 
 
 async def missing(worker, kind, bob):

@@ -50,7 +50,6 @@ class ResponseObject(msgspec.Struct, frozen=True):
     """What is read of a response object."""
 
     id: str
-    created_at: int
     status: str
     output: list[msgspec.Raw] = []
 
@@ -199,11 +198,12 @@ def kept_response(
     """A response whose object is `body` as it is kept; None if it is too large for that."""
     response = read_response(body)
     request_id = resolved.call.request_id
+    now_us = clock.now_us()  # the object's own time may be an upstream's
     kept = KeptResponse(
         id=response.id,
         account_id=caller.account.id,
-        created_us=response.created_at * 1_000_000,
-        expires_us=expiry_us(settings, response.created_at * 1_000_000),
+        created_us=now_us,
+        expires_us=expiry_us(settings, now_us),
         status=response.status,
         background=resolved.call.fields.get("background") == TRUE,
         previous_id=resolved.previous_id,
