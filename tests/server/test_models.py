@@ -45,6 +45,35 @@ async def test_an_item_carries_the_price_that_is_charged(worker):
     assert (first["id"], first["context"], first["max_output"]) == ("m", 8000, 100)
 
 
+async def test_codex_reads_the_same_list(worker):
+    """Each model has the fields that Codex's ModelInfo requires, and is declared plain tools."""
+    answer = await worker.ask("GET", "/v1/models?client_version=0.169.0", secret=worker.secret)
+    models = answer.json["models"]
+    assert [model["slug"] for model in models] == [item["id"] for item in answer.json["data"]]
+    first = models[0]
+    assert set(first) >= {
+        "slug",
+        "display_name",
+        "supported_reasoning_levels",
+        "shell_type",
+        "visibility",
+        "supported_in_api",
+        "priority",
+        "base_instructions",
+        "support_verbosity",
+        "truncation_policy",
+        "experimental_supported_tools",
+        "input_modalities",
+    }
+    assert (first["context_window"], first["apply_patch_tool_type"]) == (8000, "freeform")
+    assert (first["use_responses_lite"], first["tool_mode"]) == (False, None)
+    assert [model["priority"] for model in models] == [0, 1]
+    assert all(
+        set(level) == {"effort", "description"} for level in first["supported_reasoning_levels"]
+    )
+    assert models[1]["context_window"] == 128_000
+
+
 @pytest.mark.parametrize(
     "name",
     ["xiaomi/mimo-v2.6-pro", "xiaomi%2Fmimo-v2.6-pro", "Xiaomi/MiMo-v2.6-Pro", "MIMO-pro"],
