@@ -203,7 +203,7 @@ def test_hosted_tools_are_counted_by_the_names_they_are_priced_under() -> None:
         {"type": "mcp_list_tools"},
         function_item("f", "{}", "c"),
     )
-    counted = (("code_interpreter", 1), ("web_search_preview", 2))
+    counted = (("code_interpreter", 1), ("web_search", 2))
     stream = stream_for(call)
     feed(stream, body_of(*events_of(response)))
     assert stream.tool_calls == counted == whole_of(response, call).tool_calls

@@ -43,7 +43,7 @@ def test_every_key_of_a_response_is_there() -> None:
         "parallel_tool_calls", "previous_response_id", "presence_penalty", "frequency_penalty",
         "prompt_cache_key", "reasoning", "safety_identifier", "service_tier", "store", "background",
         "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation",
-        "usage", "user",
+        "usage",
     }  # fmt: skip
     assert response["metadata"] == {"a": "b"}
     assert construct_type(type_=Response, value=response).output_text == "Hi"  # type: ignore[attr-defined]

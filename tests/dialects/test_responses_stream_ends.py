@@ -100,6 +100,8 @@ def test_a_whole_answer_is_the_object_that_was_asked_for() -> None:
         "metadata": {"a": "b"},
         "store": True,
         "max_output_tokens": None,
+        "created_at": 1_790_000_000,
+        "completed_at": 1_790_000_009,
     }
     assert answer.body == b""
     assert (answer.tool_calls, answer.text_bytes) == (streamed.tool_calls, streamed.text_bytes)

@@ -19,7 +19,9 @@ from farebox.dialects.responses_shell import Object, Shell, usage_object
 
 RawObject = dict[str, msgspec.Raw]
 # What an upstream is not told, or is told otherwise, is repeated as the client said it.
-_AS_SENT = (
+_OURS = (
+    "created_at",  # by our clock, which also says how long a response is kept
+    "completed_at",
     "store",
     "background",
     "previous_response_id",
@@ -82,7 +84,7 @@ def as_asked(given: RawObject, status: str, call: Call, shell: Shell, **over: ob
     """The response object for the client, who asked `call`. `over` replaces what was given."""
     ours = shell.object(status)
     whole: Object = {**given, "id": shell.id, "model": call.model}
-    whole |= {name: ours[name] for name in _AS_SENT}
+    whole |= {name: ours[name] for name in _OURS if name in ours}
     if "text" in call.fields:  # a schema may have gone to the vendor as a text
         whole["text"] = ours["text"]
     if not is_set(given.get("service_tier", NOTHING)):

@@ -39,8 +39,8 @@ _ECHOED: dict[str, object] = {
     "top_logprobs": 0,
     "top_p": 1,
     "truncation": "disabled",
-    "user": None,
 }
+_ECHOED_IF_SAID = ("user",)  # deprecated, and never null
 # Codes of ours that a failed response may carry: clients act on these; others they only repeat.
 _CODES = frozenset(
     (
@@ -188,12 +188,16 @@ def _echo(fields: Fields) -> Object:
     echo: Object = {}
     for name, default in _ECHOED.items():
         value = fields.get(name)
-        is_said = value is not None and bytes(value) != b"null"
-        echo[name] = value if is_said else default
+        echo[name] = value if _is_said(value) else default
+    echo |= {name: fields[name] for name in _ECHOED_IF_SAID if _is_said(fields.get(name))}
     echo["text"] = _text(fields)
     echo["tools"] = _tools(fields)
     echo["reasoning"] = {"effort": None, "summary": None, **_decoded(fields, "reasoning")}
     return echo
+
+
+def _is_said(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value) != b"null"
 
 
 def _decoded(fields: Fields, name: str) -> Object:
@@ -205,7 +209,7 @@ def _text(fields: Fields) -> Object:
     text = {"format": {"type": "text"}, "verbosity": "medium", **_decoded(fields, "text")}
     form = cast("Object", text["format"] if isinstance(text["format"], dict) else {})
     if form.get("type") == "json_schema":
-        text["format"] = {"description": None, "strict": False, **form}
+        text["format"] = {"description": "", "strict": False, **form}
     return text
 
 
