@@ -56,7 +56,7 @@ def test_the_response_is_the_one_that_was_asked_for() -> None:
             "model": "m",
             "max_output_tokens": None,
             "created_at": 1_790_000_000,  # by our clock, as far as there is a time
-            "completed_at": 1_790_000_009 if event is passed.events[-1] else None,
+            "completed_at": 1_790_000_009 if came is found[-1] else None,
         }
 
 
