@@ -6,7 +6,7 @@ import json
 import pytest
 
 from farebox.errors import OutOfCredit, UpstreamFailed
-from tests.server.sockets import FIRST, REST, ask, create, frames, sent_messages, socket
+from tests.server.sockets import FIRST, REST, ask, create, frames, message, sent_messages, socket
 from tests.server.worker import SSE_HEAD, make_worker, running
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +104,21 @@ async def test_a_response_that_failed_is_not_gone_on_from(worker):
         assert failed["type"] == "response.failed"
         refused = await ask(opened, previous_response_id=failed["response"]["id"])
     assert refused[0]["error"]["code"] == "previous_response_not_found"
+
+
+async def test_a_summary_stands_for_all_that_was_before(worker):
+    """After a compaction the next response goes on from it alone."""
+    worker.will_answer(SSE_HEAD, FIRST, REST)
+    worker.will_answer(SSE_HEAD, FIRST, REST)
+    async with socket(worker) as opened:
+        items = [message("long ago"), {"type": "compaction_trigger"}]
+        compacted = (await ask(opened, input=items))[-1]["response"]
+        assert [item["type"] for item in compacted["output"]] == ["compaction"]
+        last = await ask(opened, "now", previous_response_id=compacted["id"])
+        assert last[-1]["type"] == "response.completed"
+    texts = [text for _, text in sent_messages(worker, 1)]
+    assert "long ago" not in texts
+    assert any("Hello there" in text for text in texts)
 
 
 async def test_the_history_of_a_socket_is_bounded():
