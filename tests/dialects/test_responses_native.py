@@ -251,6 +251,34 @@ def test_what_is_dropped_cannot_be_chosen(allowed: list[Any], choice: Any) -> No
     assert body["tool_choice"] == choice
 
 
+@pytest.mark.parametrize(
+    ("fields", "include"),
+    [
+        ({"store": True, "reasoning": {"effort": "low"}}, ["reasoning.encrypted_content"]),
+        (
+            {"store": True, "reasoning": {"effort": "low"}, "include": ["a"]},
+            ["a", "reasoning.encrypted_content"],
+        ),
+        (
+            {
+                "store": True,
+                "reasoning": {"effort": "low"},
+                "include": ["reasoning.encrypted_content"],
+            },
+            ["reasoning.encrypted_content"],
+        ),
+        ({"store": False, "reasoning": {"effort": "low"}}, None),
+        ({"store": True, "reasoning": {"summary": "auto"}}, None),
+        ({"store": True}, None),
+    ],
+)
+def test_thoughts_of_a_response_that_is_kept_can_be_given_back(
+    fields: dict[str, Any], include: Any
+) -> None:
+    """The vendor keeps nothing, so they must come sealed, where the model surely has some."""
+    assert sent(**fields).get("include") == include
+
+
 _NAMES = """
 type id role content tools encrypted_content message reasoning compaction function_call
 item_reference additional_tools web_search function fb1.AAAA gAAAA name

@@ -25,6 +25,8 @@ from farebox.errors import BadRequest
 T = TypeVar("T")
 
 _FALSE = msgspec.Raw(b"false")
+_NULL = msgspec.Raw(b"null")
+_SEALED: Final = "reasoning.encrypted_content"
 # The store, conversations and the background are ours. Metadata belong to what is stored.
 _STAYS = frozenset(
     (
@@ -112,9 +114,15 @@ class _Choice(msgspec.Struct):
     tools: list[msgspec.Raw] | None = None
 
 
+class _Reasoning(msgspec.Struct):
+    effort: str | None = None
+
+
 _ITEM = msgspec.json.Decoder(_Item)
 _TOOL = msgspec.json.Decoder(_Tool)
 _CHOICE = msgspec.json.Decoder(_Choice)
+_REASONING: msgspec.json.Decoder[_Reasoning | None] = msgspec.json.Decoder(_Reasoning | None)
+_INCLUDE: msgspec.json.Decoder[list[str] | None] = msgspec.json.Decoder(list[str] | None)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -129,8 +137,23 @@ def to_native(call: Call, around: Circumstances) -> Outgoing:
         fields["input"] = native.items(fields["input"])
     if is_set(fields.get("tools", NOTHING)):
         native.offer(fields)
+    _ask_for_thoughts(fields)
     fields["store"] = _FALSE
     return Outgoing(replace(call, fields=fields), tuple(dict.fromkeys(native.adjusted)))
+
+
+def _ask_for_thoughts(fields: dict[str, msgspec.Raw]) -> None:
+    """Have reasoning sealed by the vendor where the response is kept here, or the next request that
+    builds on it could not give it back. Models that do not reason refuse to be asked, but they
+    refuse an effort too.
+    """
+    if bytes(fields.get("store", b"null")) in (b"null", b"false"):
+        return
+    reasoning = _read(_REASONING, fields.get("reasoning", _NULL), "reasoning", "an object")
+    include = _read(_INCLUDE, fields.get("include", _NULL), "include", "a list of strings")
+    has_effort = reasoning is not None and reasoning.effort is not None
+    if has_effort and _SEALED not in (include or ()):
+        fields["include"] = _raw([*(include or ()), _SEALED])
 
 
 class _Native:
