@@ -227,6 +227,18 @@ def test_hosted_tools_in_items_need_a_price_too(kind: str) -> None:
     assert outgoing.adjusted == ("tools.web_search=dropped",)
 
 
+def test_hosted_tools_in_namespaces_need_a_price_too() -> None:
+    """What stands there beside them stays."""
+    outgoing = native(
+        tools=[{"type": "namespace", "name": "n", "tools": [SEARCH, FUNCTION]}, FUNCTION]
+    )
+    assert body_of(outgoing)["tools"] == [
+        {"type": "namespace", "name": "n", "tools": [FUNCTION]},
+        FUNCTION,
+    ]
+    assert outgoing.adjusted == ("tools.web_search=dropped",)
+
+
 def test_a_shell_in_a_container_runs_at_the_vendor() -> None:
     """And one at the client does not."""
     local = [{"type": "shell"}, {"type": "shell", "environment": {"type": "local"}}]
@@ -281,7 +293,7 @@ def test_thoughts_of_a_response_that_is_kept_can_be_given_back(
 
 _NAMES = """
 type id role content tools encrypted_content message reasoning compaction function_call
-item_reference additional_tools web_search function fb1.AAAA gAAAA name
+item_reference additional_tools namespace web_search function fb1.AAAA gAAAA name
 """
 _WORDS = st.sampled_from(_NAMES.split())
 _JSON = st.recursive(

@@ -97,6 +97,7 @@ class _Environment(msgspec.Struct):
 class _Tool(msgspec.Struct):
     type: str
     environment: _Environment | str | None = None
+    tools: msgspec.Raw = NOTHING  # of a namespace
 
     @property
     def hosted(self) -> str | None:
@@ -244,17 +245,22 @@ class _Native:
         """A list of tools, itself if all of them can be had."""
         came = _read(_LIST, raw, path, "a list of tools")
         sent = self._without(came, path)
-        return raw if len(sent) == len(came) else _raw(sent)
+        return raw if sent == came else _raw(sent)
 
     def _without(self, tools: list[msgspec.Raw], path: str) -> list[msgspec.Raw]:
+        """The tools that can be had: those of the client's, and those that have a price."""
         kept: list[msgspec.Raw] = []
-        for at, tool in enumerate(tools):
-            wanted = "a tool, an object with a type"
-            name = _read(_TOOL, tool, f"{path}[{at}]", wanted).hosted
-            if name is None or name in self._hosted_tools:
-                kept.append(tool)
-            else:  # it has no price
+        for at, raw in enumerate(tools):
+            tool = _read(_TOOL, raw, f"{path}[{at}]", "a tool, an object with a type")
+            name = tool.hosted
+            if name is not None and name not in self._hosted_tools:
                 self.adjusted.append(f"tools.{name}=dropped")
+                continue
+            inner = tool.tools
+            if tool.type == "namespace" and is_set(inner):
+                inner = self._tools(inner, f"{path}[{at}].tools")
+            unchanged = inner is tool.tools
+            kept.append(raw if unchanged else _raw({**_FIELDS.decode(raw), "tools": inner}))
         return kept
 
 
