@@ -9,6 +9,7 @@ begin > _Run (a task: the relay) > Recorder (the relay's client: events into the
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -147,7 +148,12 @@ class _Run:
 
     async def start(self) -> None:
         """Write it down, and return when its cost is held. Raises FareboxError if that fails."""
-        await reading(self.recorder.begin)
+        try:
+            await reading(self.recorder.begin)
+        except FareboxError:
+            with suppress(Exception):  # then nothing was written
+                await asyncio.to_thread(self.recorder.forget)
+            raise
         self.task = asyncio.create_task(self._ride())
         await asyncio.shield(self._admitted)
 
@@ -176,7 +182,8 @@ class _Run:
             _log.exception("background_failed", request_id=self._resolved.call.request_id)
             failure = Internal("The gateway failed; the request id finds the reason in its log.")
         finally:
-            pump.cancel()
+            self.recorder.stop()
+            await pump
         if failure is not None:
             record.error = failure.code or failure.type
         if self._admitted.done():
@@ -185,6 +192,7 @@ class _Run:
             assert failure is not None  # nothing is answered before the hold is made
             await asyncio.to_thread(self.recorder.forget)
             self._admitted.set_exception(failure)
+            self._admitted.exception()  # whoever waited for it may have gone
 
 
 class _Announcing:

@@ -18,7 +18,7 @@ from farebox.dialects import chat, responses
 from farebox.errors import UpstreamFailed
 from farebox.server.incoming import answer_call, receive_call
 from farebox.server.items import heads, with_ids
-from farebox.server.kept import FALSE, Resolved, resolve
+from farebox.server.kept import FALSE, Resolved, off_loop, resolve
 from farebox.server.reply import Receive, Reply, Scope, error_headers
 from farebox.server.state import State
 
@@ -30,7 +30,9 @@ async def compact(state: State, scope: Scope, receive: Receive, reply: Reply) ->
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, scope, receive, reply, _parse)
     resolved = await resolve(state, caller, call)
-    call = responses.with_input(resolved.call, [*resolved.conversation, _TRIGGER])
+    items = [*resolved.conversation, _TRIGGER]
+    work = partial(responses.with_input, resolved.call, items)
+    call = await off_loop(sum(map(len, items)), work)
     around = partial(_CompactingClient, resolved=resolved)
     await answer_call(state, caller, call, receive, reply, around=around)
 
@@ -79,7 +81,8 @@ class _CompactingClient:
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """All of the answer: a JSON answer comes in one piece."""
-        body = self._compaction(data)
+        size_bytes = sum(map(len, self._resolved.conversation))
+        body = await off_loop(size_bytes, partial(self._compaction, data))
         status, headers = self._status, (*self._headers, (_LENGTH, b"%d" % len(body)))
         if not body:
             error = UpstreamFailed(

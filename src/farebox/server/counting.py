@@ -6,7 +6,6 @@ How a text is counted is estimate.py's business.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from functools import partial
 from typing import Protocol
@@ -14,13 +13,12 @@ from typing import Protocol
 from farebox.core import clock
 from farebox.core.call import Call
 from farebox.dialects import responses
-from farebox.dialects.body import LARGE_BYTES
 from farebox.errors import TooManyRequests
 from farebox.routing.select import choose_model
 from farebox.server.answers import json_answer
 from farebox.server.estimate import estimate
 from farebox.server.incoming import receive_call
-from farebox.server.kept import resolve
+from farebox.server.kept import off_loop, resolve
 from farebox.server.models import group_of
 from farebox.server.reply import Receive, Reply, Scope
 from farebox.server.state import State
@@ -89,9 +87,8 @@ async def input_tokens(state: State, scope: Scope, receive: Receive, reply: Repl
     model = choose_model(catalogue, group, caller.key.models, call.model, clock.now_us())
     resolved = await resolve(state, caller, call)
     counter = counter_for(model.id)
-    count = partial(counter.count, resolved.call)
-    is_large = sum(map(len, resolved.call.fields.values())) > LARGE_BYTES
-    tokens = await asyncio.to_thread(count) if is_large else count()
+    size_bytes = sum(map(len, resolved.call.fields.values()))
+    tokens = await off_loop(size_bytes, partial(counter.count, resolved.call))
     answer = json_answer({"object": "response.input_tokens", "input_tokens": tokens})
     if not counter.exact:
         answer.headers["x-token-count"] = "estimated"

@@ -95,7 +95,7 @@ async def resolve(
         raise _background_needs_store(settings)
     call = replace(call, fields={**call.fields, "store": TRUE if keeps else FALSE})
     previous_id = read_field(call.fields, "previous_response_id", str, "a response's id")
-    items, references = await _off_loop(size_bytes, lambda: split(call))
+    items, references = await off_loop(size_bytes, lambda: split(call))
     wanted = [each for each in references if each is not None]
     before: Sequence[msgspec.Raw] = recalled or ()
     account_id, limit_bytes = caller.account.id, settings.max_body_bytes
@@ -109,7 +109,7 @@ async def resolve(
         size_bytes = sum(map(len, whole))
         if size_bytes > limit_bytes:
             raise _too_long(f"The conversation is larger than {limit_bytes} bytes.")
-        call = await _off_loop(size_bytes, lambda: with_input(call, whole))
+        call = await off_loop(size_bytes, lambda: with_input(call, whole))
     if recalled is not None:
         before, items, previous_id = (), [*recalled, *items], None
     adjusted = ("store=dropped",) if wish and not keeps else ()
@@ -120,7 +120,8 @@ def _may_keep(settings: Settings, size_bytes: int) -> bool:
     return settings.responses_store and size_bytes <= settings.responses_max_kept_bytes
 
 
-async def _off_loop(size_bytes: int, work: Callable[[], T]) -> T:
+async def off_loop(size_bytes: int, work: Callable[[], T]) -> T:
+    """What the work gives, done in a thread if it is about many bytes."""
     return work() if size_bytes <= LARGE_BYTES else await asyncio.to_thread(work)
 
 

@@ -65,7 +65,8 @@ class Recorder:
         self._waiting: list[tuple[int, bytes]] = []
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
-        self._writing = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()  # set, and another put in its place, with each write
         self._final: bytes | None = None
 
@@ -130,32 +131,48 @@ class Recorder:
         self._append(events, "queued")
 
     def forget(self) -> None:
-        """Leave no trace: it was refused."""
+        """Leave no trace: it was refused, or could not be written down whole."""
         # A row of what runs is emptied first, and goes with its end.
         self._kept.delete_response(self._shell.id, self._caller.account.id, 0)
         self._append([], "failed")
 
     async def pump(self) -> None:
-        """Write what comes, and ask for a cancel, until this is cancelled itself."""
-        while True:
+        """Write what comes, and ask for a cancel, until it is stopped."""
+        while not self._stopped.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ASK_S):
                     await self._wake.wait()
             self._wake.clear()
             try:
                 if self._waiting:
-                    await asyncio.sleep(_BATCH_S)
+                    await self._pause(_BATCH_S)
                     await self._flush()
                 elif await asyncio.to_thread(self._kept.cancel_requested, self._shell.id):
                     self.cancel()
             except Exception:  # noqa: BLE001 (the store has a bad moment: what waits is written later)
                 _log.warning("events_not_written", response_id=self._shell.id, exc_info=True)
-                await asyncio.sleep(_ASK_S)
+                await self._pause(_ASK_S)
+
+    def stop(self) -> None:
+        """End the pump; what waits is written by `finish`."""
+        self._stopped.set()
+        self._wake.set()
+
+    async def _pause(self, limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._stopped.wait()
 
     async def finish(self, failure: FareboxError | None) -> None:
         """The end: the response as it is from now on. `failure`: why there was none from the
         relay.
         """
+        kept = await asyncio.to_thread(self._end, failure)  # its input may be large
+        ends = kept.status if kept.status in ("completed", "incomplete") else "failed"
+        self._add(f"response.{ends}", {"response": msgspec.Raw(kept.body)})
+        await self._write_end(kept)
+
+    def _end(self, failure: FareboxError | None) -> KeptResponse:
         body = self._final
         if body is None:
             failure = failure or Internal("The response has no end.")
@@ -170,9 +187,7 @@ class Recorder:
             body = _encode({**failed, "usage": _read_fields(body).get("usage")})
             kept = kept_response(self._resolved, self._caller, self._settings, body)
             assert kept is not None  # its input was small enough to begin with
-        ends = kept.status if kept.status in ("completed", "incomplete") else "failed"
-        self._add(f"response.{ends}", {"response": msgspec.Raw(body)})
-        await self._write_end(kept)
+        return kept
 
     async def _write_end(self, kept: KeptResponse) -> None:
         for pause_s in (*_RETRY_S, None):
@@ -207,16 +222,24 @@ class Recorder:
         self._sequence += 1
 
     async def _flush(self) -> None:
-        async with self._writing:
-            # They wait until they are written: a write that fails, or is cut off, is repeated.
-            count = len(self._waiting)
-            if not count:
-                return
-            events = self._waiting[:count]
+        """Write what waits. Whoever is cut off in this leaves it going on: a write of the past
+        must not come behind one of the end.
+        """
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+        if self._waiting:
+            self._writing = asyncio.create_task(self._write())
+            await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        try:
+            events = self._waiting[:]  # they wait until they are written: else it is repeated
             cancelled = await asyncio.to_thread(self._append, events, "in_progress")
-            self._tell()
-            del self._waiting[:count]
+            del self._waiting[: len(events)]
             self._waiting_bytes -= sum(len(data) for _, data in events)
+            self._tell()
+        finally:
+            self._writing = None
         if cancelled:
             self.cancel()
 
