@@ -144,8 +144,8 @@ class FromChat:
         for choice in chunk.choices or ():
             if choice.index == 0:
                 made += self._maker.take(choice)
-        if self.ending and self._maker.lacks_summary:
-            raise broke_off("no_summary")
+        if self.ending:
+            self._maker.check()
         return made
 
 
@@ -159,13 +159,17 @@ class Maker:
         self._summary: list[str] | None = [] if sent.compacts else None
         self._finish: str | None = None
 
-    @property
-    def lacks_summary(self) -> bool:
-        """Whether a summary is wanted and nothing was written."""
-        return self._summary is not None and not "".join(self._summary).strip()
+    def check(self) -> None:
+        """Raises UpstreamFailed if what was written is no answer: no summary where one is wanted,
+        or arguments for a tool that was never named.
+        """
+        if self._summary is not None and not "".join(self._summary).strip():
+            raise broke_off("no_summary")
+        if self._items.lacks_name:
+            raise broke_off("no_tool_name")
 
     def take(self, choice: Choice) -> bytes:
-        """The events that a piece of the answer makes; with what opens the response."""
+        """The events that a piece of the answer makes."""
         self._finish = choice.finish_reason or self._finish
         delta = choice.delta or Delta()
         if self._summary is not None:
@@ -177,20 +181,21 @@ class Maker:
         items = self._items
         reasoning = _text(delta.reasoning_content) or _text(delta.reasoning)
         content, refusal = _text(delta.content), _text(delta.refusal)
-        calls = delta.tool_calls or ()
-        if not (reasoning or content or refusal or calls):
-            return b""
-        made = self._shell.open()
+        calls = [
+            (call, _arguments(call.function.arguments) if call.function else "")
+            for call in delta.tool_calls or ()
+        ]
+        # All is read by now: what cannot be must not have opened a response that then never leaves.
+        made = b""
         if reasoning:
             made += items.reason(reasoning)
         if content:
             made += items.say(content, logprobs)
         if refusal:
             made += items.refuse(refusal)
-        for call in calls:
-            function = call.function
-            arguments = _arguments(function.arguments) if function else ""
-            made += items.call(call.index or 0, call.id, function and function.name, arguments)
+        for call, arguments in calls:
+            name = call.function.name if call.function else None
+            made += items.call(call.index or 0, call.id, name, arguments)
         return made
 
     def close(self) -> tuple[bytes, str, Object]:
@@ -198,12 +203,11 @@ class Maker:
         if self._summary is not None:
             return self._summarise(), "completed", {}
         reason = _INCOMPLETE.get(self._finish or "")
-        opened = self._shell.open()
         if reason is not None:
-            return opened + self._items.close("incomplete"), "incomplete", {"incomplete": reason}
+            return self._items.close("incomplete"), "incomplete", {"incomplete": reason}
         if self._items.is_empty:
-            return opened + self._items.say_nothing(), "completed", {}
-        return opened + self._items.close("completed"), "completed", {}
+            return self._items.say_nothing(), "completed", {}
+        return self._items.close("completed"), "completed", {}
 
     def _summarise(self) -> bytes:
         summary = "".join(self._summary or ())

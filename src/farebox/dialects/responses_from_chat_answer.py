@@ -11,7 +11,6 @@ from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat import Maker, reasoning_tokens
 from farebox.dialects.responses_shell import Shell, usage_object
 from farebox.dialects.responses_to_chat import ToChat
-from farebox.errors import broke_off
 
 
 class _Choice(msgspec.Struct):
@@ -49,12 +48,14 @@ class WholeFromChat:
     def _take(self, body: bytes, sent: ToChat, endings: Endings) -> None:
         choices = msgspec.json.decode(body, type=_Completion).choices
         for choice in choices[:1]:
-            piece = Choice(0, choice.message or Delta(), choice.finish_reason, choice.logprobs)
+            message = choice.message or Delta()
+            for n, call in enumerate(message.tool_calls or ()):
+                call.index = n  # each is whole, also where two have one id
+            piece = Choice(0, message, choice.finish_reason, choice.logprobs)
             mender = Mender(sent.call.request_id, endings.standard, endings.failing)
             mender.judge(Chunk(choices=[piece]))
             self._maker.take(piece)
-        if self._maker.lacks_summary:
-            raise broke_off("no_summary")
+        self._maker.check()
 
     def tail(self, usage: Usage) -> bytes:
         """The response object."""

@@ -7,6 +7,7 @@ responses_from_chat.py's. Source: OpenAI's OpenAPI document, `ResponseStreamEven
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -75,6 +76,9 @@ class Items:
         self._writing: _Open | None = None  # reasoning, or a message
         self._calls: dict[int, _Open] = {}
         self._ids: dict[int, str | None] = {}  # of calls that may not have a name yet
+        self._early: dict[int, str] = {}  # and what came of their arguments
+        self._call_ids: set[str] = set()  # as the client knows them
+        self._done_places: list[int] = []  # of the finished items, in order
         self._reasoning: list[str] = []
         shell.output = []
 
@@ -82,6 +86,11 @@ class Items:
     def is_empty(self) -> bool:
         """Whether nothing was written yet."""
         return not self._output
+
+    @property
+    def lacks_name(self) -> bool:
+        """Whether a call has arguments and no name."""
+        return any(self._early.values())
 
     def reason(self, text: str) -> bytes:
         """A piece of reasoning, which is shown as its summary."""
@@ -111,7 +120,9 @@ class Items:
         if n not in self._calls:
             self._ids[n] = id or self._ids.get(n)
             if not name:
-                return b""  # nothing can be said of it yet, and no vendor sends arguments first
+                self._early[n] = self._early.get(n, "") + arguments
+                return b""  # nothing can be said of it yet
+            arguments = self._early.pop(n, "") + arguments
             events = self._close_writing("completed") + self._begin_call(n, self._ids[n], name)
         call = self._calls[n]
         if not arguments:
@@ -143,7 +154,8 @@ class Items:
     def _begin(self, item: Object) -> tuple[_Open, bytes]:
         opened = _Open(len(self._output), item)
         self._output.append(item)
-        return opened, self._shell.event(
+        # The first item of all opens the response.
+        return opened, self._shell.open() + self._shell.event(
             "response.output_item.added", output_index=opened.index, item=item
         )
 
@@ -241,8 +253,9 @@ class Items:
 
     def _done(self, opened: _Open) -> bytes:
         # What is done stands in the response's output, also where others before it are still open.
-        done = {id(item) for item in self._shell.output} | {id(opened.item)}
-        self._shell.output = [item for item in self._output if id(item) in done]
+        at = bisect(self._done_places, opened.index)
+        self._done_places.insert(at, opened.index)
+        self._shell.output.insert(at, opened.item)
         return self._shell.event(
             "response.output_item.done", output_index=opened.index, item=opened.item
         )
@@ -251,9 +264,9 @@ class Items:
 
     def _begin_call(self, n: int, call_id: str | None, name: str) -> bytes:
         tool = self._sent.tools.get(name) or Tool("function", name)
-        known = {str(call.item["call_id"]) for call in self._calls.values()}
-        if call_id is None or len(call_id) < _LEAST_ID_CHARS or call_id in known:
+        if call_id is None or len(call_id) < _LEAST_ID_CHARS or call_id in self._call_ids:
             call_id = self._shell.item_id("call")
+        self._call_ids.add(call_id)
         opened, added = self._begin(self._call_item(tool, call_id))
         opened.tool = tool
         self._calls[n] = opened

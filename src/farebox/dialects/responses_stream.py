@@ -9,6 +9,7 @@ document, `ResponseStreamEvent`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from typing import cast
 
@@ -40,6 +41,7 @@ _CREATED = "response.created"
 _OPENING = frozenset((_CREATED, "response.in_progress", "response.queued"))
 _GOOD = {"response.completed": "completed", "response.incomplete": "incomplete"}
 _FAILED = frozenset(("response.failed", "response.cancelled"))
+_BAD = ("failed", "cancelled")  # also where the event's type says otherwise
 _KEEPALIVE = "keepalive"
 _MAX_ITEMS = 10_000  # of one answer: something is remembered of each
 _QUOTES = 2
@@ -71,12 +73,13 @@ class NativeStream:
         self._shell = shell
         self._around = around
         self._splitter = sse.Splitter(max_event_bytes)
-        self._held: dict[str, RawObject] = {}  # the events that open a response, by type
+        # The events that open a response by type, each with its response.
+        self._held: dict[str, tuple[RawObject, RawObject]] = {}
         self._is_open = False
         self._over: Object = {}  # what the client was told of the response before it began
-        self._terminal: tuple[str, RawObject] | None = None
+        self._terminal: tuple[str, RawObject, RawObject] | None = None  # as in _held
         self._done = False  # the upstream said [DONE], which only chat's streams end with
-        self._items: dict[int, Object] = {}  # the finished ones, by their place in the output
+        self._places: list[int] = []  # in the output, of the finished items, in order
         self._spoken: set[int] = set()  # places of items whose text has come in deltas
         self._ran: Counter[str] = Counter()
         self.started = False
@@ -127,10 +130,9 @@ class NativeStream:
         """The event that ends the response, with what was charged as its usage."""
         assert self._terminal is not None
         opened = self._open()
-        kind, fields = self._terminal
+        kind, fields, given = self._terminal
         over = {**self._over, "usage": usage_shown(self.usage, usage)}
-        given = FIELDS.decode(fields["response"])
-        if self._items and bytes(given.get("output", b"[]")) in (b"[]", b"null"):
+        if self._places and bytes(given.get("output", b"[]")) in (b"[]", b"null"):
             over["output"] = self._shell.output  # some servers give each item once
         response = as_asked(given, _GOOD[kind], self._call, self._shell, **over)
         return opened + self._numbered(kind, {**fields, "response": response})
@@ -174,20 +176,23 @@ class NativeStream:
         if kind in _OPENING:
             return self._opening(kind, FIELDS.decode(data))
         if kind in _GOOD or kind in _FAILED:
-            self._end(kind, RESPONSE.decode(event.response), FIELDS.decode(data))
+            self._end(kind, event.response, FIELDS.decode(data))
             return b""
         if kind == _KEEPALIVE and not self.started:
             return b""
         self.started = True
-        opened = self._open()
         self._note(kind, event)
-        return opened + self._right(kind, raw, data, event)
+        if not self._is_open:
+            FIELDS.decode(data)  # what cannot be read must not open a response that never leaves
+        return self._open() + self._right(kind, raw, data, event)
 
     def _opening(self, kind: str, fields: RawObject) -> bytes:
+        response = fields.get("response", NOTHING)
+        given = FIELDS.decode(response) if is_set(response) else {}
         if not self._is_open:
-            self._held[kind] = fields
+            self._held[kind] = fields, given
             return b""
-        return self._envelope(kind, fields)
+        return self._envelope(kind, fields, given)
 
     def _open(self) -> bytes:
         """What begins the response, once: as the upstream gave it, or as a ping has."""
@@ -199,10 +204,9 @@ class NativeStream:
             self._over["created_at"] = self._around.created_s
             return opened
         self._shell.opened = True
-        return b"".join(self._envelope(kind, fields) for kind, fields in self._held.items())
+        return b"".join(self._envelope(kind, *held) for kind, held in self._held.items())
 
-    def _envelope(self, kind: str, fields: RawObject) -> bytes:
-        given = FIELDS.decode(fields["response"]) if "response" in fields else {}
+    def _envelope(self, kind: str, fields: RawObject, given: RawObject) -> bytes:
         over: Object = self._over if "output" in given else {"output": [], **self._over}
         status = kind.removeprefix("response.").replace("created", "in_progress")
         response = as_asked(given, status, self._call, self._shell, **over)
@@ -223,35 +227,45 @@ class NativeStream:
 
     def _note(self, kind: str, event: _Event) -> None:
         """Remember what the charge and a failure's event need of this one."""
-        place = len(self._items) if event.output_index is None else event.output_index
+        place = len(self._places) if event.output_index is None else event.output_index
         if kind.endswith(".delta") and bytes(event.delta)[:1] == b'"':
             self.text_bytes += _text_length(event.delta)
             self._spoken.add(place)
         elif kind == "response.output_item.done" and is_set(event.item):
             item = cast("Object", msgspec.json.decode(event.item))
             tool = tool_of(event.item)
-            if tool is not None and place not in self._items:
-                self._ran[tool] += 1
             if place not in self._spoken:
                 self.text_bytes += text_bytes_of(item)
-            self._items[place] = item
-            self._shell.output = [self._items[at] for at in sorted(self._items)]
-        if max(len(self._items), len(self._spoken)) > _MAX_ITEMS:
+            if self._put(place, item) and tool is not None:
+                self._ran[tool] += 1
+        if max(len(self._places), len(self._spoken)) > _MAX_ITEMS:
             raise ValueError("more items than any answer has")
 
-    def _end(self, kind: str, response: Response, fields: RawObject) -> None:
+    def _put(self, place: int, item: Object) -> bool:
+        """Put a finished item where it belongs in the output; whether none was there."""
+        at = bisect_left(self._places, place)
+        if self._places[at : at + 1] == [place]:
+            self._shell.output[at] = item
+            return False
+        self._places.insert(at, place)
+        self._shell.output.insert(at, item)
+        return True
+
+    def _end(self, kind: str, raw: msgspec.Raw, fields: RawObject) -> None:
+        response, given = RESPONSE.decode(raw), FIELDS.decode(raw)
         self.usage = response.usage if is_set(response.usage) else None
         self.service_tier = self._shell.service_tier = response.service_tier
-        if kind in _FAILED or is_set(response.error):
+        is_bad = kind in _FAILED or response.status in _BAD
+        if is_bad or is_set(response.error):
             self.error = _error(response)
             return
-        if not self._items:  # some servers give everything at the end alone
+        if not self._places:  # some servers give everything at the end alone
             for item in response.output or ():
                 self.text_bytes += text_bytes_of(msgspec.json.decode(item))
                 if (tool := tool_of(item)) is not None:
                     self._ran[tool] += 1
         self.started = True
-        self._terminal = (kind, fields)
+        self._terminal = kind, fields, given
 
 
 class NativeAnswer:
@@ -281,7 +295,7 @@ class NativeAnswer:
         usage = response.usage if is_set(response.usage) else None
         self._status = response.status or "completed"
         self._shell.service_tier = response.service_tier
-        if is_set(response.error) or self._status in ("failed", "cancelled"):
+        if is_set(response.error) or self._status in _BAD:
             return Answer(b"", usage, response.service_tier, 0, _error(response))
         if response.output is None or self._status not in _GOOD.values():
             raise ValueError("no finished response")
