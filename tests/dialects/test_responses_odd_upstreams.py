@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from farebox.dialects.interpreter import Stream
 from farebox.dialects.responses import parse
 from farebox.dialects.responses_interpreter import ResponsesInterpreter
-from farebox.errors import UpstreamFailed
+from farebox.errors import BadRequest, UpstreamFailed
 from tests.dialects.native import bytes_of, run, upstream
 from tests.dialects.responding import ENDINGS, MIB, USAGE, circumstances, events, translate, whole
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
@@ -116,3 +118,25 @@ def test_a_created_event_without_a_response_opens_one() -> None:
     assert passed.events[0]["response"]["status"] == "in_progress"
     assert passed.failure is None
     assert passed.stream.ending
+
+
+def test_deep_nesting_in_a_request_is_not_the_upstreams_fault() -> None:
+    """Whatever depth a body may have, what the response repeats of it is read in time."""
+    body = b'{"model":"m","input":"hi","stream":true,"tools":[{"type":"function","x":%s}]}'
+    refused: list[int] = []
+    for depth in range(300, 1000, 7):
+        try:
+            call = parse(body % (b"[" * depth + b"]" * depth), "req_abc")
+            interpreter = ResponsesInterpreter(call, circumstances())
+            first = attempt(interpreter, "responses")
+        except BadRequest:
+            refused.append(depth)
+            continue
+        deeper(40, partial(first.feed, bytes_of(upstream()[:4])))
+        assert first.failure is None
+    assert refused
+
+
+def deeper(levels: int, do: Callable[[], object]) -> object:
+    """What it gives when it is called from further down the stack."""
+    return deeper(levels - 1, do) if levels else do()

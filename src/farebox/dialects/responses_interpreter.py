@@ -29,6 +29,7 @@ class ResponsesInterpreter:
         """The call for an upstream that speaks Responses, or translated for one that speaks chat.
         Raises BadRequest for what cannot be had there.
         """
+        self._shell.read()
         if wire == "responses":
             self._sent = None
             return to_native(self._call, self._around)

@@ -6,7 +6,8 @@ and `ResponseStreamEvent`; the Open Responses specification, which wants every k
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -14,9 +15,11 @@ from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.body import Fields
 from farebox.dialects.interpreter import Circumstances
-from farebox.errors import FareboxError
+from farebox.errors import BadRequest, FareboxError
 
 _encode = msgspec.json.encode
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 Object = dict[str, Any]
 
 # What a request may say that its response repeats, and what an absent one stands for.
@@ -69,6 +72,22 @@ class Shell:
         self.opened = False
         self.output: list[Object] = []  # the finished items, in their order
         self.service_tier: str | None = None  # as the upstream reported it
+
+    def read(self) -> None:
+        """Read what the request says that the response repeats, while it can still be refused.
+        Raises BadRequest.
+        """
+        try:
+            self._repeated()
+        except RecursionError:
+            raise BadRequest(
+                "The body is nested too deeply. Keep it below 500 levels.", param="tools"
+            ) from None
+
+    def _repeated(self) -> Object:
+        if self._echo is None:
+            self._echo = _echo(self._call.fields)
+        return self._echo
 
     @property
     def sequence(self) -> int:
@@ -137,8 +156,6 @@ class Shell:
 
         `incomplete` is the reason of a status `incomplete`; `over` replaces keys.
         """
-        if self._echo is None:
-            self._echo = _echo(self._call.fields)
         done = status in ("completed", "incomplete", "failed", "cancelled")
         return {
             "id": self.id,
@@ -150,7 +167,7 @@ class Shell:
             "incomplete_details": {"reason": incomplete} if incomplete else None,
             "model": self._call.model,
             "output": self.output if output is None else output,
-            **self._echo,
+            **self._repeated(),
             **({"service_tier": self.service_tier} if self.service_tier else {}),
             "usage": usage,
             **over,
@@ -192,7 +209,7 @@ def _echo(fields: Fields) -> Object:
     echo |= {name: fields[name] for name in _ECHOED_IF_SAID if _is_said(fields.get(name))}
     echo["text"] = _text(fields)
     echo["tools"] = _tools(fields)
-    echo["reasoning"] = {"effort": None, "summary": None, **_decoded(fields, "reasoning")}
+    echo["reasoning"] = {"effort": None, "summary": None, **_members(fields.get("reasoning"))}
     return echo
 
 
@@ -200,28 +217,36 @@ def _is_said(value: msgspec.Raw | None) -> bool:
     return value is not None and bytes(value) != b"null"
 
 
-def _decoded(fields: Fields, name: str) -> Object:
-    value = msgspec.json.decode(fields[name]) if name in fields else None
-    return cast("Object", value) if isinstance(value, dict) else {}
-
-
 def _text(fields: Fields) -> Object:
-    text = {"format": {"type": "text"}, "verbosity": "medium", **_decoded(fields, "text")}
-    form = cast("Object", text["format"] if isinstance(text["format"], dict) else {})
-    if form.get("type") == "json_schema":
-        text["format"] = {"description": "", "strict": False, **form}
+    text: Object = {"format": {"type": "text"}, "verbosity": "medium"}
+    text |= _members(fields.get("text"))
+    form = text["format"]
+    if isinstance(form, msgspec.Raw):
+        given = _members(form)
+        if not _is_said(form):
+            text["format"] = {"type": "text"}
+        elif _type_of(given) == b'"json_schema"':
+            text["format"] = {"description": "", "strict": False, **given}
     return text
 
 
 def _tools(fields: Fields) -> list[object]:
-    value = msgspec.json.decode(fields["tools"]) if "tools" in fields else None
-    return [_tool(tool) for tool in cast("list[object]", value)] if isinstance(value, list) else []
+    raw = fields.get("tools", b"")
+    tools = _LIST.decode(raw) if bytes(raw).startswith(b"[") else []
+    return [_tool(tool) for tool in tools]
 
 
-def _tool(tool: object) -> object:
-    if not isinstance(tool, dict):
+def _tool(tool: msgspec.Raw) -> object:
+    known = _members(tool)
+    if _type_of(known) != b'"function"':
         return tool
-    known = cast("Object", tool)
-    if known.get("type") != "function":
-        return known
     return {"description": None, "parameters": None, "strict": None, **known}
+
+
+def _type_of(members: Mapping[str, msgspec.Raw]) -> bytes:
+    return bytes(members.get("type", b""))
+
+
+def _members(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """Of an object, as they came: what is nested in them costs nothing."""
+    return _MEMBERS.decode(raw) if raw is not None and bytes(raw).startswith(b"{") else {}
