@@ -71,6 +71,19 @@ async def test_input_items_are_listed_in_pages(worker):
     assert (empty["data"], empty["first_id"], empty["last_id"]) == ([], None, None)
 
 
+async def test_an_id_that_was_sent_twice_is_one_place_in_the_list(worker):
+    """The second item gets another, or who reads on from it would go round for ever."""
+    items = [{"role": "user", "content": f"{n}", "id": "xyx"[n]} for n in range(3)]
+    made = await create(worker, input=[*items, {"role": "user", "content": "3"}])
+    base = made["id"] + "/input_items?order=asc&limit=1"
+    page = (await get(worker, base)).json
+    texts = [page["data"][0]["content"][0]["text"]]
+    while page["has_more"] and len(texts) < 9:
+        page = (await get(worker, f"{base}&after={page['last_id']}")).json
+        texts.append(page["data"][0]["content"][0]["text"])
+    assert texts == ["0", "1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=101", "limit=x", "limit=-1", "order=up", "after=none", "limit=%D9%A3"],

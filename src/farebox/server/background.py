@@ -60,8 +60,8 @@ class Background:
         self._runs[response_id] = run
 
     def remove(self, response_id: str) -> None:
-        """It has ended."""
-        del self._runs[response_id]
+        """It has ended; who follows it is told to look."""
+        self._runs.pop(response_id).recorder.changed.set()
 
     def runs(self, response_id: str) -> bool:
         """Whether it runs in this process."""
@@ -190,9 +190,13 @@ class _Run:
             await self.recorder.finish(failure)
         else:
             assert failure is not None  # nothing is answered before the hold is made
-            await asyncio.to_thread(self.recorder.forget)
-            self._admitted.set_exception(failure)
-            self._admitted.exception()  # whoever waited for it may have gone
+            try:
+                await asyncio.to_thread(self.recorder.forget)
+            except Exception:  # noqa: BLE001 (the store may be what failed; who waits must be told)
+                _log.exception("response_not_forgotten", response_id=self.shell.id)
+            finally:
+                self._admitted.set_exception(failure)
+                self._admitted.exception()  # whoever waited for it may have gone
 
 
 class _Announcing:

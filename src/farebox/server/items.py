@@ -16,6 +16,7 @@ from farebox.dialects.responses import read_items
 from farebox.errors import BadRequest
 
 _MAX_ID_CHARS = 200  # a client's own id of an item; a longer one is no id
+MOST_ADDED_BYTES = 160  # by which an item grows when it gets an id, a type, a part for its text
 _REFERENCE = "item_reference"
 _MESSAGE = "message"
 _PREFIXES = {
@@ -96,16 +97,20 @@ def replaced(
 def with_ids(items: Iterable[msgspec.Raw], request_id: str, side: str = "i") -> list[KeptItem]:
     """Items as they are kept and shown: each with an id and a type, a text of a message as a part.
 
-    `side` sets the ids of one request's input and output apart.
+    `side` sets the ids of one request's input and output apart. An id that comes twice stays with
+    the first: lists are read on from an id, which must be one place.
     """
     body = request_id.removeprefix("req_")
     kept: list[KeptItem] = []
+    taken: set[str] = set()
     for number, raw in enumerate(items):
         head, item = _HEAD.decode(raw), _FIELDS.decode(raw)
         kind = head.type if isinstance(head.type, str) else _MESSAGE
         known = head.id
-        if not isinstance(known, str) or not 0 < len(known) <= _MAX_ID_CHARS:
+        is_id = isinstance(known, str) and 0 < len(known) <= _MAX_ID_CHARS
+        if not isinstance(known, str) or not is_id or known in taken:
             known = f"{_PREFIXES.get(kind, 'item')}_{body}{side}{number:02d}"
+        taken.add(known)
         whole = {"id": known, "type": kind, **item, **_shown(head, kind, item)}
         whole["id"] = known
         kept.append(KeptItem(known, msgspec.json.encode(whole)))

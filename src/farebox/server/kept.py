@@ -25,7 +25,7 @@ from farebox.dialects.body import LARGE_BYTES, read_field
 from farebox.dialects.responses import with_input
 from farebox.dialects.sse import Splitter
 from farebox.errors import BadRequest, BillingUnavailable, FareboxError
-from farebox.server.items import heads, replaced, split, with_ids
+from farebox.server.items import MOST_ADDED_BYTES, heads, replaced, split, with_ids
 from farebox.server.state import KeptStore, State
 
 RUNNING = ("queued", "in_progress")
@@ -90,10 +90,6 @@ async def resolve(
     if recalled is not None:
         size_bytes += sum(map(len, recalled))
     wish = read_field(call.fields, "store", bool, "true or false")
-    keeps = wish is not False and _may_keep(settings, size_bytes)
-    if not keeps and call.fields.get("background") == TRUE:
-        raise _background_needs_store(settings)
-    call = replace(call, fields={**call.fields, "store": TRUE if keeps else FALSE})
     previous_id = read_field(call.fields, "previous_response_id", str, "a response's id")
     items, references = await off_loop(size_bytes, lambda: split(call))
     wanted = [each for each in references if each is not None]
@@ -106,18 +102,25 @@ async def resolve(
         before = await reading(_conversation, state.kept, previous_id, account_id, limit_bytes)
     if before or wanted:
         whole = [*before, *items]
-        size_bytes = sum(map(len, whole))
-        if size_bytes > limit_bytes:
+        whole_bytes = sum(map(len, whole))
+        if whole_bytes > limit_bytes:
             raise _too_long(f"The conversation is larger than {limit_bytes} bytes.")
-        call = await off_loop(size_bytes, lambda: with_input(call, whole))
+        call = await off_loop(whole_bytes, lambda: with_input(call, whole))
     if recalled is not None:
         before, items, previous_id = (), [*recalled, *items], None
+    keeps = wish is not False and _may_keep(settings, size_bytes, items)
+    if not keeps and call.fields.get("background") == TRUE:
+        raise _background_needs_store(settings)
+    call = replace(call, fields={**call.fields, "store": TRUE if keeps else FALSE})
     adjusted = ("store=dropped",) if wish and not keeps else ()
     return Resolved(call, tuple(items), previous_id, keeps, adjusted, tuple(before))
 
 
-def _may_keep(settings: Settings, size_bytes: int) -> bool:
-    return settings.responses_store and size_bytes <= settings.responses_max_kept_bytes
+def _may_keep(settings: Settings, size_bytes: int, items: Sequence[msgspec.Raw]) -> bool:
+    # As they will be kept: references are whole items by now, and small items grow most.
+    kept_bytes = sum(map(len, items)) + MOST_ADDED_BYTES * len(items)
+    most_bytes = settings.responses_max_kept_bytes
+    return settings.responses_store and max(size_bytes, kept_bytes) <= most_bytes
 
 
 async def off_loop(size_bytes: int, work: Callable[[], T]) -> T:

@@ -173,21 +173,27 @@ class Recorder:
         await self._write_end(kept)
 
     def _end(self, failure: FareboxError | None) -> KeptResponse:
-        body = self._final
-        if body is None:
-            failure = failure or Internal("The response has no end.")
-            body = _encode(self._shell.object("failed", output=[], error=error_of(failure)))
+        if self._final is not None:
+            try:
+                kept = self._kept_as(self._final)
+                failure = Internal("The response is larger than what this gateway keeps.")
+            except Exception:  # noqa: BLE001 (whatever an upstream made of it: it must have an end)
+                _log.exception("response_not_readable", response_id=self._shell.id)
+                kept, failure = None, Internal("The response could not be read, so none is kept.")
+            if kept is not None:
+                return kept
+            _log.warning("response_not_kept_whole", response_id=self._shell.id)
+        error = error_of(failure or Internal("The response has no end."))
+        usage = _read_fields(self._final).get("usage") if self._final is not None else None
+        failed = self._shell.object("failed", output=[], error=error)
+        kept = self._kept_as(_encode({**failed, "usage": usage}))
+        assert kept is not None  # its input was small enough to begin with
+        return kept
+
+    def _kept_as(self, body: bytes) -> KeptResponse | None:
         if self.gone and read_response(body).status == "failed":
             body = _changed(body, {"status": "cancelled", "error": None})
-        kept = kept_response(self._resolved, self._caller, self._settings, body)
-        if kept is None:
-            _log.warning("response_too_large_to_keep", response_id=self._shell.id)
-            error = Internal("The response is larger than what this gateway keeps.")
-            failed = self._shell.object("failed", output=[], error=error_of(error))
-            body = _encode({**failed, "usage": _read_fields(body).get("usage")})
-            kept = kept_response(self._resolved, self._caller, self._settings, body)
-            assert kept is not None  # its input was small enough to begin with
-        return kept
+        return kept_response(self._resolved, self._caller, self._settings, body)
 
     async def _write_end(self, kept: KeptResponse) -> None:
         for pause_s in (*_RETRY_S, None):

@@ -26,9 +26,11 @@ _EVENTS_AT_ONCE = 200
 _FIRST_CHECK_S = 1.0
 _SLOWEST_CHECK_S = 5.0
 _OWNER_ENDED = "The gateway process that ran this response ended before it was complete. Try again."
+_DELETED = "The response was deleted."
 
 _SIGN = "keepalive"
 _FAILED = "response.failed"
+_ERROR = "error"  # a silent end would pass for a broken connection, and be asked for again
 
 _encode = msgspec.json.encode
 _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -91,7 +93,10 @@ class _Watch:
 
     def missing_end(self, number: int) -> bytes:
         """The event that nobody was left to write; nothing where there was somebody."""
-        if self._last is None or (response := shown(self._last)) == self._last.body:
+        if self._last is None:
+            told = {"code": None, "message": _DELETED, "param": None}
+            return _event(_ERROR, _encode({"type": _ERROR, "sequence_number": number, **told}))
+        if (response := shown(self._last)) == self._last.body:
             return b""
         raw = msgspec.Raw(response)
         fields = {"type": _FAILED, "sequence_number": number, "response": raw}
