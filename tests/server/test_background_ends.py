@@ -1,0 +1,64 @@
+"""How background responses end where something is in the way: limits, deletion, a bad store."""
+
+import asyncio
+
+import pytest
+
+from farebox.errors import BillingUnavailable
+from tests.server.asking import REQUEST, create, events_in, get, post, will_stream
+from tests.server.worker import LazyStore, make_worker, running
+
+pytestmark = pytest.mark.anyio
+
+ASKED = {**REQUEST, "background": True}
+
+
+async def test_what_grows_too_large_to_be_kept_is_refused_before_it_is_charged(anyio_backend):
+    """References stand for whole items, and many small items for more than they say: 400."""
+    async with running(make_worker(responses_max_kept_bytes=8000)) as worker:
+        large = await create(worker, input="x" * 5000)
+        (item,) = (await get(worker, large["id"] + "/input_items")).json["data"]
+        references = [{"type": "item_reference", "id": item["id"]}] * 2
+        small = [{"role": "user", "content": "a"}] * 60
+        for items in (references, small):
+            refused = await post(worker, model="m", input=items, background=True)
+            assert (refused.status, refused.json["error"]["param"]) == (400, "background")
+            plain = await create(worker, input=items)
+            assert (plain["store"], (await get(worker, plain["id"])).status) == (False, 404)
+        assert len(worker.books.settlements) == 3
+
+
+async def test_who_follows_one_that_is_deleted_is_told(worker):
+    """At once, by an event: a stream that just ends would be asked for again."""
+    exchange = will_stream(worker, "Hel", asyncio.Event())
+    queued = (await post(worker, **ASKED)).json
+    async with asyncio.timeout(5):
+        while len(exchange.script) > 4:
+            await asyncio.sleep(0.01)
+    following = asyncio.create_task(get(worker, queued["id"] + "?stream=true"))
+    await asyncio.sleep(0.3)
+    await get(worker, queued["id"], method="DELETE")
+    async with asyncio.timeout(5):
+        events = events_in((await following).body)
+    assert events[-1] == {
+        "type": "error",
+        "sequence_number": len(events) - 1,
+        "code": None,
+        "message": "The response was deleted.",
+        "param": None,
+    }
+
+
+class UnforgettingStore(LazyStore):
+    """A store that fails when something is to be deleted."""
+
+    def delete_response(self, *_args):
+        raise OSError("no such disk")
+
+
+async def test_a_refusal_is_told_also_when_its_trace_stays(anyio_backend):
+    """The store that failed the hold may fail again: an error, not a client that waits for ever."""
+    async with running(make_worker(kept=UnforgettingStore())) as worker:
+        worker.books.refuse = BillingUnavailable("The books.")
+        async with asyncio.timeout(5):
+            assert (await post(worker, **ASKED)).status == 503
