@@ -12,7 +12,7 @@ import pytest
 from farebox.dialects.interpreter import Stream
 from farebox.dialects.responses import parse
 from farebox.dialects.responses_interpreter import ResponsesInterpreter
-from farebox.errors import BadRequest, UpstreamFailed
+from farebox.errors import BadRequest, Internal, UpstreamFailed
 from tests.dialects.native import bytes_of, run, upstream
 from tests.dialects.responding import ENDINGS, MIB, USAGE, circumstances, events, translate, whole
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
@@ -140,3 +140,27 @@ def test_deep_nesting_in_a_request_is_not_the_upstreams_fault() -> None:
 def deeper(levels: int, do: Callable[[], object]) -> object:
     """What it gives when it is called from further down the stack."""
     return deeper(levels - 1, do) if levels else do()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_text_with_or_behind_the_finish_reason_is_numbered_when_it_leaves(fails: bool) -> None:
+    """A ping that comes before it, or a failure in its place, leaves no gap."""
+    interpreter = asked()
+    stream = attempt(interpreter, "chat")
+    got = stream.feed(body_of(said("Hi"), chunk(choice({"content": " you"}, "stop"))))
+    got += stream.feed(body_of(said(" there"))) + interpreter.ping()
+    got += interpreter.error_event(Internal("Died.")) if fails else interpreter.tail(USAGE)
+    found = events(got)
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    if not fails:
+        (message,) = found[-1]["response"]["output"]
+        assert message["content"][0]["text"] == "Hi you there"
+
+
+def test_a_whole_answer_that_cannot_be_read_is_the_upstreams_failure() -> None:
+    """Another channel may still answer."""
+    interpreter = asked()
+    interpreter.outgoing("chat")
+    body = b'{"choices":[{"message":{"content":["\xff"]},"finish_reason":"stop"}]}'
+    with pytest.raises(UpstreamFailed):
+        interpreter.answer(body, ENDINGS)

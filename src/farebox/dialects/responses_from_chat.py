@@ -6,12 +6,22 @@ what a stream is beyond that: its beginning, its end, its tail, its usage.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
 
 from farebox.core.usage import Usage
-from farebox.dialects.chat_mend import NOTHING, Choice, Chunk, Delta, Mender, is_set
+from farebox.dialects.chat_mend import (
+    NOTHING,
+    Choice,
+    Chunk,
+    Delta,
+    Function,
+    Mender,
+    ToolCall,
+    is_set,
+)
 from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat_items import Items
 from farebox.dialects.responses_shell import Object, Shell, usage_object
@@ -40,8 +50,10 @@ class FromChat:
         self._splitter = Splitter(max_event_bytes)
         self._max_tail_bytes = max_event_bytes
         self._mender = Mender(sent.call.request_id, endings.standard, endings.failing)
-        self._tail: list[bytes] = []
-        self._tail_bytes = 0
+        # What came with or behind the finish reason. It becomes events, and gets numbers, in the
+        # tail: until then there may be pings, or a failure in its place.
+        self._kept: list[Piece] = []
+        self._kept_bytes = 0
         self._done = False  # the upstream said [DONE]
         self.started = False
         self.usage: msgspec.Raw | None = None
@@ -89,9 +101,10 @@ class FromChat:
     def tail(self, usage: Usage) -> bytes:
         """What was kept, the ends of all open items, and the event that ends the response."""
         self._shell.service_tier = self.service_tier
+        kept = b"".join(map(self._maker.put, self._kept))
         closed, status, more = self._maker.close()
         told = usage_object(usage, reasoning_tokens(self.usage))
-        return b"".join(self._tail) + closed + self._shell.finish(status, usage=told, **more)
+        return kept + closed + self._shell.finish(status, usage=told, **more)
 
     def _pass_on(self, events: list[Event]) -> bytes:
         leaving: list[bytes] = []
@@ -107,7 +120,7 @@ class FromChat:
 
     def _take(self, data: bytes, leaving: list[bytes]) -> None:
         try:
-            made = self._chunk(data)
+            pieces = self._chunk(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             text = data.strip()
             if text == b"[DONE]":
@@ -117,36 +130,42 @@ class FromChat:
                     "The upstream sent an event that is no chat chunk.", reason="bad_event"
                 ) from error
             return
-        if not made:
-            return
-        if self.ending:
-            self._tail.append(made)
-            self._tail_bytes += len(made)
-            if self._tail_bytes > self._max_tail_bytes:
+        if not self.ending:
+            leaving += map(self._maker.put, pieces)
+        elif pieces:
+            self._kept += pieces
+            self._kept_bytes += len(data)
+            if self._kept_bytes > self._max_tail_bytes:
                 raise UpstreamFailed(
                     "The upstream goes on after its answer's end.", reason="tail_too_large"
                 )
-        else:
-            leaving.append(made)
 
-    def _chunk(self, data: bytes) -> bytes:
+    def _chunk(self, data: bytes) -> list[Piece]:
         chunk = _CHUNK.decode(data)
         if is_set(chunk.error):
             self.error = msgspec.json.decode(chunk.error)
-            return b""
+            return []
         self.started = True
         self.service_tier = chunk.service_tier or self.service_tier
         if is_set(chunk.usage):
             self.usage = chunk.usage
         self.text_bytes += chunk.text_bytes(data)
         self._mender.judge(chunk)
-        made = b""
-        for choice in chunk.choices or ():
-            if choice.index == 0:
-                made += self._maker.take(choice)
+        found = [self._maker.read(each) for each in chunk.choices or () if each.index == 0]
         if self.ending:
             self._maker.check()
-        return made
+        return [piece for piece in found if piece is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a choice brings, all of it read: only this may open a response."""
+
+    reasoning: str
+    content: str
+    refusal: str
+    calls: tuple[tuple[int, str | None, str | None, str], ...]  # index, id, name, arguments
+    logprobs: list[Any]
 
 
 class Maker:
@@ -158,6 +177,8 @@ class Maker:
         self._items = Items(shell, sent, around, seals=shell.includes(_SEALED))
         self._summary: list[str] | None = [] if sent.compacts else None
         self._finish: str | None = None
+        self._named: set[int] = set()
+        self._nameless: set[int] = set()  # calls whose arguments came first
 
     def check(self) -> None:
         """Raises UpstreamFailed if what was written is no answer: no summary where one is wanted,
@@ -165,37 +186,40 @@ class Maker:
         """
         if self._summary is not None and not "".join(self._summary).strip():
             raise broke_off("no_summary")
-        if self._items.lacks_name:
+        if not self._nameless <= self._named:
             raise broke_off("no_tool_name")
 
-    def take(self, choice: Choice) -> bytes:
-        """The events that a piece of the answer makes."""
+    def read(self, choice: Choice) -> Piece | None:
+        """A piece of the answer, if there is anything in it. Raises ValueError or MsgspecError."""
         self._finish = choice.finish_reason or self._finish
         delta = choice.delta or Delta()
+        content = _text(delta.content)
         if self._summary is not None:
-            self._summary.append(_text(delta.content))
-            return b""
-        return self._pieces(delta, _logprobs(choice))
-
-    def _pieces(self, delta: Delta, logprobs: list[Any]) -> bytes:
-        items = self._items
+            self._summary.append(content)
+            return None
         reasoning = _text(delta.reasoning_content) or _text(delta.reasoning)
-        content, refusal = _text(delta.content), _text(delta.refusal)
-        calls = [
-            (call, _arguments(call.function.arguments) if call.function else "")
-            for call in delta.tool_calls or ()
-        ]
-        # All is read by now: what cannot be must not have opened a response that then never leaves.
-        made = b""
-        if reasoning:
-            made += items.reason(reasoning)
-        if content:
-            made += items.say(content, logprobs)
-        if refusal:
-            made += items.refuse(refusal)
-        for call, arguments in calls:
-            name = call.function.name if call.function else None
-            made += items.call(call.index or 0, call.id, name, arguments)
+        refusal = _text(delta.refusal)
+        calls = tuple(map(_call, delta.tool_calls or ()))
+        for index, _, name, arguments in calls:
+            if name:
+                self._named.add(index)
+            elif arguments:
+                self._nameless.add(index)
+        if not (reasoning or content or refusal or calls):
+            return None
+        return Piece(reasoning, content, refusal, calls, _logprobs(choice))
+
+    def put(self, piece: Piece) -> bytes:
+        """The events that a piece makes."""
+        items, made = self._items, b""
+        if piece.reasoning:
+            made += items.reason(piece.reasoning)
+        if piece.content:
+            made += items.say(piece.content, piece.logprobs)
+        if piece.refusal:
+            made += items.refuse(piece.refusal)
+        for call in piece.calls:
+            made += items.call(*call)
         return made
 
     def close(self) -> tuple[bytes, str, Object]:
@@ -248,6 +272,12 @@ def _text(raw: msgspec.Raw) -> str:
     parts = cast("list[object]", value) if isinstance(value, list) else []
     texts = [cast("Object", part).get("text") for part in parts if isinstance(part, dict)]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _call(call: ToolCall) -> tuple[int, str | None, str | None, str]:
+    """Its index, id, name and arguments, as far as they are in this piece."""
+    function = call.function or Function()
+    return call.index or 0, call.id, function.name, _arguments(function.arguments)
 
 
 def _arguments(raw: msgspec.Raw) -> str:

@@ -11,6 +11,7 @@ from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat import Maker, reasoning_tokens
 from farebox.dialects.responses_shell import Shell, usage_object
 from farebox.dialects.responses_to_chat import ToChat
+from farebox.errors import UpstreamFailed
 
 
 class _Choice(msgspec.Struct):
@@ -42,8 +43,14 @@ class WholeFromChat:
             b"", answer.usage, answer.service_tier, answer.text_bytes, answer.error, ()
         )
         shell.service_tier = answer.service_tier
-        if answer.error is None:
+        if answer.error is not None:
+            return
+        try:
             self._take(answer.body, sent, endings)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise UpstreamFailed(
+                "The upstream's answer is no chat completion.", reason="bad_answer"
+            ) from error
 
     def _take(self, body: bytes, sent: ToChat, endings: Endings) -> None:
         choices = msgspec.json.decode(body, type=_Completion).choices
@@ -51,10 +58,12 @@ class WholeFromChat:
             message = choice.message or Delta()
             for n, call in enumerate(message.tool_calls or ()):
                 call.index = n  # each is whole, also where two have one id
-            piece = Choice(0, message, choice.finish_reason, choice.logprobs)
+            whole = Choice(0, message, choice.finish_reason, choice.logprobs)
             mender = Mender(sent.call.request_id, endings.standard, endings.failing)
-            mender.judge(Chunk(choices=[piece]))
-            self._maker.take(piece)
+            mender.judge(Chunk(choices=[whole]))
+            piece = self._maker.read(whole)
+            if piece is not None:
+                self._maker.put(piece)
         self._maker.check()
 
     def tail(self, usage: Usage) -> bytes:

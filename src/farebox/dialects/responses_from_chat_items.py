@@ -87,11 +87,6 @@ class Items:
         """Whether nothing was written yet."""
         return not self._output
 
-    @property
-    def lacks_name(self) -> bool:
-        """Whether a call has arguments and no name."""
-        return any(self._early.values())
-
     def reason(self, text: str) -> bytes:
         """A piece of reasoning, which is shown as its summary."""
         events = b"" if self._is_writing("reasoning") else self._begin_reasoning()
