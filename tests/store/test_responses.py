@@ -254,6 +254,26 @@ def test_what_is_deleted_is_really_gone(store: Store, account: StoredAccount, st
     assert store.delete_response("resp_1", 1, NOW_US) is False
 
 
+def test_nothing_of_what_was_deleted_stays_in_the_log_of_writes(
+    store: Store, account: StoredAccount
+) -> None:
+    """What is dropped takes with it what was deleted before, however quiet it is afterwards."""
+    log = store.path.with_name(store.path.name + "-wal")
+    store.keep_response(replace(DONE, body=SECRETS[0]))
+    assert store.delete_response("resp_1", 1, NOW_US) is True
+    assert SECRETS[0] in log.read_bytes()
+    store.keep_response(replace(DONE, body=SECRETS[1], expires_us=500))
+    assert store.drop_expired_responses(NOW_US) == 1
+    for file in store.path.parent.glob(store.path.name + "*"):
+        assert not any(secret in file.read_bytes() for secret in SECRETS)
+    with closing(sqlite3.connect(store.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM responses").fetchone()
+        store.keep_response(DONE)
+        assert store.drop_expired_responses(NOW_US) == 0  # not now, and nobody is kept waiting
+    assert store.find_response("resp_1", 1, NOW_US) == DONE
+
+
 def found_in(store: Store, secrets: Sequence[bytes]) -> list[bool]:
     """Which of these are in the file, once all that was written has reached it."""
     with closing(sqlite3.connect(store.path)) as database:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from farebox.core import clock
 from farebox.core.kept import MAX_CHAIN_LINKS, ChainTooLong, KeptItem, KeptResponse
 from farebox.core.settings import MIB
-from farebox.store.engine import StoreBase
+from farebox.store.engine import BUSY_TIMEOUT_MS, StoreBase
 from farebox.store.packing import packed, unpacked
 
 RUNNING = ("queued", "in_progress")
@@ -33,6 +33,10 @@ _PAUSE_S = 0.05
 
 # Freed pages are overwritten, also where SQLite was not built to do so: deleted means gone.
 _WIPE = "PRAGMA secure_delete = ON"
+# The log of writes has pages of before the deletion, until it is written over: on a quiet gateway
+# that may take days.
+_EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+_EMPTY_LOG_MS = 100  # whoever wants to write waits while this waits for readers
 IS_RUNNING = "status IN ('queued', 'in_progress')"
 THIS = "id = :id AND account_id = :account_id"
 _COLUMNS = (
@@ -229,7 +233,8 @@ class Responses(StoreBase):
     def drop_expired_responses(self, now_us: int, limit: int = 1000) -> int:
         """Delete up to `limit` responses that have expired and don't run; how many there were.
 
-        Done in short transactions with pauses, so that calls that settle get their turn.
+        Done in short transactions with pauses, so that calls that settle get their turn. After it
+        no file has anything of what was deleted so far, unless somebody was reading all the time.
         """
         dropped = 0
         while dropped < limit:
@@ -239,7 +244,18 @@ class Responses(StoreBase):
             dropped += more
             if not more:
                 break
+        self._empty_log()
         return dropped
+
+    def _empty_log(self) -> None:
+        with self._sentences():
+            pooled = self._engine.raw_connection()
+            try:
+                pooled.cursor().execute(f"PRAGMA busy_timeout = {_EMPTY_LOG_MS}")
+                pooled.cursor().execute(_EMPTY_LOG)  # says so if it could not; then the next does
+            finally:
+                pooled.cursor().execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+                pooled.close()
 
     @contextmanager
     def _wiping(self) -> Generator[sqlite3.Connection]:
