@@ -33,7 +33,8 @@ from farebox.server.state import State
 _BATCH_S = 0.1  # how far the store is behind, at most
 _BATCH_BYTES = 64 * 1024  # the same; more than this waiting lets the upstream wait
 _ASK_S = 0.5  # how often the store is asked for a cancel while nothing is written
-_RETRY_S = (0.2, 1.0, 3.0)  # between attempts to write the end
+# Between attempts to write the end. For an hour: without it, clients would ask for it for ever.
+_RETRY_S = (0.2, 1.0, 3.0, *(10.0,) * 360)
 _NO_LIMIT = 1 << 62  # what comes is our own, and was limited where it came in
 # Given out by this file itself when the response begins.
 _BEGUN = "response.created"
