@@ -1,6 +1,7 @@
 """How background responses end where something is in the way: limits, deletion, a bad store."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -62,3 +63,25 @@ async def test_a_refusal_is_told_also_when_its_trace_stays(anyio_backend):
         worker.books.refuse = BillingUnavailable("The books.")
         async with asyncio.timeout(5):
             assert (await post(worker, **ASKED)).status == 503
+
+
+class SlowStore(LazyStore):
+    """A store that takes its time with ends."""
+
+    def keep_response(self, response):
+        if response.status == "completed":
+            time.sleep(0.7)
+        self.__getattr__("keep_response")(response)
+
+
+async def test_an_end_that_is_being_written_when_the_worker_ends_is_written(anyio_backend):
+    """It was charged by then: the drain's end does not make it one that failed."""
+    async with running(make_worker(kept=SlowStore())) as worker:
+        will_stream(worker, "Hello!")
+        queued = (await post(worker, **ASKED)).json
+        async with asyncio.timeout(5):
+            while not worker.books.settlements:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        await worker.state.background.finish(0)
+        assert (await get(worker, queued["id"])).json["status"] == "completed"

@@ -80,12 +80,13 @@ class Background:
 
     async def finish(self, timeout_s: float) -> None:
         """Let them end until then; the others fail, and their clients learn that by asking."""
-        tasks = [run.task for run in self._runs.values() if run.task is not None]
-        if not tasks:
+        runs = {run.task: run for run in self._runs.values() if run.task is not None}
+        if not runs:
             return
-        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        _, late = await asyncio.wait(runs, timeout=timeout_s)
         for task in late:
-            task.cancel()
+            if not runs[task].recorder.is_ending:  # its charge is written, its end is about to be
+                task.cancel()
         if late:
             await asyncio.wait(late, timeout=_AFTER_END_S)
 

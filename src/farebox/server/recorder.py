@@ -154,6 +154,11 @@ class Recorder:
                 _log.warning("events_not_written", response_id=self._shell.id, exc_info=True)
                 await self._pause(_ASK_S)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether all has come, and only its end is to be written."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """End the pump; what waits is written by `finish`."""
         self._stopped.set()
