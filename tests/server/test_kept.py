@@ -229,3 +229,20 @@ async def test_bad_state_is_refused_before_anything_is_spent(worker, fields):
     answer = await post(worker, **{**REQUEST, **fields})
     assert (answer.status, answer.json["error"]["param"]) == (400, next(iter(fields)))
     assert (worker.upstream.requests, worker.books.settlements) == ([], [])
+
+
+async def test_a_compaction_stands_for_all_that_was_before_it(anyio_backend):
+    """Who goes on from a response that ended with a summary goes on from the summary."""
+    async with running(make_worker()) as worker:
+        first = await create(worker, "two", input="one")
+        trigger = {"type": "compaction_trigger"}
+        second = await create(
+            worker, "They counted.", input=[trigger], previous_response_id=first["id"]
+        )
+        assert [item["type"] for item in second["output"]] == ["compaction"]
+        await create(worker, input="three", previous_response_id=second["id"])
+        told = sent_messages(worker)
+        assert told[-1] == ("user", "three")
+        assert "They counted." in json.dumps(told)
+        assert "one" not in [text for _, text in told]
+        assert len(told) == 2
