@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from openai import omit
 from openai._models import construct_type
@@ -121,7 +121,8 @@ def check(passed: Passed) -> Response:
     _check_order(found)
     state = ResponseStreamState(input_tools=[], text_format=omit)
     for event in found:
-        state.handle_event(construct_type(type_=ResponseStreamEvent, value=event))
+        made = construct_type(type_=ResponseStreamEvent, value=event)
+        state.handle_event(cast("ResponseStreamEvent", made))
     return construct_type(type_=Response, value=passed.response)  # type: ignore[return-value]
 
 

@@ -17,8 +17,8 @@ from farebox.dialects.chat import DONE
 from farebox.dialects.chat_answer import Answer
 from farebox.dialects.chat_from_responses_deltas import Deltas, Event, Logprobs, Piece
 from farebox.dialects.chat_mend import NOTHING, is_set
-from farebox.dialects.sse import Event as Sse
-from farebox.dialects.sse import EventTooLarge, Splitter, event
+from farebox.dialects.event_stream import EventStream
+from farebox.dialects.sse import event
 from farebox.errors import UpstreamFailed, broke_off
 
 _encode = msgspec.json.encode
@@ -79,26 +79,21 @@ def _reasoning_tokens(reported: msgspec.Raw | None) -> int:
     return max(0, (details and details.reasoning_tokens) or 0)
 
 
-class ChatFromResponses:
+class ChatFromResponses(EventStream):
     """One stream: feed it a response's events, it returns the chunks that may leave now. From the
     event that ends the response on, they are kept for the tail.
     """
 
+    kind = "event of the Responses API"
+
     def __init__(self, call: Call, created_s: int, max_event_bytes: int) -> None:
-        self._splitter = Splitter(max_event_bytes)
+        super().__init__(max_event_bytes)
         self._deltas = Deltas(call)
         self._include_usage = call.include_usage
         self._head: dict[str, object] = _head(call, created_s, "chat.completion.chunk")
         self._has_role = False
         self._tail: list[bytes] = []
-        self._done = False  # the upstream said [DONE], which only chat's streams end with
         self.ending = False
-        self.started = False
-        self.usage: msgspec.Raw | None = None
-        self.service_tier: str | None = None
-        self.error: object | None = None
-        self.failure: UpstreamFailed | None = None
-        self.text_bytes = 0  # of what the model wrote, for an estimate
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:
@@ -113,23 +108,7 @@ class ChatFromResponses:
     @property
     def finished(self) -> bool:
         """Whether nothing more can come that matters."""
-        return self.ending or self._done or self.error is not None or self.failure is not None
-
-    def feed(self, data: bytes) -> bytes:
-        """What of the answer may leave now: all that came before a failure, if there is one."""
-        try:
-            events = self._splitter.feed(data)
-        except EventTooLarge as error:
-            self.failure = UpstreamFailed(
-                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
-            )
-            self.failure.__cause__ = error
-            return b""
-        return self._pass_on(events)
-
-    def end(self) -> bytes:
-        """The upstream's body ended; whatever had no blank line behind it is read now."""
-        return self._pass_on(self._splitter.close())
+        return self.ending or super().finished
 
     def tail(self, usage: Usage) -> bytes:
         """What was kept back, the usage chunk if the client asked for it, and `[DONE]`."""
@@ -139,34 +118,14 @@ class ChatFromResponses:
             parts.append(event(_encode({**self._head, "choices": (), "usage": shown})))
         return b"".join((*parts, DONE))
 
-    def _pass_on(self, events: list[Sse]) -> bytes:
-        leaving: list[bytes] = []
+    def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
+        del raw
         try:
-            for _, data in events:
-                if self.finished:
-                    break
-                if data is not None:
-                    leaving += self._event(data)
-        except UpstreamFailed as failure:
-            self.failure = failure
-        self.text_bytes = self._deltas.text_bytes
-        return b"".join(leaving)
+            leaving += self._chunks(_EVENT.decode(data), data)
+        finally:
+            self.text_bytes = self._deltas.text_bytes
 
-    def _event(self, data: bytes) -> list[bytes]:
-        try:
-            return self._take(_EVENT.decode(data), data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = data.strip()
-            if text == b"[DONE]":
-                self._done = True
-            elif text:
-                raise UpstreamFailed(
-                    "The upstream sent an event that is none of the Responses API.",
-                    reason="bad_event",
-                ) from error
-            return []
-
-    def _take(self, given: Event, data: bytes) -> list[bytes]:
+    def _chunks(self, given: Event, data: bytes) -> list[bytes]:
         kind = given.type.removeprefix("response.")
         if given.type == "error" or (not kind and is_set(given.error)):
             self.error = _said(msgspec.json.decode(data))

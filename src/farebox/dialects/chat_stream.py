@@ -15,8 +15,8 @@ import msgspec
 from farebox.core.call import Call
 from farebox.dialects.chat import DONE
 from farebox.dialects.chat_mend import Chunk, Mender, is_set
-from farebox.dialects.sse import Event, EventTooLarge, Splitter, event
-from farebox.errors import UpstreamFailed
+from farebox.dialects.event_stream import EventStream
+from farebox.dialects.sse import event
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -24,12 +24,14 @@ _encode = msgspec.json.encode
 _MODEL = b'"model"'
 
 
-class ChatStream:
+class ChatStream(EventStream):
     """One stream. Feed it what arrives; it returns what may leave now, and keeps the tail.
 
     `finish_reasons` maps a vendor's own words to the standard ones; `failing_finish_reasons` are
     those that mean that the answer broke off.
     """
+
+    kind = "chat chunk"
 
     def __init__(
         self,
@@ -38,8 +40,7 @@ class ChatStream:
         failing_finish_reasons: frozenset[str],
         max_event_bytes: int,
     ) -> None:
-        self._splitter = Splitter(max_event_bytes)
-        self._max_tail_bytes = max_event_bytes
+        super().__init__(max_event_bytes)
         self._model = call.model
         self._model_json = _encode(call.model)
         self._head = b""  # what the last renamed chunk began with, its model's name included
@@ -48,15 +49,7 @@ class ChatStream:
         self._choices = call.choices
         self._mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
         self._tail: list[bytes] = []
-        self._tail_bytes = 0
-        self._done = False  # the upstream said [DONE]
         self._usage_sent = False
-        self.started = False  # an event of the answer was seen
-        self.usage: msgspec.Raw | None = None  # the last that was reported, whole
-        self.service_tier: str | None = None
-        self.error: object | None = None  # what the upstream said went wrong, decoded
-        self.failure: UpstreamFailed | None = None  # why the rest of the stream is of no use
-        self.text_bytes = 0  # of what the model wrote, for an estimate where no usage comes
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:
@@ -75,27 +68,6 @@ class ChatStream:
         """
         return self.ending and self._mender.finished_choices >= self._choices
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters: an error, or the upstream's [DONE]."""
-        return self._done or self.error is not None or self.failure is not None
-
-    def feed(self, data: bytes) -> bytes:
-        """What of the answer may leave now: all that came before a failure, if there is one."""
-        try:
-            events = self._splitter.feed(data)
-        except EventTooLarge as error:
-            self.failure = UpstreamFailed(
-                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
-            )
-            self.failure.__cause__ = error
-            return b""
-        return self._pass_on(events)
-
-    def end(self) -> bytes:
-        """The upstream's body ended; whatever had no blank line behind it is read now."""
-        return self._pass_on(self._splitter.close())
-
     def tail(self, usage_chunk: bytes | None = None) -> bytes:
         """What was kept back, the usage chunk if the client asked and got none yet, and
         `[DONE]`.
@@ -109,46 +81,17 @@ class ChatStream:
         parts.append(DONE)
         return b"".join(parts)
 
-    def _pass_on(self, events: list[Event]) -> bytes:
-        leaving: list[bytes] = []
-        try:
-            for raw, data in events:
-                if self.finished:
-                    break
-                if data is not None:  # a comment is a sign of life; the client gets our own
-                    self._take(self._event(raw, data), leaving)
-        except UpstreamFailed as failure:
-            self.failure = failure
-        return b"".join(leaving)
-
-    def _take(self, passed: bytes, leaving: list[bytes]) -> None:
-        """Put an event with what leaves, or into the tail."""
+    def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
+        passed = self._chunk(raw, data)
         if self._mender.all_finished:
             self._tail.append(passed)
-            self._tail_bytes += len(passed)
-            if self._tail_bytes > self._max_tail_bytes:
-                raise UpstreamFailed(
-                    "The upstream goes on after its answer's end.", reason="tail_too_large"
-                )
+            self._count_kept(len(passed))
             return
         if self._tail:  # a choice that nobody had seen yet: that was not the tail
             leaving += self._tail
             self._tail = []
-            self._tail_bytes = 0
+            self._kept_bytes = 0
         leaving.append(passed)
-
-    def _event(self, raw: bytes, data: bytes) -> bytes:
-        try:
-            return self._chunk(raw, data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = data.strip()
-            if text == b"[DONE]":
-                self._done = True
-            elif text:
-                raise UpstreamFailed(
-                    "The upstream sent an event that is no chat chunk.", reason="bad_event"
-                ) from error
-            return b""
 
     def _chunk(self, raw: bytes, data: bytes) -> bytes:
         chunk = _CHUNK.decode(data)

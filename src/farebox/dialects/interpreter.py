@@ -27,12 +27,35 @@ class Stream(Protocol):
     it is kept for the tail.
     """
 
-    started: bool  # an event of the answer was seen
-    usage: msgspec.Raw | None  # the last that was reported
-    service_tier: str | None
-    error: object | None  # what the upstream said went wrong, decoded
-    failure: UpstreamFailed | None  # why the rest is of no use
-    text_bytes: int  # of what the model wrote, for an estimate
+    @property
+    def started(self) -> bool:
+        """Whether an event of the answer was seen."""
+        ...
+
+    @property
+    def usage(self) -> msgspec.Raw | None:
+        """The last that was reported."""
+        ...
+
+    @property
+    def service_tier(self) -> str | None:
+        """As the upstream reported it."""
+        ...
+
+    @property
+    def error(self) -> object | None:
+        """What the upstream said went wrong, decoded."""
+        ...
+
+    @property
+    def failure(self) -> UpstreamFailed | None:
+        """Why the rest is of no use."""
+        ...
+
+    @property
+    def text_bytes(self) -> int:
+        """Of what the model wrote, for an estimate."""
+        ...
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:

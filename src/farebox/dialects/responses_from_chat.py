@@ -22,20 +22,22 @@ from farebox.dialects.chat_mend import (
     ToolCall,
     is_set,
 )
+from farebox.dialects.event_stream import EventStream
 from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat_items import Items
 from farebox.dialects.responses_shell import Object, Shell, usage_object
 from farebox.dialects.responses_to_chat import ToChat
-from farebox.dialects.sse import Event, EventTooLarge, Splitter
-from farebox.errors import UpstreamFailed, broke_off
+from farebox.errors import broke_off
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _SEALED = "reasoning.encrypted_content"
 
 
-class FromChat:
-    """One stream. Feed it what arrives; it returns what may leave now. The end is the tail's."""
+class FromChat(EventStream):
+    """One stream, up to its end, which is the tail's."""
+
+    kind = "chat chunk"
 
     def __init__(
         self,
@@ -45,22 +47,13 @@ class FromChat:
         endings: Endings,
         max_event_bytes: int,
     ) -> None:
+        super().__init__(max_event_bytes)
         self._shell = shell
         self._maker = Maker(shell, sent, around)
-        self._splitter = Splitter(max_event_bytes)
-        self._max_tail_bytes = max_event_bytes
         self._mender = Mender(sent.call.request_id, endings.standard, endings.failing)
         # What came with or behind the finish reason. It becomes events, and gets numbers, in the
         # tail: until then there may be pings, or a failure in its place.
         self._kept: list[Piece] = []
-        self._kept_bytes = 0
-        self._done = False  # the upstream said [DONE]
-        self.started = False
-        self.usage: msgspec.Raw | None = None
-        self.service_tier: str | None = None
-        self.error: object | None = None
-        self.failure: UpstreamFailed | None = None
-        self.text_bytes = 0
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...]:
@@ -77,27 +70,6 @@ class FromChat:
         """The same: there is one choice."""
         return self.ending
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters."""
-        return self._done or self.error is not None or self.failure is not None
-
-    def feed(self, data: bytes) -> bytes:
-        """The events that these bytes make, up to the one that may end the answer."""
-        try:
-            events = self._splitter.feed(data)
-        except EventTooLarge as error:
-            self.failure = UpstreamFailed(
-                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
-            )
-            self.failure.__cause__ = error
-            return b""
-        return self._pass_on(events)
-
-    def end(self) -> bytes:
-        """The same for the end of the upstream's body."""
-        return self._pass_on(self._splitter.close())
-
     def tail(self, usage: Usage) -> bytes:
         """What was kept, the ends of all open items, and the event that ends the response."""
         self._shell.service_tier = self.service_tier
@@ -106,39 +78,14 @@ class FromChat:
         told = usage_object(usage, reasoning_tokens(self.usage))
         return kept + closed + self._shell.finish(status, usage=told, **more)
 
-    def _pass_on(self, events: list[Event]) -> bytes:
-        leaving: list[bytes] = []
-        try:
-            for _, data in events:
-                if self.finished:
-                    break
-                if data is not None:
-                    self._take(data, leaving)
-        except UpstreamFailed as failure:
-            self.failure = failure
-        return b"".join(leaving)
-
-    def _take(self, data: bytes, leaving: list[bytes]) -> None:
-        try:
-            pieces = self._chunk(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = data.strip()
-            if text == b"[DONE]":
-                self._done = True
-            elif text:
-                raise UpstreamFailed(
-                    "The upstream sent an event that is no chat chunk.", reason="bad_event"
-                ) from error
-            return
+    def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
+        del raw
+        pieces = self._chunk(data)
         if not self.ending:
             leaving += map(self._maker.put, pieces)
         elif pieces:
             self._kept += pieces
-            self._kept_bytes += len(data)
-            if self._kept_bytes > self._max_tail_bytes:
-                raise UpstreamFailed(
-                    "The upstream goes on after its answer's end.", reason="tail_too_large"
-                )
+            self._count_kept(len(data))
 
     def _chunk(self, data: bytes) -> list[Piece]:
         chunk = _CHUNK.decode(data)

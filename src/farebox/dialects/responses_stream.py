@@ -20,6 +20,7 @@ from farebox.core.usage import Usage
 from farebox.dialects import sse
 from farebox.dialects.chat_answer import Answer
 from farebox.dialects.chat_mend import ESCAPE, NOTHING, is_set
+from farebox.dialects.event_stream import EventStream
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_native_object import (
     END_TURN,
@@ -63,31 +64,26 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-class NativeStream:
-    """One stream. Feed it what arrives; it returns what may leave now. The end is the tail's."""
+class NativeStream(EventStream):
+    """One stream, up to its end, which is the tail's."""
+
+    kind = "event of the Responses API"
 
     def __init__(
         self, call: Call, shell: Shell, around: Circumstances, max_event_bytes: int
     ) -> None:
+        super().__init__(max_event_bytes)
         self._call = call
         self._shell = shell
         self._around = around
-        self._splitter = sse.Splitter(max_event_bytes)
         # The events that open a response by type, each with its response.
         self._held: dict[str, tuple[RawObject, RawObject]] = {}
         self._is_open = False
         self._over: Object = {}  # what the client was told of the response before it began
         self._terminal: tuple[str, RawObject, RawObject] | None = None  # as in _held
-        self._done = False  # the upstream said [DONE], which only chat's streams end with
         self._places: list[int] = []  # in the output, of the finished items, in order
         self._spoken: set[int] = set()  # places of items whose text has come in deltas
         self._ran: Counter[str] = Counter()
-        self.started = False
-        self.usage: msgspec.Raw | None = None
-        self.service_tier: str | None = None
-        self.error: object | None = None
-        self.failure: UpstreamFailed | None = None
-        self.text_bytes = 0
         shell.output = []
 
     @property
@@ -108,23 +104,7 @@ class NativeStream:
     @property
     def finished(self) -> bool:
         """Whether nothing more can come that matters."""
-        return self.ending or self._done or self.error is not None or self.failure is not None
-
-    def feed(self, data: bytes) -> bytes:
-        """What of the answer may leave now: all that came before a failure, if there is one."""
-        try:
-            events = self._splitter.feed(data)
-        except sse.EventTooLarge as error:
-            self.failure = UpstreamFailed(
-                "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
-            )
-            self.failure.__cause__ = error
-            return b""
-        return self._pass_on(events)
-
-    def end(self) -> bytes:
-        """The upstream's body ended; whatever had no blank line behind it is read now."""
-        return self._pass_on(self._splitter.close())
+        return self.ending or super().finished
 
     def tail(self, usage: Usage) -> bytes:
         """The event that ends the response, with what was charged as its usage."""
@@ -137,35 +117,12 @@ class NativeStream:
         response = as_asked(given, _GOOD[kind], self._call, self._shell, **over)
         return opened + self._numbered(kind, {**fields, "response": response})
 
-    def _pass_on(self, events: list[sse.Event]) -> bytes:
-        leaving: list[bytes] = []
-        try:
-            for raw, data in events:
-                if self.finished:
-                    break
-                if data is not None:  # a comment is a sign of life; the client gets our own
-                    leaving.append(self._event(raw, data))
-        except UpstreamFailed as failure:
-            self.failure = failure
-        return b"".join(leaving)
+    def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
+        if END_TURN in data:
+            raw = data = without_end_turn(data)
+        leaving.append(self._passed(raw, data, _EVENT.decode(data)))
 
-    def _event(self, raw: bytes, data: bytes) -> bytes:
-        try:
-            if END_TURN in data:
-                raw = data = without_end_turn(data)
-            return self._take(raw, data, _EVENT.decode(data))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = data.strip()
-            if text == b"[DONE]":
-                self._done = True
-            elif text:
-                raise UpstreamFailed(
-                    "The upstream sent an event that is none of the Responses API.",
-                    reason="bad_event",
-                ) from error
-            return b""
-
-    def _take(self, raw: bytes, data: bytes, event: _Event) -> bytes:
+    def _passed(self, raw: bytes, data: bytes, event: _Event) -> bytes:
         kind = event.type
         if kind == "error" or (not kind and is_set(event.error)):
             self.error = _said(data)
