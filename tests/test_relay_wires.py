@@ -230,6 +230,17 @@ async def test_a_refusal_keeps_its_words(fake_upstream: FakeUpstream) -> None:
         assert caught.value.status == 400
 
 
+async def test_the_least_cap_of_the_responses_api_is_held(fake_upstream: FakeUpstream) -> None:
+    """It takes 16 tokens for less; what is held is what is sent."""
+    async with _wired(fake_upstream) as relaying:
+        await relaying.call("gpt-4o", say="Hi", max_tokens=1)
+        assert fake_upstream.last.body["max_output_tokens"] == 16
+        held = relaying.settlement.hold_nanocredits
+    async with _wired(fake_upstream, "openai") as relaying:
+        await relaying.call("gpt-4o", say="Hi", max_tokens=1)
+        assert held - relaying.settlement.hold_nanocredits == 15 * 10_000
+
+
 async def test_a_channel_that_cannot_be_asked_is_passed_over(fake_upstream: FakeUpstream) -> None:
     """The Responses API has no stop words; a channel that speaks chat has."""
     async with _wired(fake_upstream, ONLY, "openai") as relaying:

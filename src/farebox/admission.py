@@ -54,7 +54,10 @@ class Admitted:
     def hold_request(self, caller: Caller) -> HoldRequest:
         """What to reserve: a client's own cap in full; without one, as much as there is for it."""
         call = self.call
-        most = self.bound.nanocredits(self.output_cap)
+        cap = self.output_cap
+        if any(candidate.wire == "responses" for candidate in self.channels):
+            cap = max(cap, LEAST_OUTPUT_TOKENS)  # which that API takes for less
+        most = self.bound.nanocredits(cap)
         least = most
         if call.output_cap is None:
             least = self.bound.nanocredits(min(self.output_cap, LEAST_OUTPUT_TOKENS))

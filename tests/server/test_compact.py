@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from farebox.errors import OutOfCredit
-from tests.server.asking import create, get, post, sent_messages, will_say
+from tests.server.asking import create, get, post, sent_messages, speaking, will_say
 from tests.server.worker import JSON_HEAD
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +50,28 @@ async def test_a_compaction_is_gone_on_from(worker):
     told = json.dumps(sent_messages(worker))
     assert "They counted." in told
     assert "four" in told
+
+
+async def test_an_upstream_that_speaks_responses_is_asked_in_words(worker):
+    """Not every one knows OpenAI's trigger; tools are of no use to a summary."""
+    speaking(worker, "responses")
+    will_say(worker, "They counted.")
+    tools = [{"type": "function", "name": "f"}, {"type": "web_search"}]
+    answer = await post(worker, PATH, model="m", input=INPUT, tools=tools, tool_choice="required")
+    assert answer.json["output"][-1]["encrypted_content"].startswith("fb1.")
+    sent = json.loads(worker.upstream.requests[-1].body)
+    assert "tools" not in sent
+    assert "compaction_trigger" not in json.dumps(sent)
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses"])
+async def test_no_summary_is_an_error_that_is_not_tried_again(worker, wire):
+    """What the model wrote was charged; an SDK that asked again would pay again."""
+    speaking(worker, wire)
+    will_say(worker, " ")
+    answer = await post(worker, PATH, model="m", input=INPUT)
+    assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    assert "no summary" in answer.json["error"]["message"]
 
 
 async def test_a_kept_conversation_is_compacted(worker):

@@ -42,7 +42,7 @@ _COUNTED = frozenset(
     )
 )
 # Tools that run at the client; whatever else there is runs at the vendor, who may charge for it.
-_CLIENTS_TOOLS = frozenset(
+CLIENTS_TOOLS = frozenset(
     (
         "function",
         "custom",
@@ -76,7 +76,7 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
         raise _invalid("top_logprobs", f"between 0 and {_MAX_TOP_LOGPROBS}", logprobs)
     read_field(fields, "include", list[str], "a list of strings")
     tools = read_field(fields, "tools", list[_Typed], "a list of objects with a type") or []
-    hosted = tuple(sorted({hosted_name(tool.type) for tool in tools} - _CLIENTS_TOOLS))
+    hosted = tuple(sorted({hosted_name(tool.type) for tool in tools} - CLIENTS_TOOLS))
     weight = weigh_input(len(body), fields.get("input", _EMPTY))
     return Call(
         request_id=request_id,
@@ -210,7 +210,7 @@ def _is_forced(fields: Fields, tools: list[_Typed]) -> bool:
     """Whether an answer without the hosted tools is not what was asked for."""
     raw = bytes(fields.get("tool_choice", b"null"))
     if raw == b'"required"':
-        return all(tool.type not in _CLIENTS_TOOLS for tool in tools)
+        return all(tool.type not in CLIENTS_TOOLS for tool in tools)
     if not raw.startswith(b"{"):
         return False
     choice = cast(
@@ -221,10 +221,10 @@ def _is_forced(fields: Fields, tools: list[_Typed]) -> bool:
         allowed = choice.get("tools")
         return choice.get("mode") == "required" and all(
             isinstance(tool, dict)
-            and cast("dict[str, object]", tool).get("type") not in _CLIENTS_TOOLS
+            and cast("dict[str, object]", tool).get("type") not in CLIENTS_TOOLS
             for tool in (cast("list[object]", allowed) if isinstance(allowed, list) else ())
         )
-    return isinstance(kind, str) and kind not in _CLIENTS_TOOLS
+    return isinstance(kind, str) and kind not in CLIENTS_TOOLS
 
 
 def _invalid(name: str, wanted: str, value: object) -> BadRequest:

@@ -18,6 +18,7 @@ from farebox.core.call import Call
 from farebox.dialects.chat import hosted_name
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.interpreter import Circumstances, Outgoing
+from farebox.dialects.responses import CLIENTS_TOOLS
 from farebox.dialects.responses_to_chat_items import SUMMARY_INTRO
 from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.errors import BadRequest
@@ -36,19 +37,6 @@ _STAYS = frozenset(
         "background_options",
         "prompt",
         "metadata",
-    )
-)
-# Tools that run at the client; whatever else there is runs at the vendor, who may charge for it.
-_CLIENTS_TOOLS = frozenset(
-    (
-        "function",
-        "custom",
-        "namespace",
-        "tool_search",
-        "local_shell",
-        "shell",
-        "apply_patch",
-        "computer",
     )
 )
 _BRINGS_TOOLS = ("additional_tools", "tool_search_output")
@@ -103,7 +91,7 @@ class _Tool(msgspec.Struct):
     def hosted(self) -> str | None:
         """The name under which it is priced; None for a tool that runs at the client."""
         name = hosted_name(self.type)
-        if name not in _CLIENTS_TOOLS:
+        if name not in CLIENTS_TOOLS:
             return name
         where = self.environment
         is_container = isinstance(where, _Environment) and where.type not in (None, "local")

@@ -47,9 +47,17 @@ _ECHOED_IF_SAID = ("user",)  # deprecated, and never null
 # Codes of ours that a failed response may carry: clients act on these; others they only repeat.
 _CODES = frozenset(
     (
+        "bio_policy",
         "context_length_exceeded",
+        "cyber_policy",
+        "data_residency_mismatch",
         "insufficient_quota",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_mode",
+        "invalid_image_url",
         "invalid_prompt",
+        "misalignment_policy_violation",
         "rate_limit_exceeded",
         "server_is_overloaded",
         "slow_down",

@@ -1,7 +1,8 @@
 """POST /v1/responses/compact: a conversation's summary in place of it, as one call.
 
-It is served and charged like a response whose input ends with a `compaction_trigger`; here its
-answer gets the form of a compaction. Source: OpenAI's OpenAPI document, `CompactResource`.
+The model is asked for the summary like for any answer, whatever its upstream speaks, and the call
+is charged like any other; here its text is sealed, and its answer gets the form of a compaction.
+Source: OpenAI's OpenAPI document, `CompactResource`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from farebox.core.call import Call, Headers
 from farebox.core.ports import Client
 from farebox.dialects import chat, responses
+from farebox.dialects.responses_to_chat import COMPACT
 from farebox.errors import UpstreamFailed
 from farebox.server.incoming import answer_call, receive_call
 from farebox.server.items import heads, with_ids
@@ -22,7 +24,8 @@ from farebox.server.kept import FALSE, Resolved, off_loop, resolve
 from farebox.server.reply import Receive, Reply, Scope, error_headers
 from farebox.server.state import State
 
-_TRIGGER = msgspec.Raw(b'{"type":"compaction_trigger"}')
+_ASKED = msgspec.Raw(msgspec.json.encode({"role": "user", "content": COMPACT}))
+_NOT_SENT = ("background", "tools", "tool_choice", "text")  # a summary is plain text
 _LENGTH = b"content-length"
 
 
@@ -30,33 +33,45 @@ async def compact(state: State, scope: Scope, receive: Receive, reply: Reply) ->
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, scope, receive, reply, _parse)
     resolved = await resolve(state, caller, call)
-    items = [*resolved.conversation, _TRIGGER]
+    items = [*resolved.conversation, _ASKED]
     work = partial(responses.with_input, resolved.call, items)
     call = await off_loop(sum(map(len, items)), work)
-    around = partial(_CompactingClient, resolved=resolved)
+    seal = partial(state.gateway.seal.seal, caller.account.id, "compaction")
+    around = partial(_CompactingClient, resolved=resolved, seal=seal)
     await answer_call(state, caller, call, receive, reply, around=around)
 
 
 def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:
     call = responses.parse(body, request_id, hops)
     # One JSON answer that is not kept, whatever the body says of that.
-    fields = {name: value for name, value in call.fields.items() if name != "background"}
-    return replace(call, stream=False, fields={**fields, "stream": FALSE, "store": FALSE})
+    fields = {name: value for name, value in call.fields.items() if name not in _NOT_SENT}
+    fields = {**fields, "stream": FALSE, "store": FALSE}
+    return replace(call, stream=False, fields=fields, hosted_tools=())
+
+
+class _Part(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
+class _Item(msgspec.Struct, frozen=True):
+    type: str
+    content: list[_Part] = []
 
 
 class _Response(msgspec.Struct, frozen=True):
     id: str
     created_at: int
-    output: list[msgspec.Raw]
+    output: list[_Item]
     usage: msgspec.Raw
 
 
 class _CompactingClient:
     """A client that gets a compaction where the relay gives a response."""
 
-    def __init__(self, client: Client, resolved: Resolved) -> None:
+    def __init__(self, client: Client, resolved: Resolved, seal: Callable[[str], str]) -> None:
         self._client = client
         self._resolved = resolved
+        self._seal = seal
         self._status = 200
         self._headers: Headers = ()
 
@@ -86,24 +101,22 @@ class _CompactingClient:
         status, headers = self._status, (*self._headers, (_LENGTH, b"%d" % len(body)))
         if not body:
             error = UpstreamFailed(
-                "The upstream gave an answer in place of a summary. Try again, or another model.",
-                reason="no_compaction",
+                "The model wrote no summary. Ask another one.", reason="no_summary"
             )
+            error.should_retry = False  # what it wrote was charged, and would be again
             body = chat.error_body(error)
             status, headers = error.status, error_headers(error, len(body))
         await self._client.send_head(status, headers)
         await self._client.send(body, last=last)
 
     def _compaction(self, data: bytes) -> bytes:
-        """The body, made of a response object; b"" if there is no compaction in it."""
+        """The body, made of a response object; b"" if the model wrote nothing."""
         response = msgspec.json.decode(data, type=_Response)
-        summary = [
-            item
-            for item, head in zip(response.output, heads(response.output), strict=True)
-            if head.type == "compaction"
-        ]
-        if not summary:
+        messages = [item for item in response.output if item.type == "message"]
+        summary = "".join(part.text for item in messages for part in item.content)
+        if not summary.strip():
             return b""
+        sealed = {"type": "compaction", "encrypted_content": self._seal(summary)}
         items = self._resolved.conversation
         told = [
             item
@@ -111,7 +124,7 @@ class _CompactingClient:
             if head.role == "user" and head.type in (None, "message")
         ]
         request_id = self._resolved.call.request_id
-        output = [*with_ids(told, request_id), *with_ids(summary[-1:], request_id, "o")]
+        output = [*with_ids(told, request_id), *with_ids([_raw(sealed)], request_id, "o")]
         return msgspec.json.encode(
             {
                 "id": response.id,
@@ -121,3 +134,7 @@ class _CompactingClient:
                 "usage": response.usage,
             }
         )
+
+
+def _raw(item: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(item))
