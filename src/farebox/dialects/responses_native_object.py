@@ -83,7 +83,8 @@ _ITEM = msgspec.json.Decoder(_Item)
 def as_asked(given: RawObject, status: str, call: Call, shell: Shell, **over: object) -> Object:
     """The response object for the client, who asked `call`. `over` replaces what was given."""
     ours = shell.object(status)
-    whole: Object = {**given, "id": shell.id, "model": call.model}
+    said = {name: value for name, value in given.items() if name in ours or name not in _OURS}
+    whole: Object = {**said, "id": shell.id, "model": call.model}
     whole |= {name: ours[name] for name in _OURS if name in ours}
     if "text" in call.fields:  # a schema may have gone to the vendor as a text
         whole["text"] = ours["text"]
