@@ -191,6 +191,9 @@ async def test_deleting_one_that_runs_ends_it_and_leaves_nothing(worker):
         assert database.execute("SELECT count(*) FROM responses").fetchone() == (0,)
 
 
+SEALED, UNSUITED = "invalid_encrypted_content", "unsupported_value"
+
+
 @pytest.mark.parametrize(
     ("refusal", "status"),
     [(OutOfCredit("0.1 credits are missing."), 429), (BillingUnavailable("The books."), 503)],
@@ -203,6 +206,14 @@ async def test_what_stands_against_it_at_once_is_an_http_error(worker, refusal, 
         assert answer.status == status
     answer = await post(worker, **{**ASKED, "model": "nowhere"})
     assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
+    worker.books.refuse = None
+    for items, code in (
+        ([{"type": "reasoning", "summary": [], "encrypted_content": "fb1.foreign"}], SEALED),
+        ([{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}], UNSUITED),
+    ):
+        answer = await post(worker, **{**ASKED, "input": items})
+        assert (answer.status, answer.json["error"]["code"]) == (400, code)
+        assert worker.books.settlements.pop().due_nanocredits == 0
     with closing(sqlite3.connect(worker.state.kept.path)) as database:
         assert database.execute("SELECT count(*) FROM responses").fetchone() == (0,)
     await worker.state.background.finish(0)

@@ -20,7 +20,7 @@ from farebox import relay
 from farebox.admission import admit
 from farebox.core import clock
 from farebox.core.account import Caller
-from farebox.core.ports import Books, HoldRequest, Settled, Settlement
+from farebox.core.ports import Exchange, Upstream, UpstreamRequest
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_shell import Shell
 from farebox.errors import FareboxError, Internal, Overloaded, TooManyRequests
@@ -104,8 +104,8 @@ class Running(Protocol):
 async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
     """Start the response and answer with it, or with its events if a stream was asked for.
 
-    It has been admitted then, and what it may cost is held. Raises FareboxError for whatever
-    stands against it before.
+    It is on its way to an upstream then, and what it may cost is held. Raises FareboxError for
+    whatever stands against it before.
     """
     if state.draining:
         raise Overloaded("This process is ending. Connect again, and try again.", retry_after_s=1)
@@ -140,7 +140,7 @@ class _Run:
         self.shell = Shell(resolved.call, around)
         self.recorder = Recorder(state, caller, resolved, self.shell)
         self.task: asyncio.Task[None] | None = None
-        self._admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def account_id(self) -> int:
@@ -148,7 +148,7 @@ class _Run:
         return self._caller.account.id
 
     async def start(self) -> None:
-        """Write it down, and return when its cost is held. Raises FareboxError if that fails."""
+        """Write it down, and return when it was sent. Raises FareboxError if it was not."""
         try:
             await reading(self.recorder.begin)
         except FareboxError:
@@ -156,7 +156,7 @@ class _Run:
                 await asyncio.to_thread(self.recorder.forget)
             raise
         self.task = asyncio.create_task(self._ride())
-        await asyncio.shield(self._admitted)
+        await asyncio.shield(self._sent)
 
     async def _ride(self) -> None:
         call, started_s = self._resolved.call, clock.monotonic_s()
@@ -169,8 +169,8 @@ class _Run:
             logs.access(record, _ROUTE, 200, clock.monotonic_s() - started_s)
 
     async def _serve(self, record: Record) -> None:
-        books = _Announcing(self._state.gateway.books, self._admitted)
-        gateway = replace(self._state.gateway, books=books)
+        upstream = _Announcing(self._state.gateway.upstream, self._sent)
+        gateway = replace(self._state.gateway, upstream=upstream)
         pump = asyncio.create_task(self.recorder.pump())
         failure: FareboxError | None = None
         try:
@@ -187,32 +187,28 @@ class _Run:
             await pump
         if failure is not None:
             record.error = failure.code or failure.type
-        if self._admitted.done():
+        if self._sent.done():
             await self.recorder.finish(failure)
         else:
-            assert failure is not None  # nothing is answered before the hold is made
+            assert failure is not None  # nothing is answered before it is sent
             try:
                 await asyncio.to_thread(self.recorder.forget)
             except Exception:  # noqa: BLE001 (the store may be what failed; who waits must be told)
                 _log.exception("response_not_forgotten", response_id=self.shell.id)
             finally:
-                self._admitted.set_exception(failure)
-                self._admitted.exception()  # whoever waited for it may have gone
+                self._sent.set_exception(failure)
+                self._sent.exception()  # whoever waited for it may have gone
 
 
 class _Announcing:
-    """The books, which tell when the hold of a call is made."""
+    """The upstreams, which tell when a call is sent: what stands against it would have by then."""
 
-    def __init__(self, books: Books, held: asyncio.Future[None]) -> None:
-        self._books = books
-        self._held = held
+    def __init__(self, upstream: Upstream, sent: asyncio.Future[None]) -> None:
+        self._upstream = upstream
+        self._sent = sent
 
-    async def hold(self, request: HoldRequest) -> int:
-        """As the books; told when it is made."""
-        amount = await self._books.hold(request)
-        self._held.set_result(None)
-        return amount
-
-    async def settle(self, settlement: Settlement) -> Settled:
-        """As the books."""
-        return await self._books.settle(settlement)
+    def open(self, request: UpstreamRequest) -> Exchange:
+        """As the upstreams; told when it is the first."""
+        if not self._sent.done():
+            self._sent.set_result(None)
+        return self._upstream.open(request)
