@@ -237,6 +237,9 @@ async def test_a_stream_that_breaks_ends_in_response_failed_and_what_came_is_cha
         settlement = relaying.settlement
         assert settlement.outcome == "upstream_failed"
         assert settlement.flags == ("estimated",)
+        told = failed["response"]["usage"]
+        assert told["input_tokens"] == settlement.usage.input_total
+        assert told["output_tokens"] == settlement.usage.output > 0
         assert 0 < settlement.due_nanocredits <= settlement.hold_nanocredits
         assert relaying.books.available == FULL - settlement.due_nanocredits
 

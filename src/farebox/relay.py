@@ -241,6 +241,6 @@ async def _finish(passage: Passage, failure: FareboxError | None) -> None:
     if failure is not None:
         if not passage.head_sent:
             raise failure
-        await passage.send(passage.interpreter.error_event(failure), last=True)
+        await passage.send(passage.interpreter.error_event(failure, passage.usage), last=True)
     else:
         await passage.send(passage.interpreter.tail(passage.usage), last=True)

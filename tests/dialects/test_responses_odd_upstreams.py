@@ -149,7 +149,7 @@ def test_text_with_or_behind_the_finish_reason_is_numbered_when_it_leaves(fails:
     stream = attempt(interpreter, "chat")
     got = stream.feed(body_of(said("Hi"), chunk(choice({"content": " you"}, "stop"))))
     got += stream.feed(body_of(said(" there"))) + interpreter.ping()
-    got += interpreter.error_event(Internal("Died.")) if fails else interpreter.tail(USAGE)
+    got += interpreter.error_event(Internal("Died."), USAGE) if fails else interpreter.tail(USAGE)
     found = events(got)
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     if not fails:

@@ -70,6 +70,7 @@ class ChatInterpreter:
         assert self._stream is not None
         return self._stream.tail(usage_chunk(self._call, usage, self._around.created_s))
 
-    def error_event(self, error: FareboxError) -> bytes:
+    def error_event(self, error: FareboxError, usage: Usage) -> bytes:
         """A chunk that SDKs raise on; no `[DONE]` follows."""
+        del usage  # chunks of an error say nothing of it
         return chat.error_event(error)

@@ -146,8 +146,8 @@ class Interpreter(Protocol):
         """
         ...
 
-    def error_event(self, error: FareboxError) -> bytes:
-        """What ends a stream which failed."""
+    def error_event(self, error: FareboxError, usage: Usage) -> bytes:
+        """What ends a stream which failed; `usage` was charged for what had come."""
         ...
 
 

@@ -63,6 +63,6 @@ class ResponsesInterpreter:
         assert self._answering is not None
         return self._answering.tail(usage)
 
-    def error_event(self, error: FareboxError) -> bytes:
-        """`response.failed`, with what there was of the output."""
-        return self._shell.fail(error)
+    def error_event(self, error: FareboxError, usage: Usage) -> bytes:
+        """`response.failed`, with what there was of the output and what it cost."""
+        return self._shell.fail(error, usage)

@@ -146,9 +146,12 @@ class Shell:
         opened = self.open()
         return opened + self.event(f"response.{status}", response=self.object(status, **more))
 
-    def fail(self, error: FareboxError) -> bytes:
-        """`response.failed`: the only event of a failure that Codex understands."""
-        return self.finish("failed", error=error_of(error))
+    def fail(self, error: FareboxError, usage: Usage) -> bytes:
+        """`response.failed`: the only event of a failure that Codex understands. `usage` was
+        charged.
+        """
+        told = None if usage == Usage() else usage_object(usage, 0)
+        return self.finish("failed", error=error_of(error), usage=told)
 
     def object(
         self,
