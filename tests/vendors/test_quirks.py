@@ -200,6 +200,26 @@ def test_glm_5_3_cannot_stop_thinking(name: str):
     assert adjusted == ("reasoning_effort=dropped",)
 
 
+@pytest.mark.parametrize("name", GLM)
+def test_thoughts_that_are_sent_back_are_kept_by_glm(name: str):
+    """Unless thinking is off, or the caller has said how it wants it."""
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning_content": "c"},
+        {"role": "user", "content": "d"},
+    ]
+    kept = {"type": "enabled", "clear_thinking": False}
+    body, adjusted = prepare(name, messages=messages)
+    assert (body["thinking"], adjusted) == (kept, ("thinking=clear_thinking:false",))
+    body, _ = prepare(name, messages=messages, reasoning_effort="high")
+    assert body["thinking"] == kept
+    own = {"type": "enabled"}
+    assert prepare(name, messages=messages, thinking=own)[0]["thinking"] == own
+    off = prepare(name, "glm-5.2", messages=messages, reasoning_effort="none")[0]
+    assert off["thinking"] == {"type": "disabled"}
+    assert "thinking" not in prepare(name, messages=messages[:1])[0]
+
+
 @pytest.mark.parametrize("name", ["deepseek", *GLM, "mimo", "openai_compatible", "local", "openai"])
 def test_a_callers_own_thinking_passes_untouched(name: str):
     """It is the vendor's own word; an effort beside it does not overrule it."""

@@ -10,7 +10,7 @@ import msgspec
 from farebox.vendors.base import Vendor
 from farebox.vendors.body import DROP_NAME, Body, mentions, raw_list, raw_object
 from farebox.vendors.refusals import Kind
-from farebox.vendors.thinking import effort_to_switch
+from farebox.vendors.thinking import effort_to_switch, thinking_is_off
 
 _ALWAYS_THINKING = ("glm-5.3",)  # refuses thinking disabled with code 1210
 
@@ -48,13 +48,24 @@ class Zhipu(Vendor):
 
     def adapt(self, body: Body) -> None:
         """Thinking is a switch, a tool choice is always auto, and tools are never strict."""
+        is_callers = body.has("thinking")
         effort_to_switch(body, can_be_off=_model(body) not in _ALWAYS_THINKING)
+        if not is_callers:
+            _keep_thoughts(body)
         _choose_auto(body)
         _drop_strict(body)
 
 
 def _model(body: Body) -> str:
     return str(body.value("model")).casefold()
+
+
+def _keep_thoughts(body: Body) -> None:
+    """Thoughts that are sent back are read only where they are not cleared."""
+    if thinking_is_off(body) or not mentions(body.raw("messages"), b'"reasoning_content"'):
+        return
+    body.put("thinking", {"type": "enabled", "clear_thinking": False})
+    body.note("thinking", "clear_thinking:false")
 
 
 def _choose_auto(body: Body) -> None:
