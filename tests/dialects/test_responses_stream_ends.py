@@ -51,9 +51,10 @@ def test_a_failure_of_ours_tells_what_there_was() -> None:
     found = upstream()
     done = next(n for n, e in enumerate(found) if e["type"] == "response.output_item.done")
     passed = run([bytes_of(found[: done + 1])])
-    (failed,) = events(passed.shell.fail(Internal("The gateway failed.")))
+    (failed,) = events(passed.shell.fail(Internal("The gateway failed."), charged(found)))
     assert failed["sequence_number"] == done + 1
     assert failed["response"]["output"] == [found[done]["item"]]
+    assert failed["response"]["usage"]["total_tokens"] > 0
 
 
 @pytest.mark.parametrize(
