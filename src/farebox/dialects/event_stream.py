@@ -4,6 +4,7 @@ events, the failures that end the reading, `[DONE]`, and the limit of what may b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import msgspec
@@ -12,7 +13,7 @@ from farebox.dialects.sse import Event, EventTooLarge, Splitter
 from farebox.errors import UpstreamFailed
 
 
-class EventStream:
+class EventStream(ABC):
     """Feed it what arrives; it returns what may leave now. A subclass reads single events."""
 
     kind: ClassVar[str] = "event"  # what an upstream should have sent
@@ -56,11 +57,11 @@ class EventStream:
         """The upstream's body ended; whatever had no blank line behind it is read now."""
         return self._pass_on(self._splitter.close())
 
+    @abstractmethod
     def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
         """Read one event, as it came and its data, and add what may leave. Raises UpstreamFailed;
         what cannot be decoded is seen to here.
         """
-        raise NotImplementedError
 
     def _pass_on(self, events: list[Event]) -> bytes:
         leaving: list[bytes] = []

@@ -56,6 +56,7 @@ CLIENTS_TOOLS = frozenset(
 )
 _TRIGGER = b"compaction_trigger"
 _EMPTY = msgspec.Raw(b"[]")
+_NULL = msgspec.Raw(b"null")
 
 
 class _Typed(msgspec.Struct, frozen=True):
@@ -138,8 +139,9 @@ def asks_to_compact(fields: Fields) -> bool:
 
 
 def _check_input(fields: Fields) -> None:
-    raw = bytes(fields.get("input", b"null"))
-    if raw == b"null":
+    # Only the first letter is looked at: an input may be megabytes.
+    first = bytes(memoryview(fields.get("input", _NULL))[:1])
+    if first == b"n":
         if fields.get("previous_response_id") is None and fields.get("instructions") is None:
             raise BadRequest(
                 "'input' is missing: send a text, or a list of items such as"
@@ -147,7 +149,7 @@ def _check_input(fields: Fields) -> None:
                 param="input",
                 code="missing_required_parameter",
             )
-    elif raw[:1] not in (b'"', b"["):
+    elif first not in (b'"', b"["):
         raise BadRequest(
             "'input' must be a text, or a list of items such as"
             ' {"role": "user", "content": "…"}.',

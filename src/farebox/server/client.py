@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 from farebox.core.call import Headers
+from farebox.core.ports import Client
 from farebox.server.reply import Receive
 
 
@@ -124,3 +125,26 @@ class AsgiClient:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
+
+
+class Wrapped:
+    """A client in front of another one: a subclass says what becomes of the answer."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up."""
+        return self._client.gone
+
+    @property
+    def drains(self) -> bool:
+        """As the client."""
+        return self._client.drains
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """As the client."""
+        self._client.on_gone(callback)

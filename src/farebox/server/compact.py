@@ -18,6 +18,7 @@ from farebox.core.ports import Client
 from farebox.dialects import chat, responses
 from farebox.dialects.responses_to_chat import COMPACT
 from farebox.errors import UpstreamFailed
+from farebox.server.client import Wrapped
 from farebox.server.incoming import answer_call, receive_call
 from farebox.server.items import heads, with_ids
 from farebox.server.kept import FALSE, Resolved, off_loop, resolve
@@ -65,29 +66,15 @@ class _Response(msgspec.Struct, frozen=True):
     usage: msgspec.Raw
 
 
-class _CompactingClient:
+class _CompactingClient(Wrapped):
     """A client that gets a compaction where the relay gives a response."""
 
     def __init__(self, client: Client, resolved: Resolved, seal: Callable[[str], str]) -> None:
-        self._client = client
+        super().__init__(client)
         self._resolved = resolved
         self._seal = seal
         self._status = 200
         self._headers: Headers = ()
-
-    @property
-    def gone(self) -> bool:
-        """As the client."""
-        return self._client.gone
-
-    @property
-    def drains(self) -> bool:
-        """As the client."""
-        return self._client.drains
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """As the client."""
-        self._client.on_gone(callback)
 
     async def send_head(self, status: int, headers: Headers) -> None:
         """It waits for the body, whose length it names."""

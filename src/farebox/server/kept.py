@@ -25,6 +25,7 @@ from farebox.dialects.body import LARGE_BYTES, read_field
 from farebox.dialects.responses import with_input
 from farebox.dialects.sse import Splitter
 from farebox.errors import BadRequest, BillingUnavailable, FareboxError
+from farebox.server.client import Wrapped
 from farebox.server.items import MOST_ADDED_BYTES, heads, replaced, split, with_ids
 from farebox.server.state import KeptStore, State
 
@@ -238,30 +239,16 @@ def keeping(client: Client, state: State, caller: Caller, resolved: Resolved) ->
     return _KeepingClient(client, state, caller, resolved)
 
 
-class _KeepingClient:
+class _KeepingClient(Wrapped):
     """A client whose response is kept, also when it has gone and the answer came whole."""
 
-    __slots__ = ("_caller", "_client", "_resolved", "_state")
+    __slots__ = ("_caller", "_resolved", "_state")
 
     def __init__(self, client: Client, state: State, caller: Caller, resolved: Resolved) -> None:
-        self._client = client
+        super().__init__(client)
         self._state = state
         self._caller = caller
         self._resolved = resolved
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has hung up."""
-        return self._client.gone
-
-    @property
-    def drains(self) -> bool:
-        """As the client."""
-        return self._client.drains
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """As the client."""
-        self._client.on_gone(callback)
 
     async def send_head(self, status: int, headers: Headers) -> None:
         """The head; what was changed of the request is named there."""
