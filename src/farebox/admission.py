@@ -91,6 +91,7 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
         )
     channels = candidates(catalogue, model, call.wires)
     if not channels:
+        _refuse_dialect(catalogue, model, call)
         raise Overloaded(
             f"No channel serves the model {model.id!r} now. Try again later.", retry_after_s=5
         )
@@ -112,6 +113,27 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
         output_cap,
         clamped,
     )
+
+
+_ROUTES = {
+    "chat": "POST /v1/chat/completions",
+    "responses": "POST /v1/responses",
+    "messages": "POST /v1/messages",
+}
+
+
+def _refuse_dialect(catalogue: Catalogue, model: Model, call: Call) -> None:
+    """Raises BadRequest if the model's open channels speak nothing that this call can be told in."""
+    others = [wire for wire in _ROUTES if wire not in call.wires]
+    elsewhere = candidates(catalogue, model, others)
+    if elsewhere:
+        routes = " or ".join(dict.fromkeys(_ROUTES[each.wire] for each in elsewhere))
+        raise BadRequest(
+            f"No upstream of the model {model.id!r} can be asked for this call. It is served at"
+            f" {routes}.",
+            param="model",
+            code="unsupported_value",
+        )
 
 
 def _priced(call: Call, price: Price, model: str) -> Call:

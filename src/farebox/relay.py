@@ -143,7 +143,9 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
 
 def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
     """The request for one attempt; what was changed for it is noted. Raises BadRequest."""
-    outgoing = passage.interpreter.outgoing(candidate.wire)
+    outgoing = passage.interpreter.outgoing(
+        candidate.wire, cache_control=vendor.takes_cache_control(candidate.channel)
+    )
     prepared = vendor.prepare(
         candidate.channel,
         candidate.model,

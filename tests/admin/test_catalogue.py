@@ -100,6 +100,8 @@ def test_everything_that_a_channel_may_say_reaches_the_snapshot() -> None:
         "max_tokens_field": "max_new",
         "json_schema": False,
         "developer_role": True,
+        "cache_control": True,
+        "reasoning_effort": False,
     }
     assert _snapshot({"channels": [table]}).channels["vllm"] == Channel(
         "vllm",
@@ -110,7 +112,9 @@ def test_everything_that_a_channel_may_say_reaches_the_snapshot() -> None:
         speaks=("chat", "responses"),
         dedicated_account="ada",
         first_byte_timeout_s=5.0,
-        options=ChannelOptions(("seed",), (("max_tokens", "max_new"),), "max_new", False, True),
+        options=ChannelOptions(
+            ("seed",), (("max_tokens", "max_new"),), "max_new", False, True, True, False
+        ),
     )
 
 

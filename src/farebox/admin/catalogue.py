@@ -81,6 +81,8 @@ def _channel(table: ChannelTable) -> Channel:
             max_tokens_field=table.max_tokens_field,
             json_schema=table.json_schema,
             developer_role=table.developer_role,
+            cache_control=table.cache_control,
+            reasoning_effort=table.reasoning_effort,
         ),
     )
     try:

@@ -70,6 +70,8 @@ class ChannelTable(_Table, frozen=True):
     max_tokens_field: Annotated[str, Meta(min_length=1)] | None = None
     json_schema: bool | None = None
     developer_role: bool | None = None
+    cache_control: bool | None = None
+    reasoning_effort: bool | None = None
 
 
 class RouteTable(_Table, frozen=True):

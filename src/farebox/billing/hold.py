@@ -49,8 +49,7 @@ def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int
     """The bound of a call whose input is at most `input_tokens`, at the dearest tier it may
     reach.
 
-    One-hour cache writes are not counted in: only Anthropic's usage reports them, and no chat
-    vendor writes one unasked.
+    One-hour cache writes are counted in where the call may make some: no vendor writes one unasked.
     """
     on_input = on_output = 0
     for tier in _reachable(call.service_tier, price):
@@ -64,6 +63,7 @@ def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int
         price.cache_write,
         price.audio_input,
         price.image_input or 0,
+        price.cache_write_1h if call.writes_1h else 0,
     )
     p_out = max(price.output, price.audio_output) if call.audio_output else price.output
     prices = dict(price.tools)

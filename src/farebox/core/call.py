@@ -31,6 +31,9 @@ class Call:
     may_drop_tools: bool = False  # a hosted tool that cannot be had is left out, not refused
     wires: tuple[str, ...] = ("chat",)  # upstream dialects that can carry it, best first
     audio_output: bool = False
+    writes_1h: bool = False  # it may write into a cache that keeps for an hour, at its own price
+    effort_is_wish: bool = False  # left out where a model knows no reasoning effort, not refused
+    passed_headers: Headers = ()  # of the client's, for upstreams that speak its own dialect
     hops: tuple[str, ...] = ()  # instances that this call came through
 
 

@@ -14,6 +14,8 @@ class ChannelOptions:
     max_tokens_field: str | None = None
     json_schema: bool | None = None
     developer_role: bool | None = None
+    cache_control: bool | None = None  # takes Anthropic's marks of what to cache, in chat
+    reasoning_effort: bool | None = None  # takes one from callers who only wish for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,9 @@ class ChatInterpreter:
         self._stream: ChatStream | ChatFromResponses | None = None
         self._answer: Answer | None = None
 
-    def outgoing(self, wire: str) -> Outgoing:
+    def outgoing(self, wire: str, *, cache_control: bool = False) -> Outgoing:
         """The call itself, or as a response. Raises BadRequest for what cannot be had there."""
+        del cache_control  # whoever speaks chat says what their upstream knows
         self._wire = wire
         if wire == "responses":
             return chat_to_responses(self._call)

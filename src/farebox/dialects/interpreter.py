@@ -122,9 +122,9 @@ class Interpreter(Protocol):
     decides how the stream or answer that follows is read.
     """
 
-    def outgoing(self, wire: str) -> Outgoing:
+    def outgoing(self, wire: str, *, cache_control: bool = False) -> Outgoing:
         """The call as an upstream that speaks `wire` must get it. Raises BadRequest. May run in a
-        thread.
+        thread. `cache_control`: a chat upstream takes Anthropic's marks of what to cache.
         """
         ...
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import msgspec
 
+from farebox.dialects.chat_tools import Tool
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_shell import Object, Shell
 from farebox.dialects.responses_to_chat import ToChat
-from farebox.dialects.responses_to_chat_tools import Tool
 
 _LEAST_ID_CHARS = 12  # of a tool call: some upstreams begin anew with `call_0` in every answer
 # Of each kind of tool: its call's type, the prefix of ids, and where is what the model wrote.

@@ -25,10 +25,11 @@ class ResponsesInterpreter:
         self._sent: ToChat | None = None  # None: the upstream speaks Responses itself
         self._answering: FromChat | WholeFromChat | NativeStream | NativeAnswer | None = None
 
-    def outgoing(self, wire: str) -> Outgoing:
+    def outgoing(self, wire: str, *, cache_control: bool = False) -> Outgoing:
         """The call for an upstream that speaks Responses, or translated for one that speaks chat.
         Raises BadRequest for what cannot be had there.
         """
+        del cache_control  # the Responses API has no such marks
         self._shell.read()
         if wire == "responses":
             self._sent = None

@@ -15,11 +15,11 @@ import msgspec
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat import hosted_name
+from farebox.dialects.chat_tools import Tool, Toolbox
+from farebox.dialects.chat_turns import arrange
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_to_chat_items import read_items
-from farebox.dialects.responses_to_chat_tools import Tool, Toolbox
-from farebox.dialects.responses_to_chat_turns import arrange
-from farebox.dialects.responses_to_chat_values import (
+from farebox.dialects.values import (
     Object,
     as_list,
     as_object,

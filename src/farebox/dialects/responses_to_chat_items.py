@@ -1,22 +1,23 @@
 """Input items of the Responses API read as what was said, called, returned and thought, in order.
 
-How that becomes chat messages is responses_to_chat_turns.py's; tools are
-responses_to_chat_tools.py's. Items need neither ids nor status, and messages no type. Sources:
-OpenAI's OpenAPI document, `InputItem`; Codex 0.169 for what it does not name: `agent_message`,
-`context_compaction`.
+How that becomes chat messages is chat_turns.py's; tools are chat_tools.py's. Items need neither ids
+nor status, and messages no type. Sources: OpenAI's OpenAPI document, `InputItem`; Codex 0.169 for
+what it does not name: `agent_message`, `context_compaction`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 import msgspec
 
+from farebox.dialects.chat_tools import TOOL_SEARCH, Kind, Toolbox
+from farebox.dialects.chat_turns import Called, Returned, Said, Thought, Turn
 from farebox.dialects.interpreter import Circumstances
-from farebox.dialects.responses_to_chat_tools import TOOL_SEARCH, Kind, Toolbox
-from farebox.dialects.responses_to_chat_values import (
+from farebox.dialects.seal import Foreign, Purpose, is_ours
+from farebox.dialects.values import (
     Object,
     as_list,
     as_object,
@@ -26,7 +27,6 @@ from farebox.dialects.responses_to_chat_values import (
     text_at,
     unknown,
 )
-from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.errors import BadRequest
 
 SUMMARY_INTRO = "A summary of the conversation so far, which was too long to be kept whole:\n\n"
@@ -38,48 +38,11 @@ _NO_PLACE = ("_call", "_call_output", "mcp_list_tools", "mcp_approval_request")
 _NO_PLACE_MORE = ("mcp_approval_response", "program", "program_output")
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message; a list of parts only where there is more than text."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str | list[Object]
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """A tool call under the upstream's name."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """What a tool call gave; parts that are no text stand by themselves."""
-
-    id: str
-    text: str
-    media: tuple[Object, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """Reasoning in full, if it is known, and its summary."""
-
-    text: str | None
-    summary: str = ""
-
-
-Turn = Said | Called | Returned | Thought
-
-
 @dataclass(slots=True)
 class Read:
     """What an input holds."""
 
-    turns: list[Turn] = field(default_factory=list["Turn"])
+    turns: list[Turn] = field(default_factory=list[Turn])
     dropped: list[str] = field(default_factory=list[str])  # types of items
     compacts: bool = False  # a summary is asked for in place of an answer
     effort: str | None = None  # of the last update of the configuration

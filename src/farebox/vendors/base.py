@@ -59,6 +59,7 @@ class Vendor:
     max_tokens_field: ClassVar[str] = "max_completion_tokens"
     developer_role: ClassVar[bool] = True  # else the role becomes `system`
     json_schema: ClassVar[bool] = True  # else json_object, and the schema as text
+    cache_control: ClassVar[bool] = False  # takes Anthropic's marks of what to cache, in chat
     max_choices: ClassVar[int | None] = None  # of `n`; None: as many as it takes itself
     drop: ClassVar[tuple[str, ...]] = ()  # request fields that it refuses
     drop_of_responses: ClassVar[tuple[str, ...]] = ()  # and those of its Responses API
@@ -122,6 +123,7 @@ class Vendor:
             ask_for_usage(body)
         if is_shared:
             keep_apart(body)
+        self._drop_wish(body, "reasoning_effort", options, call)
         self.adapt(body)
         if not _either(options.json_schema, self.json_schema):
             json_schema_to_object(body)
@@ -139,6 +141,7 @@ class Vendor:
         responses.shape(body, call, output_cap)
         if is_shared:
             keep_apart(body)
+        self._drop_wish(body, "reasoning", options, call)
         self.adapt_responses(body)
         if not _either(options.json_schema, self.json_schema):
             responses.json_schema_to_object(body)
@@ -146,6 +149,17 @@ class Vendor:
         cap_field = responses.CAP_FIELD
         cap_field = {**self.rename, **dict(options.rename)}.get(cap_field, cap_field)
         body.put(cap_field, max(output_cap, responses.LEAST_OUTPUT_TOKENS))
+
+    def takes_cache_control(self, channel: Channel) -> bool:
+        """Whether its chat takes Anthropic's `cache_control` on parts and tools."""
+        return _either(channel.options.cache_control, self.cache_control)
+
+    def takes_effort(self, model: str) -> bool:
+        """Whether a model of its own name takes a reasoning effort from who only wishes for it:
+        servers differ in what they do with one that they do not know.
+        """
+        del model
+        return False
 
     def adapt(self, body: Body) -> None:
         """For a subclass: change a chat's fields as no table says, and name what was done."""
@@ -202,6 +216,11 @@ class Vendor:
             if name != field and body.remove(name):
                 body.note(name, "dropped" if field in asked else "renamed")
         body.put(field, output_cap)
+
+    def _drop_wish(self, body: Body, field: str, options: ChannelOptions, call: Call) -> None:
+        takes = _either(options.reasoning_effort, self.takes_effort(str(body.value("model"))))
+        if call.effort_is_wish and not takes:
+            body.drop(field)
 
     def _drop_and_rename(
         self, body: Body, refused: tuple[str, ...], options: ChannelOptions, call: Call

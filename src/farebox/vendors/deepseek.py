@@ -20,6 +20,11 @@ class DeepSeek(Vendor):
     json_schema = False
     failing_finish_reasons = frozenset({"insufficient_system_resource"})
 
+    def takes_effort(self, model: str) -> bool:
+        """All of its models think, or can be told not to."""
+        del model
+        return True
+
     def adapt(self, body: Body) -> None:
         """Efforts are low, high and max; none turns thinking off."""
         if not off_by_effort(body):

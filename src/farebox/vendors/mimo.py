@@ -17,6 +17,11 @@ class MiMo(Vendor):
     json_schema = False
     drop_of_responses = ("context_management", "client_metadata")
 
+    def takes_effort(self, model: str) -> bool:
+        """All of its models think, or can be told not to."""
+        del model
+        return True
+
     def adapt(self, body: Body) -> None:
         """An effort becomes the switch that it has."""
         effort_to_switch(body)

@@ -46,6 +46,11 @@ class Zhipu(Vendor):
     failing_finish_reasons = frozenset({"network_error"})
     error_codes = _CODES
 
+    def takes_effort(self, model: str) -> bool:
+        """All of its models think, or can be told not to."""
+        del model
+        return True
+
     def adapt(self, body: Body) -> None:
         """Thinking is a switch, a tool choice is always auto, and tools are never strict."""
         is_callers = body.has("thinking")

@@ -1,8 +1,8 @@
 """What was said, called, returned and thought, arranged as chat messages.
 
-Chat is stricter than Responses: one answer of the model is one message with all its calls, and
-the result of each call follows at once, before anything else. Reading the items is
-responses_to_chat_items.py's. Sources: OpenAI's OpenAPI document, `ChatCompletionRequestMessage`;
+Chat is stricter than other dialects: one answer of the model is one message with all its calls,
+and the result of each call follows at once, before anything else. Reading what a client sent is
+its dialect's. Sources: OpenAI's OpenAPI document, `ChatCompletionRequestMessage`;
 DeepSeek's API documentation, "Thinking Mode", for `reasoning_content`.
 """
 
@@ -11,14 +11,51 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from farebox.dialects.responses_to_chat_items import Called, Returned, Said, Thought, Turn
-from farebox.dialects.responses_to_chat_values import Object
+from farebox.dialects.values import Object
 
 NO_OUTPUT = "aborted"  # in Codex's word: the result of a call that has none
 _SEE_BELOW = "The output is in the next message."
 Recalled = Callable[[str], str | None]
 """The reasoning before the tool call of this id, if it is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message; a list of parts only where there is more than text."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[Object]
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A tool call under the upstream's name."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a tool call gave; parts that are no text stand by themselves."""
+
+    id: str
+    text: str
+    media: tuple[Object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Reasoning in full, if it is known, and its summary."""
+
+    text: str | None
+    summary: str = ""
+
+
+Turn = Said | Called | Returned | Thought
 
 
 def arrange(turns: Sequence[Turn], instructions: str, recalled: Recalled) -> list[Object]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farebox.dialects.chat_tools import Toolbox
 from farebox.dialects.responses_to_chat import Tool
-from farebox.dialects.responses_to_chat_tools import Toolbox
 from farebox.errors import BadRequest
 from tests.dialects.translating import body, call, function, messages, namespace, sent, user
 

@@ -1,6 +1,6 @@
 """Values of a decoded request as what they must be, or a BadRequest that says where they stand.
 
-What they mean is said in the other files of responses_to_chat.
+What they mean is the translations' business, which read requests of several dialects.
 """
 
 from __future__ import annotations

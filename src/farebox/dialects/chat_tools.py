@@ -1,4 +1,5 @@
-"""Tools of the Responses API as chat functions: their names, and which tool each name stands for.
+"""Clients' tools as chat functions: their names, and which tool each name stands for. They are read
+in the form of the Responses API.
 
 Chat knows functions alone, by flat names of at most 64 letters, digits, `_` and `-`. Sources:
 OpenAI's OpenAPI document, `Tool`, `ToolChoiceAllowed` and `FunctionObject`; Codex 0.169 for
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from farebox.dialects.responses_to_chat_values import (
+from farebox.dialects.values import (
     Object,
     as_list,
     as_object,
