@@ -123,7 +123,7 @@ _ROUTES = {
 
 
 def _refuse_dialect(catalogue: Catalogue, model: Model, call: Call) -> None:
-    """Raises BadRequest if the model's open channels speak nothing that this call can be told in."""
+    """Raises BadRequest if the open channels speak nothing that this call can be told in."""
     others = [wire for wire in _ROUTES if wire not in call.wires]
     elsewhere = candidates(catalogue, model, others)
     if elsewhere:
