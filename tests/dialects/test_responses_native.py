@@ -158,9 +158,9 @@ def test_a_summary_sealed_here_goes_out_as_text(kind: str) -> None:
     [
         "fb1.",
         "fb1.AAAA",
-        SEAL.seal(2, "reasoning", "another account's"),
-        SEAL.seal(2, "compaction", "another account's"),
-        Seal(b"t" * 32).seal(1, "compaction", "another gateway's"),
+        pytest.param(SEAL.seal(2, "reasoning", "another account's"), id="thoughts"),
+        pytest.param(SEAL.seal(2, "compaction", "another account's"), id="summary"),
+        pytest.param(Seal(b"t" * 32).seal(1, "compaction", "another gateway's"), id="foreign"),
     ],
 )
 def test_what_was_sealed_for_another_account_is_refused(kind: str, blob: str) -> None:

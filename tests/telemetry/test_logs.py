@@ -59,8 +59,8 @@ def test_an_event_is_one_line_of_json(stream):
 @pytest.mark.parametrize(
     "text",
     [
-        f"the key {KEY} was sent",
-        f"Authorization: Bearer {KEY}",
+        pytest.param(f"the key {KEY} was sent", id="key"),
+        pytest.param(f"Authorization: Bearer {KEY}", id="header"),
         "authorization: bearer abc.def-123/+=",
         "sk-proj-abcdefghijklmnop",
         f"upstream said: wrong key {VENDOR_SECRET}",

@@ -107,7 +107,7 @@ async def test_a_compressed_answer_that_nobody_asked_for_is_read(make_client):
         (b"gzip, br", b"abc", "bad_encoding"),
         (b"gzip", b"no gzip at all", "bad_encoding"),
         (b"deflate", zlib.compress(b"a") + b"more", "bad_encoding"),
-        (b"gzip", gzip.compress(b"hello")[:-1], "truncated"),
+        (b"gzip", gzip.compress(b"hello", mtime=0)[:-1], "truncated"),
         (b"gzip", gzip.compress(bytes(300_000)), "too_large"),
     ],
 )
