@@ -12,7 +12,7 @@ LOCKED = json.loads(LOCK)["packages"]
 
 def test_the_clients_are_locked_at_one_version() -> None:
     """Each is named by an exact version, which the lock has with a checksum."""
-    assert set(WANTED) == {"@openai/codex", "opencode-ai"}
+    assert set(WANTED) == {"@anthropic-ai/claude-code", "@openai/codex", "opencode-ai"}
     for name, version in WANTED.items():
         locked = LOCKED[f"node_modules/{name}"]
         assert locked["version"] == version
