@@ -21,12 +21,16 @@ Recalled = Callable[[str], str | None]
 """The reasoning before the tool call of this id, if it is remembered."""
 
 
+Content = str | list[Object]
+"""A text, or a list of parts only where there is more than text: pictures, or marks on the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A message; a list of parts only where there is more than text."""
+    """A message."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[Object]
+    content: Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,14 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a tool call gave; parts that are no text stand by themselves."""
+    """What a tool call gave; parts that are no text stand by themselves. `cache_control` is
+    Anthropic's mark on it, for an upstream that takes such marks.
+    """
 
     id: str
     text: str
     media: tuple[Object, ...] = ()
+    cache_control: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +119,17 @@ class _Arranger:
     def __init__(self, turns: Sequence[Turn], instructions: str, recalled: Recalled) -> None:
         self._pairs = _pair(turns)
         self._recalled = recalled
-        self._head: list[str] = [instructions]
+        self._head: list[Content] = [instructions]
         self._leading = True  # nobody but the system has said anything
         self._messages: list[Object] = []
         # The model's answer that is being put together.
-        self._texts: list[str] = []
+        self._texts: list[Content] = []
         self._calls: list[tuple[int, Called]] = []
         self._thoughts: list[Thought] = []
 
     def take(self, turn: Turn, at: int) -> None:
         if self._leading and isinstance(turn, Said) and turn.role == "system":
-            self._head.append(str(turn.content))
+            self._head.append(turn.content)
             return
         self._leading = False
         if isinstance(turn, Thought):
@@ -134,7 +141,7 @@ class _Arranger:
             if at not in self._pairs.used:
                 self._say("user", _as_users(f"The output of tool call {turn.id}:", turn))
         elif turn.role == "assistant":
-            self._texts.append(str(turn.content))
+            self._texts.append(turn.content)
         else:
             self._close_answer()
             if turn.content or turn.role == "user":
@@ -142,7 +149,7 @@ class _Arranger:
 
     def finish(self) -> list[Object]:
         self._close_answer()
-        head = "\n\n".join(filter(None, self._head))
+        head = _joined(self._head)
         system: list[Object] = [{"role": "system", "content": head}] if head else []
         return system + self._messages
 
@@ -151,12 +158,12 @@ class _Arranger:
         self._messages.append({"role": role, "content": content})
 
     def _close_answer(self) -> None:
-        text = "\n\n".join(filter(None, self._texts))
+        content = _joined(self._texts)
         calls, self._texts, self._calls = self._calls, [], []
-        if not text and not calls:
+        if not content and not calls:
             return
         # Empty rather than null: not every upstream takes null, even beside calls.
-        message: Object = {"role": "assistant", "content": text}
+        message: Object = {"role": "assistant", "content": content}
         reasoning = self._reasoning(calls)
         if reasoning:
             message["reasoning_content"] = reasoning
@@ -177,9 +184,8 @@ class _Arranger:
         media: list[Object] = []
         for call_id, (at, _) in zip(ids, calls, strict=True):
             result = self._pairs.results.get(at)
-            content = NO_OUTPUT if result is None else result.text
+            content = NO_OUTPUT if result is None else _as_tools(result)
             if result is not None and result.media:
-                content = content or _SEE_BELOW
                 media += _labelled(f"From the output of tool call {call_id}:", result.media)
             self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
         if media:
@@ -197,14 +203,39 @@ class _Arranger:
         return "\n\n".join(filter(None, texts))
 
 
-def _as_users(label: str, result: Returned) -> str | list[Object]:
+def _joined(contents: list[Content]) -> Content:
+    """One content of several; texts alone become one text."""
+    said = list(filter(None, contents))
+    texts = [content for content in said if isinstance(content, str)]
+    if len(texts) == len(said):
+        return "\n\n".join(texts)
+    return [
+        part
+        for content in said
+        for part in ([_text_part(content)] if isinstance(content, str) else content)
+    ]
+
+
+def _text_part(text: str) -> Object:
+    return {"type": "text", "text": text}
+
+
+def _as_tools(result: Returned) -> Content:
+    """A result as the tool tells it."""
+    text = result.text or (_SEE_BELOW if result.media else "")
+    if result.cache_control is None:
+        return text
+    return [{**_text_part(text), "cache_control": result.cache_control}]
+
+
+def _as_users(label: str, result: Returned) -> Content:
     """A result of no known call: the user tells it."""
     text = f"{label}\n{result.text}"
     return _labelled(text, result.media) if result.media else text
 
 
 def _labelled(label: str, media: tuple[Object, ...]) -> list[Object]:
-    return [{"type": "text", "text": label}, *media]
+    return [_text_part(label), *media]
 
 
 def _unique(ids: list[str]) -> list[str]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat import hosted_name
+from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
 from farebox.dialects.chat_tools import Tool, Toolbox
 from farebox.dialects.chat_turns import arrange
 from farebox.dialects.interpreter import Circumstances
@@ -59,7 +58,7 @@ moderation parallel_tool_calls previous_response_id prompt prompt_cache_key
 prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store
 stream stream_id stream_options text tool_choice tools top_logprobs truncation type user
 """
-_CONSUMED = frozenset(_CONSUMED_WORDS.split())
+_KNOWN = frozenset((*_SAME, *_CONSUMED_WORDS.split()))
 # Chat's words for what the Responses API says otherwise, or has not: they would change what is
 # written and charged behind the back of what was read and held.
 _CHATS_WORDS = """
@@ -99,11 +98,11 @@ def to_chat(call: Call, around: Circumstances) -> ToChat:
 def _translate(call: Call, around: Circumstances) -> ToChat:
     fields = call.fields
     toolbox = Toolbox()
-    tools = _value(fields, "tools")
+    tools = value_of(fields, "tools")
     if tools is not None:
         toolbox.declare(tools, "tools")
-    read = read_items(_value(fields, "input"), toolbox, around)
-    instructions = _value(fields, "instructions")
+    read = read_items(value_of(fields, "input"), toolbox, around)
+    instructions = value_of(fields, "instructions")
     if instructions is not None and not isinstance(instructions, str):
         raise malformed("instructions", "a string", instructions)
     messages = arrange(
@@ -121,12 +120,10 @@ def _translate(call: Call, around: Circumstances) -> ToChat:
         body |= _tool_fields(fields, toolbox) | _form_fields(fields)
     if call.stream:
         body["stream"] = True
-    extensions, refused = _extensions(fields)
+    passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return ToChat(
-        call=replace(
-            call, dialect="chat", fields={**_encoded(body), **extensions}, hosted_tools=()
-        ),
-        adjusted=_notes(
+        call=replace(call, dialect="chat", fields={**encoded(body), **passed}, hosted_tools=()),
+        adjusted=notes(
             [f"tools.{hosted_name(kind)}" for kind in toolbox.dropped]
             + [f"input.{kind}" for kind in read.dropped]
             + refused
@@ -136,23 +133,6 @@ def _translate(call: Call, around: Circumstances) -> ToChat:
     )
 
 
-def _value(fields: Fields, name: str) -> object:
-    """A field decoded, None if it is not there. Raises BadRequest."""
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise BadRequest(
-            f"'{name}' cannot be read: {error}.", param=name, code="invalid_value"
-        ) from None
-
-
-def _encoded(body: Object) -> dict[str, msgspec.Raw]:
-    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
-
-
 def _settings(fields: Fields, effort: str | None) -> Object:
     """How the model is to write, whatever it writes."""
     body: Object = {}
@@ -160,7 +140,7 @@ def _settings(fields: Fields, effort: str | None) -> Object:
         raw = fields.get(name)
         if raw is not None and bytes(raw) != _NULL:
             body[name] = raw
-    reasoning = _value(fields, "reasoning")
+    reasoning = value_of(fields, "reasoning")
     if reasoning is not None:
         asked = optional_text(as_object(reasoning, "reasoning"), "effort", "reasoning")
         effort = effort or asked
@@ -170,13 +150,13 @@ def _settings(fields: Fields, effort: str | None) -> Object:
 
 
 def _tool_fields(fields: Fields, toolbox: Toolbox) -> Object:
-    choice = toolbox.choose(_value(fields, "tool_choice"))
+    choice = toolbox.choose(value_of(fields, "tool_choice"))
     if not choice.functions:
         return {}
     body: Object = {"tools": choice.functions}
     if choice.mode is not None:
         body["tool_choice"] = choice.mode
-    if _value(fields, "parallel_tool_calls") is False:
+    if value_of(fields, "parallel_tool_calls") is False:
         body["parallel_tool_calls"] = False
     return body
 
@@ -184,13 +164,13 @@ def _tool_fields(fields: Fields, toolbox: Toolbox) -> Object:
 def _form_fields(fields: Fields) -> Object:
     """What the answer is to look like."""
     body: Object = {}
-    count = _value(fields, "top_logprobs")
-    include = _value(fields, "include")
+    count = value_of(fields, "top_logprobs")
+    include = value_of(fields, "include")
     if count or (include is not None and _LOGPROBS in as_list(include, "include")):
         body["logprobs"] = True
         if count:
             body["top_logprobs"] = count
-    text = _value(fields, "text")
+    text = value_of(fields, "text")
     form = None if text is None else as_object(text, "text").get("format")
     wanted = None if form is None else _response_format(as_object(form, "text.format"))
     if wanted is not None:
@@ -215,28 +195,3 @@ def _response_format(form: Object) -> Object | None:
     if form.get("strict") is True:
         schema["strict"] = True
     return {"type": "json_schema", "json_schema": schema}
-
-
-def _extensions(fields: Fields) -> tuple[dict[str, msgspec.Raw], list[str]]:
-    """What vendors know beyond OpenAI's API passes as it came; and what must not pass."""
-    passed: dict[str, msgspec.Raw] = {}
-    refused: list[str] = []
-    for name, raw in fields.items():
-        if name in _SAME or name in _CONSUMED:
-            continue
-        # Some upstreams read names in any case.
-        plain = name.casefold()
-        if plain in _SAME or plain in _CONSUMED or plain in _CHATS_OWN:
-            refused.append(name)
-        else:
-            passed[name] = raw
-    return passed, refused
-
-
-def _notes(names: list[str]) -> tuple[str, ...]:
-    """Each name once, fit for a header."""
-    plain = (
-        "".join(c if c.isascii() and c.isprintable() and c not in " ,=" else "_" for c in name)
-        for name in names
-    )
-    return tuple(dict.fromkeys(f"{name[:100]}=dropped" for name in plain))
