@@ -146,13 +146,14 @@ def test_a_call_that_was_let_off_has_no_lines(stocked: Store) -> None:
     assert (receipt["lines"], receipt["rounding"], receipt["charge_nanocredits"]) == ([], "0", 0)
 
 
-def test_a_response_id_leads_to_the_same_receipt(stocked: Store) -> None:
-    """`resp_` and `req_` with one body are one call."""
+@pytest.mark.parametrize("kind", ["resp", "msg"])
+def test_the_id_of_an_answer_leads_to_the_same_receipt(stocked: Store, kind: str) -> None:
+    """`resp_`, `msg_` and `req_` with one body are one call."""
     stocked.settle(settlement())
-    assert receipts.show(stocked, "resp_abc") == receipts.show(stocked, "req_abc")
+    assert receipts.show(stocked, f"{kind}_abc") == receipts.show(stocked, "req_abc")
 
 
-@pytest.mark.parametrize("request_id", ["req_x", "resp_", "abc", "", "req", "x_abc"])
+@pytest.mark.parametrize("request_id", ["req_x", "resp_", "msg_", "abc", "", "req", "x_abc"])
 def test_an_unknown_id_is_not_found(stocked: Store, request_id: str) -> None:
     """So is anything that is no id."""
     stocked.settle(settlement())

@@ -86,6 +86,14 @@ async def test_slashes_too_many_are_forgiven(worker, path):
     assert (await worker.ask("GET", "//")).status == 307
 
 
+async def test_whoever_asks_whether_somebody_is_there_hears_yes(worker):
+    """HEAD of the root, which Claude Code sends first, is answered here; GET leads on."""
+    answer = await worker.ask("HEAD", "/")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
+    answer = await worker.ask("GET", "/")
+    assert (answer.status, answer.headers["location"]) == (307, "/pricing")
+
+
 async def test_a_body_to_nowhere_does_not_cost_the_answer(worker):
     """The error reaches a client that is still sending, and the connection can be used again."""
     body = b"x" * 5_000_000

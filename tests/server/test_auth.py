@@ -1,4 +1,4 @@
-"""The directory: who a Bearer key speaks for, from memory and from the store behind it."""
+"""The directory: who a key speaks for, from memory and from the store behind it."""
 
 import asyncio
 import threading
@@ -53,9 +53,13 @@ class FakeStore:
         return Changes(revision + 1, self.accounts, self.keys)
 
 
-async def refusal(directory: Directory, header: bytes | None) -> FareboxError:
+def showing(header: bytes) -> dict[bytes, bytes]:
+    return {b"authorization": header}
+
+
+async def refusal(directory: Directory, header: bytes) -> FareboxError:
     with pytest.raises(FareboxError) as caught:
-        await directory.authenticate(header)
+        await directory.authenticate(showing(header))
     return caught.value
 
 
@@ -66,8 +70,9 @@ async def test_a_loaded_key_is_found_without_the_store():
     assert not directory.loaded
     await directory.reload()
     assert directory.loaded
-    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
-    assert await directory.authenticate(b"bearer  " + SECRET.encode()) == Caller(ALICE, KEY)
+    assert await directory.authenticate(showing(HEADER)) == Caller(ALICE, KEY)
+    header = b"bearer  " + SECRET.encode()
+    assert await directory.authenticate(showing(header)) == Caller(ALICE, KEY)
     assert store.look_ups == 0
 
 
@@ -77,8 +82,8 @@ async def test_a_key_made_elsewhere_works_at_once():
     directory = Directory(store, PEPPER)
     await directory.reload()
     store.keys.append(KEY)
-    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
-    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+    assert await directory.authenticate(showing(HEADER)) == Caller(ALICE, KEY)
+    assert await directory.authenticate(showing(HEADER)) == Caller(ALICE, KEY)
     assert store.look_ups == 1
 
 
@@ -98,7 +103,7 @@ async def test_a_reload_forgets_that_a_key_was_unknown():
     assert isinstance(await refusal(directory, HEADER), Unauthorized)
     store.keys.append(KEY)
     await directory.reload()
-    assert await directory.authenticate(HEADER) == Caller(ALICE, KEY)
+    assert await directory.authenticate(showing(HEADER)) == Caller(ALICE, KEY)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +140,15 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same(accounts, key
     assert (error.status, error.code, error.message) == (401, "invalid_api_key", expected.message)
 
 
-@pytest.mark.parametrize("header", [None, b""])
-async def test_a_missing_key_says_how_to_send_one(header):
-    """Without a header the sentence begins as OpenAI's does."""
-    error = await refusal(Directory(FakeStore(), PEPPER), header)
+@pytest.mark.parametrize("headers", [{}, {b"authorization": b""}, {b"x-api-key": b""}])
+async def test_a_missing_key_says_how_to_send_one(headers):
+    """Without a header the sentence begins as OpenAI's does, and names both ways."""
+    with pytest.raises(Unauthorized) as caught:
+        await Directory(FakeStore(), PEPPER).authenticate(headers)
+    error = caught.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert error.message.startswith("You didn't provide an API key")
+    assert "'Authorization: Bearer YOUR_KEY' or as 'x-api-key: YOUR_KEY'" in error.message
 
 
 async def test_only_the_bearer_scheme_is_read():
@@ -150,12 +158,48 @@ async def test_only_the_bearer_scheme_is_read():
     assert "Bearer" in error.message
 
 
+BOB = Account(2, "bob", "default", None)
+BOBS_SECRET = new_key()
+BOBS_KEY = Key("key_2", 2, key_digest(PEPPER, BOBS_SECRET))
+FOREIGN = b"sk-ant-of-another-service"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "api_key", "account"),
+    [
+        (b"", BOBS_SECRET.encode(), BOB),
+        (b"", b" " + BOBS_SECRET.encode(), BOB),
+        (HEADER, b"", ALICE),
+        (HEADER, FOREIGN, ALICE),
+        (b"Bearer " + FOREIGN, BOBS_SECRET.encode(), BOB),
+        (b"Basic " + FOREIGN, BOBS_SECRET.encode(), BOB),
+        (HEADER, BOBS_SECRET.encode(), ALICE),
+    ],
+)
+async def test_of_two_keys_the_one_that_looks_like_ours_counts(authorization, api_key, account):
+    """`x-api-key` does as well; beside it, the Authorization header is looked at first."""
+    directory = Directory(FakeStore([ALICE, BOB], [KEY, BOBS_KEY]), PEPPER)
+    await directory.reload()
+    headers = {b"authorization": authorization, b"x-api-key": api_key}
+    assert (await directory.authenticate(headers)).account == account
+
+
+@pytest.mark.parametrize("authorization", [b"", b"Bearer " + FOREIGN, b"Basic " + FOREIGN])
+async def test_a_wrong_key_is_refused_wherever_it_stands(authorization):
+    """With the sentence that every wrong key gets."""
+    directory = Directory(FakeStore(), PEPPER)
+    expected = await refusal(directory, HEADER)
+    with pytest.raises(Unauthorized) as caught:
+        await directory.authenticate({b"authorization": authorization, b"x-api-key": FOREIGN})
+    assert caught.value.message == expected.message
+
+
 async def test_a_key_is_valid_until_its_revocation_time():
     """A key that was rolled with an overlap works until the overlap ends."""
     store = FakeStore(keys=[replace(KEY, revoked_us=clock.now_us() + 150_000)])
     directory = Directory(store, PEPPER)
     await directory.reload()
-    await directory.authenticate(HEADER)
+    await directory.authenticate(showing(HEADER))
     await asyncio.sleep(0.2)
     assert (await refusal(directory, HEADER)).status == 401
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from farebox.server.client import AsgiClient
+from farebox.server.forms import OPENAI
 from farebox.server.reply import Reply
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ class Connection:
         self.sent.append(message)
 
     def client(self, stall_s=60.0):
-        return AsgiClient(self.receive, Reply(self.send, "req_1", close=False), stall_s)
+        return AsgiClient(self.receive, Reply(self.send, "req_1", OPENAI, close=False), stall_s)
 
 
 async def settle():

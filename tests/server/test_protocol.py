@@ -66,6 +66,7 @@ async def until(holds):
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: identity\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx-api-key: a\r\nX-Api-Key: b\r\n\r\n",
     ],
 )
 async def test_what_is_no_sound_http_is_refused_in_openais_shape(worker, request_bytes):
@@ -75,6 +76,22 @@ async def test_what_is_no_sound_http_is_refused_in_openais_shape(worker, request
     assert answer.headers["x-request-id"].startswith("req_")
     assert set(answer.json["error"]) == {"message", "type", "param", "code"}
     assert worker.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/messages?beta=true HTTP/1.1\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: a\r\nx-api-key: a\r\nx-api-key: a\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: a\r\nanthropic-version: 1\r\n\r\n",
+    ],
+)
+async def test_anthropics_clients_are_refused_in_their_shape(worker, head):
+    """As soon as it is known who asks: by the path, or by the header that they all send."""
+    answer = parse(await say(worker, head))
+    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+    assert answer.json["request_id"] == answer.headers["request-id"]
+    assert answer.headers["request-id"] == answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,16 @@ async def test_a_handshake_needs_a_key(worker, key):
     assert response.headers["x-request-id"].startswith("req_")
 
 
+async def test_a_key_in_x_api_key_opens_a_socket_and_is_charged(worker):
+    """As in any request."""
+    worker.will_answer(SSE_HEAD, FIRST, REST)
+    uri = f"ws://127.0.0.1:{worker.port}/v1/responses"
+    headers = {"X-Api-Key": worker.secret}
+    async with connect(uri, additional_headers=headers, proxy=None) as opened:
+        assert (await ask(opened))[-1]["type"] == "response.completed"
+    assert [settlement.account_id for settlement in worker.books.settlements] == [1]
+
+
 async def test_a_handshake_that_went_through_this_gateway_is_a_loop(worker):
     """508 before anything is served."""
     uri = f"ws://127.0.0.1:{worker.port}/v1/responses"

@@ -14,15 +14,18 @@ from farebox.errors import NotFound
 from farebox.store import Store
 from farebox.store.reports import StoredCall
 
+_KINDS = ("req", "resp", "msg")  # of ids that bear a request's: its own, and those of answers
+
 
 def show(store: Store, request_id: str, account_id: int | None = None) -> dict[str, Any]:
-    """The receipt of a request id `req_…`, or of the response id `resp_…` made of it.
+    """The receipt of a request id `req_…`, or of the id made of it for a response (`resp_…`) or a
+    message (`msg_…`).
 
     Σ amounts of the lines + rounding = charge + absorbed, exactly. Raises NotFound, also for a call
     of another account than `account_id`, if that is given.
     """
     kind, _, body = request_id.partition("_")
-    call = store.call(f"req_{body}") if kind in ("req", "resp") and body else None
+    call = store.call(f"req_{body}") if kind in _KINDS and body else None
     if call is None or account_id not in (None, call.settlement.account_id):
         raise NotFound(
             f"There is no receipt {request_id[:80]!r}. The id is the x-request-id of an answer."

@@ -25,7 +25,7 @@ def register(main: typer.Typer) -> None:
 def show(
     common: Common,
     request_id: Annotated[
-        str, typer.Argument(metavar="REQUEST_ID", help="An answer's x-request-id, or resp_…")
+        str, typer.Argument(metavar="REQUEST_ID", help="An answer's x-request-id, resp_… or msg_…")
     ],
 ) -> None:
     """Show the receipt of a call."""

@@ -1,7 +1,7 @@
 """The ASGI application of a worker: which handler serves a request, and what every answer carries.
 
 Hot routes are found by one look-up and have no framework between; the rest is a Starlette router.
-Whatever fails before an answer began becomes an error in OpenAI's shape; after that, the
+Whatever fails before an answer began becomes an error in the route's form; after that, the
 connection is closed without a proper end, so that no client takes a torn answer for a whole one.
 """
 
@@ -18,6 +18,7 @@ from farebox.core.ids import new_request_id
 from farebox.errors import BadRequest, FareboxError, Internal, MethodNotAllowed, NotFound
 from farebox.server import chat, cold, compact, counting, responses, websocket
 from farebox.server.body import ClientGone
+from farebox.server.forms import form_of
 from farebox.server.reply import Receive, Reply, Scope, Send
 from farebox.server.socket_history import Histories
 from farebox.server.state import State
@@ -69,13 +70,14 @@ class _Application:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = self._state
         started_s = clock.monotonic_s()
-        reply = Reply(send, new_request_id(), close=state.draining)
+        path = scope["path"] = _plain_path(scope["path"])
+        form = form_of(path, scope["headers"])
+        reply = Reply(send, new_request_id(), form, close=state.draining)
         receive = reply.noting(receive)
         record = Record(reply.request_id, scope["method"])
         current_record.set(record)
         state.metrics.request_started()
-        scope["path"] = _plain_path(scope["path"])
-        handler = HOT.get((scope["method"], scope["path"]))
+        handler = HOT.get((scope["method"], path))
         try:
             if handler is not None:
                 await handler(state, scope, receive, reply)
@@ -88,7 +90,7 @@ class _Application:
             await _answer_failure(scope, receive, reply, error, record)
         finally:
             duration_s = clock.monotonic_s() - started_s
-            route = scope["path"] if handler else _route_of(scope)
+            route = path if handler else _route_of(scope)
             state.metrics.request_finished(route, reply.status, duration_s)
             logs.access(record, route, reply.status, duration_s)
 

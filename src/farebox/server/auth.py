@@ -1,4 +1,4 @@
-"""Who calls: a Bearer key's digest looked up in memory, with the store asked for unknown ones.
+"""Who calls: a key's digest looked up in memory, with the store asked for unknown ones.
 
 Making, revoking and listing keys is admin's; this only reads. An unknown, revoked or expired key
 and a disabled account get the same answer, so that nothing can be learned by trying.
@@ -7,7 +7,7 @@ and a disabled account get the same answer, so that nothing can be learned by tr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from farebox.core import clock
@@ -72,11 +72,9 @@ class Directory:
             self._revision = changes.revision
             self.loaded = True
 
-    async def authenticate(self, authorization: bytes | None) -> Caller:
-        """Who an Authorization header speaks for. Raises Unauthorized, BillingUnavailable."""
-        key_text = _bearer(authorization)
-        if not is_key(key_text):
-            raise _refused()
+    async def authenticate(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Who a request with these headers speaks for. Raises Unauthorized, BillingUnavailable."""
+        key_text = _shown_key(headers)
         digest = key_digest(self._pepper, key_text)
         key = self._keys.get(digest)
         if key is None:
@@ -117,18 +115,29 @@ class Directory:
         self._misses[digest] = clock.monotonic_s() + _MISS_LIFE_S
 
 
-def _bearer(authorization: bytes | None) -> str:
-    if not authorization:
-        raise Unauthorized(
-            "You didn't provide an API key. Send it in the header "
-            "'Authorization: Bearer YOUR_KEY'; your key begins with 'sk-fb-'."
-        )
+def _shown_key(headers: Mapping[bytes, bytes]) -> str:
+    """The key in the headers, which has at least the form of one. Raises Unauthorized.
+
+    Programs that were set up for another service send both headers, with a key of ours in one.
+    """
+    authorization, api_key = headers.get(b"authorization", b""), headers.get(b"x-api-key", b"")
     scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"bearer":
-        raise Unauthorized(
-            "The Authorization header must read 'Bearer YOUR_KEY'; your key begins with 'sk-fb-'."
-        )
-    return token.strip().decode("latin-1")
+    is_bearer = scheme.lower() == b"bearer"
+    for shown in (token if is_bearer else b"", api_key):
+        key_text = shown.strip().decode("latin-1")
+        if is_key(key_text):
+            return key_text
+    if api_key or is_bearer:
+        raise _refused()
+    problem = (
+        "The Authorization header is not one with an API key."
+        if authorization
+        else "You didn't provide an API key."
+    )
+    raise Unauthorized(
+        f"{problem} Send it as 'Authorization: Bearer YOUR_KEY' or as 'x-api-key: YOUR_KEY'; your "
+        "key begins with 'sk-fb-'."
+    )
 
 
 def _refused() -> Unauthorized:

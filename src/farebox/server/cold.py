@@ -52,8 +52,7 @@ def _own(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
-        authorization = request.headers.get("authorization", "").encode("latin-1")
-        caller = await state.directory.authenticate(authorization)
+        caller = await state.directory.authenticate(dict(request.headers.raw))
         return await endpoint(state, request, caller)
 
     return serve
@@ -63,5 +62,7 @@ async def _never(_request: Request) -> Response:
     raise AssertionError("A hot route is matched before the router is asked.")
 
 
-async def _home(_request: Request) -> Response:
+async def _home(request: Request) -> Response:
+    if request.method == "HEAD":  # Claude Code asks it first, and wants to hear that all is well
+        return Response()
     return RedirectResponse("/pricing", status_code=307)

@@ -30,7 +30,7 @@ async def receive_call(
     headers: dict[bytes, bytes] = dict(scope["headers"])
     hops = read_hops(scope, state.gateway.instance_id)
     # Before the body is read: a stranger may not make the gateway read anything.
-    caller = await state.directory.authenticate(headers.get(b"authorization"))
+    caller = await state.directory.authenticate(headers)
     body = await read_body(headers, receive, state.settings)
     if len(body) <= LARGE_BYTES:
         return caller, parse(body, reply.request_id, hops)

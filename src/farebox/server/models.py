@@ -1,6 +1,7 @@
 """GET /v1/models and /v1/models/{id}: what the caller may use, with its list price.
 
-The list has two forms in one body: OpenAI's `data`, and `models` as the Codex CLI reads it.
+The list has two forms in one body: OpenAI's `data`, and `models` as the Codex CLI reads it. Clients
+of Anthropic's get theirs, which is models_page.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.routing.catalogue import Catalogue, Group, Model
 from farebox.routing.select import choose_model, offered
+from farebox.server import models_page
 from farebox.server.answers import json_answer
+from farebox.server.forms import ANTHROPIC_VERSION
 from farebox.server.state import State
 
 # What Codex needs to know of a model that it does not know by itself. `use_responses_lite` and
@@ -51,10 +54,12 @@ _CODEX: Final[dict[str, object]] = {
 _CODEX_CONTEXT_TOKENS = 128_000  # for a model whose context is not known here
 
 
-async def listing(state: State, _request: Request, caller: Caller) -> Response:
-    """Every model that this key may use."""
+async def listing(state: State, request: Request, caller: Caller) -> Response:
+    """Every model that this key may use; a page of them for Anthropic's clients."""
     catalogue = state.gateway.catalogue
     models = offered(catalogue, group_of(catalogue, caller), caller.key.models, clock.now_us())
+    if _is_anthropics(request):
+        return json_answer(models_page.page(models, catalogue, request.query_params))
     return json_answer(
         {
             "object": "list",
@@ -74,7 +79,12 @@ async def one(state: State, request: Request, caller: Caller) -> Response:
         request.path_params["id"],
         clock.now_us(),
     )
-    return json_answer(_item(model, catalogue))
+    item = models_page.item if _is_anthropics(request) else _item
+    return json_answer(item(model, catalogue))
+
+
+def _is_anthropics(request: Request) -> bool:
+    return ANTHROPIC_VERSION.decode() in request.headers
 
 
 def group_of(catalogue: Catalogue, caller: Caller) -> Group:

@@ -1,8 +1,8 @@
 """A client's connection: uvicorn's protocol, made strict about heads and true to HTTP elsewhere.
 
 What a request asks for is the application's business. Beyond what uvicorn does: a head is limited
-in size and time and names one host; what cannot be read is refused in OpenAI's shape; `Upgrade` is
-ignored but for the one handshake that there is, which makes the connection a Socket's; and every
+in size and time and names one host; what cannot be read is refused in the route's form; `Upgrade`
+is ignored but for the one handshake that there is, which makes the connection a Socket's; and every
 call on a connection learns that it was lost.
 Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2), RFC 9110 (7.8) and RFC 6455 (4.2.1).
 """
@@ -23,8 +23,8 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from farebox.core.ids import new_request_id
 from farebox.core.settings import Settings
-from farebox.dialects import chat
 from farebox.errors import BadRequest, FareboxError
+from farebox.server.forms import form_of
 from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
 
@@ -42,9 +42,11 @@ _SOCKET_HEADERS = frozenset(
         b"sec-websocket-version",
         b"sec-websocket-extensions",
         b"authorization",
+        b"x-api-key",
         b"x-farebox-hop",
     )
 )
+_KEYS = (b"authorization", b"x-api-key")
 _ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 _MAX_SOCKET_LINE_BYTES = 8_000
 _NONCE_BYTES = 16
@@ -158,13 +160,13 @@ class Protocol(HttpToolsProtocol):
     # Heads.
 
     def _check_head(self) -> None:
-        size, hosts, keys = len(self.url), 0, 0
+        size, hosts, keys = len(self.url), 0, list[bytes]()
         for name, value in self.headers:
             size += len(name) + len(value)
             if name == b"host":
                 hosts += 1
-            elif name == b"authorization":
-                keys += 1
+            elif name in _KEYS:
+                keys.append(name)
             elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 raise BadRequest("No transfer-encoding but chunked is read here.")
         if size > self._max_head_bytes or len(self.headers) > _MAX_HEADERS:
@@ -174,9 +176,11 @@ class Protocol(HttpToolsProtocol):
             raise BadRequest(f"HTTP/{version} is not spoken here. Use HTTP/1.1.")
         if hosts > 1 or (version == "1.1" and not hosts):
             raise BadRequest("The request must have one Host header.")
-        if keys > 1:
+        if len(set(keys)) < len(keys):
             # Whoever looked at the other one on the way saw another caller.
-            raise BadRequest("The request has two Authorization headers. Send one.")
+            raise BadRequest(
+                "The request has two Authorization headers, or two x-api-key. Send one."
+            )
         if self.parser.get_method() == b"CONNECT":
             raise BadRequest("This is no proxy: CONNECT is not served here.")
 
@@ -305,17 +309,18 @@ class Protocol(HttpToolsProtocol):
 
     def _answer(self, error: FareboxError) -> None:
         request_id = new_request_id()
-        logs.log.info("bad_http", request_id=request_id, status=error.status, detail=error.message)
-        body = chat.error_body(error)
+        form = form_of(self.url.partition(b"?")[0].decode("latin-1"), self.headers)
+        status, body = form.status(error), form.body(error, request_id)
+        logs.log.info("bad_http", request_id=request_id, status=status, detail=error.message)
         headers = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id.encode()),
+            *form.ids(request_id),
             (b"connection", b"close"),
         ]
         lines = [b"%b: %b\r\n" % header for header in headers]
-        self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", body)))
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
 

@@ -1,4 +1,4 @@
-"""The sending side of a request: what every answer carries, and errors in OpenAI's shape."""
+"""The sending side of a request: what every answer carries, and errors in the request's form."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from farebox.core.call import Headers
-from farebox.dialects import chat
 from farebox.errors import FareboxError
+from farebox.server.forms import Form
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -21,14 +21,15 @@ _DISCARD_LIMIT_S = 2.0
 
 
 class Reply:
-    """An ASGI `send` that adds `x-request-id` and remembers the status that was sent."""
+    """An ASGI `send` that adds the request's id and remembers the status that was sent."""
 
-    __slots__ = ("_extra", "_send", "request_id", "request_read", "status")
+    __slots__ = ("_extra", "_form", "_send", "request_id", "request_read", "status")
 
-    def __init__(self, send: Send, request_id: str, *, close: bool) -> None:
+    def __init__(self, send: Send, request_id: str, form: Form, *, close: bool) -> None:
         """`close`: ask the client to use another connection next time."""
-        own = (b"x-request-id", request_id.encode())
-        self._extra: Headers = (own, _CLOSE) if close else (own,)
+        own = form.ids(request_id)
+        self._extra: Headers = (*own, _CLOSE) if close else own
+        self._form = form
         self._send = send
         self.request_id = request_id
         self.request_read = False  # the request's body has come to its end
@@ -68,9 +69,9 @@ class Reply:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def error(self, error: FareboxError, receive: Receive, headers: Headers = ()) -> None:
-        """Answer with an error: its status, its headers and these, and a body in OpenAI's shape."""
-        data = chat.error_body(error)
-        await self.head(error.status, (*error_headers(error, len(data)), *headers))
+        """Answer with an error: its status, its headers and these, and its body."""
+        data = self._form.body(error, self.request_id)
+        await self.head(self._form.status(error), (*error_headers(error, len(data)), *headers))
         if self.request_read or error.status == 408:
             await self.body(data, last=True)
             return

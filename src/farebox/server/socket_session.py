@@ -6,7 +6,7 @@ Handshakes are websocket.py's business. Source: OpenAI's guide "WebSocket mode".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -49,7 +49,7 @@ class SessionOver(BadRequest):
 class Opening:
     """What the handshake said that counts for each response."""
 
-    authorization: bytes | None
+    headers: Mapping[bytes, bytes]  # with the key
     hops: tuple[str, ...]
 
 
@@ -174,7 +174,7 @@ class Session:
     async def _respond(self, create: Create, request_id: str, frames: Frames) -> None:
         state = self._state
         # Again each time: the key may have been revoked, or the account closed.
-        caller = await state.directory.authenticate(self._opening.authorization)
+        caller = await state.directory.authenticate(self._opening.headers)
         is_large = len(create.data) > LARGE_BYTES
         read = (read_call, create.data, request_id, self._opening.hops)
         call = await asyncio.to_thread(*read) if is_large else read_call(*read[1:])

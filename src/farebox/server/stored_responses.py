@@ -19,10 +19,10 @@ from farebox.errors import BadRequest, NotFound
 from farebox.server import replay
 from farebox.server.answers import json_answer, raw_json_answer
 from farebox.server.kept import RUNNING, reading
+from farebox.server.query import SHOWN_CHARS, number
 from farebox.server.state import State
 
 _DEFAULT_ITEMS, _MOST_ITEMS = 20, 100
-_SHOWN_CHARS = 100  # of an id
 _CANCEL_S = 2.0  # for the owner, wherever it runs, to end the call; it asks twice a second
 _LOOK_S = 0.05
 
@@ -40,7 +40,7 @@ async def one(state: State, request: Request, caller: Caller) -> Response:
             param="stream",
             code="unsupported_value",
         )
-    after = _number(request, "starting_after", -1, 0, (1 << 63) - 1)
+    after = number(query, "starting_after", -1, 0, (1 << 63) - 1)
     return replay.stream(state, caller.account.id, response.id, after, response)
 
 
@@ -80,11 +80,11 @@ async def cancel(state: State, request: Request, caller: Caller) -> Response:
 
 async def input_items(state: State, request: Request, caller: Caller) -> Response:
     """The items that the response's request brought, newest first unless told otherwise."""
-    limit = _number(request, "limit", _DEFAULT_ITEMS, 1, _MOST_ITEMS)
+    limit = number(request.query_params, "limit", _DEFAULT_ITEMS, 1, _MOST_ITEMS)
     order = request.query_params.get("order", "desc")
     if order not in ("asc", "desc"):
         raise BadRequest(
-            f"'order' must be 'asc' or 'desc', not {order[:_SHOWN_CHARS]!r}.",
+            f"'order' must be 'asc' or 'desc', not {order[:SHOWN_CHARS]!r}.",
             param="order",
             code="invalid_value",
         )
@@ -95,7 +95,7 @@ async def input_items(state: State, request: Request, caller: Caller) -> Respons
         ids = [item.id for item in items]
         if after not in ids:
             raise BadRequest(
-                f"'after' names no item of this response: {after[:_SHOWN_CHARS]!r}.",
+                f"'after' names no item of this response: {after[:SHOWN_CHARS]!r}.",
                 param="after",
                 code="invalid_value",
             )
@@ -126,18 +126,4 @@ def _id(request: Request) -> str:
 
 
 def _not_found(response_id: str) -> NotFound:
-    return NotFound(f"Response with id {response_id[:_SHOWN_CHARS]!r} not found.")
-
-
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
-    """A whole number of the query. Raises BadRequest."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise BadRequest(
-            f"{name!r} must be a whole number from {least} to {most}, not {text[:_SHOWN_CHARS]!r}.",
-            param=name,
-            code="invalid_value",
-        )
-    return int(text)
+    return NotFound(f"Response with id {response_id[:SHOWN_CHARS]!r} not found.")

@@ -35,12 +35,11 @@ async def serve(
     record = Record(new_request_id(), "GET")
     current_record.set(record)
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    authorization = headers.get(b"authorization")
     status = 101
     state.metrics.request_started()
     try:
         hops = read_hops(scope, state.gateway.instance_id)
-        await state.directory.authenticate(authorization)
+        await state.directory.authenticate(headers)
     except FareboxError as error:
         status, record.error = error.status, error.code or error.type
         await _refuse(send, error, record.request_id)
@@ -54,7 +53,7 @@ async def serve(
     history = histories.open()
     try:
         with suppress(OSError):  # the client had gone when it was to be told goodbye
-            await Session(state, history, Opening(authorization, hops), receive, send).run()
+            await Session(state, history, Opening(headers, hops), receive, send).run()
     finally:
         history.clear()
 
@@ -95,6 +94,6 @@ async def refuse_plain(state: State, _scope: Scope, receive: Receive, reply: Rep
 async def probe(state: State, scope: Scope, _receive: Receive, reply: Reply) -> None:
     """HEAD: whether the key is good. Codex asks it when it is to find out what is wrong."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    await state.directory.authenticate(headers.get(b"authorization"))
+    await state.directory.authenticate(headers)
     await reply.head(200, ((b"content-length", b"0"),))
     await reply.body(b"", last=True)
