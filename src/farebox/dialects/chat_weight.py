@@ -22,6 +22,8 @@ FILE_TOKENS = 100_000  # a document that the body only names: what vendors accep
 # Kinds of parts that may lie elsewhere: pictures, files, what several vendors take beside them
 # (video_url, audio_url, file_url), and the address of a sound in place of its data.
 _ELSEWHERE = (b'_url"', b'"file"', b'"input_audio"')
+# Where blocks of the Messages API have what is not text, and what only names a file.
+_SOURCES = (b'"source"', b'"container_upload"')
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _MESSAGES = msgspec.json.Decoder(list[object])
@@ -53,17 +55,31 @@ def weigh_input(size_bytes: int, items: msgspec.Raw) -> Weight:
     return _weigh(size_bytes, items, "input", ("content", "output"))
 
 
+def weigh_blocks(size_bytes: int, messages: msgspec.Raw) -> Weight:
+    """The same for the messages of a Messages request whose body has this size. What is in a
+    document or a tool's result counts too.
+    """
+    data = bytes(messages)
+    if not any(name in data for name in _SOURCES) and not hides_letters(data):
+        return Weight(size_bytes)
+    text_bytes, table_tokens = size_bytes, 0
+    for block in _blocks(_decode(messages, "messages")):
+        source = block.get("source")
+        if block.get("type") == "image":
+            text_bytes -= _source_chars(source)
+            table_tokens += IMAGE_TOKENS
+        elif block.get("type") == "container_upload" or _lies_elsewhere(source):
+            table_tokens += FILE_TOKENS
+    return Weight(max(0, text_bytes), table_tokens)
+
+
 def _is_text_alone(data: bytes) -> bool:
     return not any(kind in data for kind in _ELSEWHERE) and not hides_letters(data)
 
 
 def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]) -> Weight:
-    try:
-        decoded = _MESSAGES.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadRequest(f"{param!r} cannot be read: {error}.", param=param) from None
     text_bytes, table_tokens = size_bytes, 0
-    for part in _parts(decoded, lists):
+    for part in _parts(_decode(raw, param), lists):
         if part.get("image_url") is not None:
             text_bytes -= _url_chars(part["image_url"])
             table_tokens += IMAGE_TOKENS
@@ -72,6 +88,13 @@ def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]
         else:
             table_tokens += FILE_TOKENS * sum(_addresses(part))
     return Weight(max(0, text_bytes), table_tokens)
+
+
+def _decode(raw: msgspec.Raw, param: str) -> list[object]:
+    try:
+        return _MESSAGES.decode(raw)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadRequest(f"{param!r} cannot be read: {error}.", param=param) from None
 
 
 def _parts(messages: list[object], lists: tuple[str, ...]) -> Iterator[dict[str, object]]:
@@ -96,8 +119,11 @@ def _url_chars(image_url: object) -> int:
 def _has_data(file: object) -> bool:
     if not isinstance(file, dict):
         return False
-    data = cast("dict[str, object]", file).get("file_data")
-    return isinstance(data, str) and data != "" and _ADDRESS.match(data) is None
+    return _is_data(cast("dict[str, object]", file).get("file_data"))
+
+
+def _is_data(value: object) -> bool:
+    return isinstance(value, str) and value != "" and _ADDRESS.match(value) is None
 
 
 def _addresses(part: dict[str, object]) -> Iterator[int]:
@@ -109,3 +135,37 @@ def _addresses(part: dict[str, object]) -> Iterator[int]:
             inner = cast("dict[str, object] | list[object]", value)
             values = inner.values() if isinstance(inner, dict) else inner
             yield sum(isinstance(v, str) and _ADDRESS.match(v) is not None for v in values)
+
+
+def _blocks(messages: list[object]) -> Iterator[dict[str, object]]:
+    """Messages and their blocks, those within blocks too, however deep."""
+    waiting: list[object] = [messages]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += cast("list[object]", value)
+        elif isinstance(value, dict):
+            block = cast("dict[str, object]", value)
+            yield block
+            waiting += (block[name] for name in ("content", "source") if name in block)
+
+
+def _source_chars(source: object) -> int:
+    """The letters of a picture that are no text: its data, or its address."""
+    if not isinstance(source, dict):
+        return 0
+    source = cast("dict[str, object]", source)
+    member = {"base64": "data", "url": "url"}.get(str(source.get("type")))
+    value = None if member is None else source.get(member)
+    return len(value) if isinstance(value, str) else 0
+
+
+def _lies_elsewhere(source: object) -> bool:
+    """Whether a block has a source that its bytes say nothing of."""
+    if not isinstance(source, dict):
+        return False  # a search result's is a text
+    source = cast("dict[str, object]", source)
+    kind = source.get("type")
+    if kind == "base64":
+        return not _is_data(source.get("data"))
+    return kind not in ("text", "content")
