@@ -61,6 +61,7 @@ class Choice(msgspec.Struct):
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: msgspec.Raw = NOTHING
+    stop_reason: msgspec.Raw = NOTHING  # vLLM's: the text that stopped it, or a token's number
 
 
 class Chunk(msgspec.Struct):

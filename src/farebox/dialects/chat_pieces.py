@@ -155,6 +155,7 @@ class _Choice(msgspec.Struct):
     message: Delta | None = None
     finish_reason: str | None = None
     logprobs: msgspec.Raw = NOTHING
+    stop_reason: msgspec.Raw = NOTHING
 
 
 class _Completion(msgspec.Struct):
@@ -182,7 +183,7 @@ def _put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> None:
         message = choice.message or Delta()
         for n, tool_call in enumerate(message.tool_calls or ()):
             tool_call.index = n  # each is whole, also where two have one id
-        whole = Choice(0, message, choice.finish_reason, choice.logprobs)
+        whole = Choice(0, message, choice.finish_reason, choice.logprobs, choice.stop_reason)
         mender = Mender(call.request_id, endings.standard, endings.failing)
         mender.judge(Chunk(choices=[whole]))
         piece = maker.read(whole)
@@ -201,6 +202,21 @@ def text_of(raw: msgspec.Raw) -> str:
     parts = cast("list[object]", value) if isinstance(value, list) else []
     texts = [cast("Object", part).get("text") for part in parts if isinstance(part, dict)]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def reasoning_tokens(usage: msgspec.Raw | None) -> int:
+    """The tokens of reasoning that a usage object names, chat's or the Responses API's; 0 if it
+    does not.
+    """
+    if usage is None:
+        return 0
+    try:
+        reported = cast("Object", msgspec.json.decode(usage))
+        details = reported.get("completion_tokens_details") or reported.get("output_tokens_details")
+        count = cast("Object", details or {}).get("reasoning_tokens")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
+        return 0
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _call(call: ToolCall) -> tuple[int, str | None, str | None, str]:

@@ -61,10 +61,7 @@ def error_event(error: FareboxError, request_id: str) -> bytes:
 
 
 def _message(error: FareboxError) -> str:
-    if error.code == "context_length_exceeded":
-        before = _TOO_LONG
-    else:
-        before = error.param or ""
+    before = _TOO_LONG if error.code == "context_length_exceeded" else error.param or ""
     if not before or before.casefold() in error.message.casefold():
         return error.message
     return f"{before}: {error.message}"

@@ -6,13 +6,9 @@ stream is beyond that: its end, its tail, its usage.
 
 from __future__ import annotations
 
-from typing import cast
-
-import msgspec
-
 from farebox.core.usage import Usage
 from farebox.dialects.chat_mend import Choice, Delta
-from farebox.dialects.chat_pieces import Piece, PieceStream, Reader, text_of
+from farebox.dialects.chat_pieces import Piece, PieceStream, Reader, reasoning_tokens, text_of
 from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat_items import Items
 from farebox.dialects.responses_shell import Object, Shell, usage_object
@@ -110,16 +106,3 @@ class ResponseMaker:
         added = self._shell.event("response.output_item.added", output_index=0, item=item)
         done = self._shell.event("response.output_item.done", output_index=0, item=item)
         return opened + added + done
-
-
-def reasoning_tokens(usage: msgspec.Raw | None) -> int:
-    """The tokens of reasoning that a chat usage object names; 0 if it does not."""
-    if usage is None:
-        return 0
-    try:
-        reported = cast("Object", msgspec.json.decode(usage))
-        details = cast("Object", reported.get("completion_tokens_details") or {})
-        count = details.get("reasoning_tokens")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError):
-        return 0
-    return count if isinstance(count, int) and count > 0 else 0

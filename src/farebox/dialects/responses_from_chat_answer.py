@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from farebox.core.usage import Usage
-from farebox.dialects.chat_pieces import put_whole
+from farebox.dialects.chat_pieces import put_whole, reasoning_tokens
 from farebox.dialects.interpreter import Circumstances, Endings
-from farebox.dialects.responses_from_chat import ResponseMaker, reasoning_tokens
+from farebox.dialects.responses_from_chat import ResponseMaker
 from farebox.dialects.responses_shell import Shell, usage_object
 from farebox.dialects.responses_to_chat import ToChat
 
