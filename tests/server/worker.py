@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import re
-import socket
 import tempfile
+import threading
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httptools
 import msgspec
 import uvicorn
+from uvicorn.server import ServerState
 
 from farebox.billing.prices import read_price
 from farebox.core.account import Account, Key
@@ -171,19 +173,25 @@ class FakeReads:
 class LazyStore:
     """A real store of kept responses for one worker, made when it is first used."""
 
+    # Two threads may be the first to want one, and migrating is for one thread at a time.
+    _making = threading.Lock()
+
     def __init__(self):
         self._store = None
         self._folder = None
 
     def __getattr__(self, name):
-        if self._store is None:
-            self._folder = tempfile.TemporaryDirectory()
-            folder = Path(self._folder.name)
-            (folder / "farebox.db").write_bytes(empty_store())
-            self._store = open_store(f"sqlite:///{folder}/farebox.db", folder)
-            for number in range(1, 6):
-                self._store.create_account(f"account {number}", credits_nanocredits=0)
-        return getattr(self._store, name)
+        with self._making:
+            return getattr(self._store or self._make(), name)
+
+    def _make(self):
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        (folder / "farebox.db").write_bytes(empty_store())
+        self._store = open_store(f"sqlite:///{folder}/farebox.db", folder)
+        for number in range(1, 6):
+            self._store.create_account(f"account {number}", credits_nanocredits=0)
+        return self._store
 
     def close(self):
         if self._store is not None and self._folder is not None:
@@ -320,20 +328,31 @@ async def running(worker, pages=(), keep_alive_s=5):
         lifespan="off",
         server_header=False,
         timeout_keep_alive=keep_alive_s,
-        timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        worker.port = listener.getsockname()[1]
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.005)
-        try:
-            yield worker
-        finally:
-            server.should_exit = True
-            await task
-            await worker.state.background.finish(0)
-            if isinstance(worker.state.kept, LazyStore):
-                worker.state.kept.close()
+    config.load()
+    # What uvicorn's own server does, without its waits, which are most of a short test's time.
+    served = ServerState()
+    served.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+    serve = partial(config.http_protocol_class, config=config, server_state=served, app_state={})  # pyright: ignore[reportCallIssue]
+    server = await asyncio.get_running_loop().create_server(serve, "127.0.0.1", 0)
+    worker.port = server.sockets[0].getsockname()[1]
+    try:
+        yield worker
+    finally:
+        server.close()
+        await _end(served)
+        await worker.state.background.finish(0)
+        if isinstance(worker.state.kept, LazyStore):
+            worker.state.kept.close()
+
+
+async def _end(served):
+    """Let what is being answered end, for two seconds at most, and cut off the rest."""
+    for connection in list(served.connections):
+        connection.shutdown()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            while served.connections or served.tasks:
+                await asyncio.sleep(0.001)
+    for task in served.tasks:
+        task.cancel()
