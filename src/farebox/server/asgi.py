@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Router
 from farebox.core import clock
 from farebox.core.ids import new_request_id
 from farebox.errors import BadRequest, FareboxError, Internal, MethodNotAllowed, NotFound
-from farebox.server import chat, cold, compact, counting, responses, websocket
+from farebox.server import chat, cold, compact, counting, messages, responses, websocket
 from farebox.server.body import ClientGone
 from farebox.server.forms import form_of
 from farebox.server.reply import Receive, Reply, Scope, Send
@@ -30,6 +30,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HOT: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): chat.complete,
+    ("POST", "/v1/messages"): messages.create,
     ("POST", "/v1/responses"): responses.create,
     ("POST", "/v1/responses/input_tokens"): counting.input_tokens,
     ("POST", "/v1/responses/compact"): compact.compact,

@@ -1,0 +1,45 @@
+"""POST /v1/messages: from a request's head to the relay. Answering is the relay's.
+
+Errors of this route are in Anthropic's shape, which forms.py says. Source: Anthropic's reference,
+"Create a Message", "Versions" and "Beta headers".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from farebox.core.call import Headers
+from farebox.dialects import messages
+from farebox.errors import BadRequest
+from farebox.server.forms import ANTHROPIC_VERSION
+from farebox.server.incoming import answer_call, receive_call
+from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.state import State
+
+_PASSED = (ANTHROPIC_VERSION, b"anthropic-beta")
+_UNPRINTABLE = re.compile(rb"[^ -~]")
+_MAX_VALUE_BYTES = 4096  # Claude Code names some fifteen betas, of thirty letters each
+
+
+async def create(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+    """Serve one call. Raises FareboxError while nothing has been sent."""
+    caller, call = await receive_call(state, scope, receive, reply, messages.parse)
+    call = replace(call, passed_headers=_passed_headers(scope))
+    await answer_call(state, caller, call, receive, reply)
+
+
+def _passed_headers(scope: Scope) -> Headers:
+    """What an upstream that speaks this dialect is told of the client's head. Raises BadRequest."""
+    passed: list[tuple[bytes, bytes]] = []
+    for name in _PASSED:
+        values = [value.strip() for key, value in scope["headers"] if key == name]
+        joined = b",".join(filter(None, values))
+        if len(joined) > _MAX_VALUE_BYTES or _UNPRINTABLE.search(joined):
+            raise BadRequest(
+                f"The header {name.decode()} is longer than {_MAX_VALUE_BYTES} bytes, or has "
+                "something other than printable ASCII in it."
+            )
+        if joined:
+            passed.append((name, joined))
+    return tuple(passed)
