@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from farebox.core.call import Call
-from farebox.dialects.body import Fields, decode_fields, hides_letters, read_count, read_field
+from farebox.dialects.body import Fields, decode_fields, hides_letters, read_field
 from farebox.dialects.chat import MAX_TOKENS, read_model, refuse_near_names
 from farebox.dialects.chat_weight import weigh_blocks
 from farebox.errors import BadRequest
@@ -124,7 +124,7 @@ def _call(
         service_tier=_read_tier(fields),
         hosted_tools=tuple(sorted(hosted)),
         may_drop_tools=not (hosted and _is_forced(fields, tools)),
-        # A call for no tokens warms a vendor's cache, which no other dialect can ask for.
+        # A call for no tokens fills a vendor's cache, which no other dialect can ask for.
         wires=("messages",) if cap == 0 else _WIRES,
         writes_1h=_may_write_1h(body),
         hops=hops,
@@ -186,7 +186,13 @@ def _read_cap(fields: Fields) -> int:
             param="max_tokens",
             code="missing_required_parameter",
         )
-    return cap and (read_count(fields, "max_tokens", MAX_TOKENS) or cap)
+    if not 0 <= cap <= MAX_TOKENS:
+        raise BadRequest(
+            f"'max_tokens' must be between 1 and {MAX_TOKENS}, or 0 to fill a cache, not {cap}.",
+            param="max_tokens",
+            code="invalid_value",
+        )
+    return cap
 
 
 def _read_tier(fields: Fields) -> str | None:
