@@ -66,14 +66,18 @@ class WholeMessageFromChat:
         sent: MessagesToChat,
         around: Circumstances,
         endings: Endings,
+        *,
+        reported: msgspec.Raw | None = None,
     ) -> None:
+        """`reported` is the usage of a body that has none."""
+        self._reported = reported
         self._message = MessageMaker(call, sent, around)
         self.answer = put_whole(body, sent.call, endings, self._message)
 
-    def tail(self, usage: Usage, reported: msgspec.Raw | None = None) -> bytes:
-        """The message object. `reported` is the usage where the body has none."""
+    def tail(self, usage: Usage) -> bytes:
+        """The message object."""
         _, ending = self._message.close()
-        told = told_usage(usage, reported or self.answer.usage)
+        told = told_usage(usage, self._reported or self.answer.usage)
         return msgspec.json.encode(self._message.object(ending, told))
 
 

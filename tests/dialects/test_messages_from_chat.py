@@ -1,0 +1,475 @@
+"""A chat completion's stream as the events of a message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farebox.core.usage import Usage
+from farebox.dialects.recall import Recall
+from tests.dialects.accumulating import SEAL, accumulated, check_order, events, translate
+from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
+
+A_CALL = "call_aaaaaaaaaaaa"
+B_CALL = "call_bbbbbbbbbbbb"
+REPORTED = {
+    "prompt_tokens": 9,
+    "completion_tokens": 5,
+    "total_tokens": 14,
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+
+
+def thought(text: str) -> dict[str, Any]:
+    return chunk(choice({"reasoning_content": text}))
+
+
+def called(
+    n: int = 0, call_id: str | None = None, name: str | None = None, arguments: str = ""
+) -> dict[str, Any]:
+    """A piece of the tool call `n`."""
+    call: dict[str, Any] = {"index": n, "function": {"arguments": arguments}}
+    if call_id:
+        call |= {"id": call_id, "type": "function"}
+    if name:
+        call["function"]["name"] = name
+    return chunk(choice({"tool_calls": [call]}))
+
+
+def inputs(message: dict[str, Any]) -> list[Any]:
+    """The names and inputs of a message's calls."""
+    calls = [block for block in message["content"] if block["type"] == "tool_use"]
+    return [(call["name"], call["input"]) for call in calls]
+
+
+def test_a_text_is_a_message_in_anthropics_order_of_events() -> None:
+    """Whole events, as they leave; the input is told at the end, where it is known."""
+    passed = translate([body_of(said("Hel"), said("lo"), finished(usage=REPORTED), DONE)])
+    no_usage = {
+        "input_tokens": 0,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "output_tokens": 0,
+    }
+    assert passed.events == [
+        {
+            "type": "message_start",
+            "message": {
+                "id": "msg_abc",
+                "type": "message",
+                "role": "assistant",
+                "model": "m",
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": no_usage,
+            },
+        },
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": ""},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "Hel"},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo"}},
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {
+                "input_tokens": 6,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 3,
+                "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+                "output_tokens": 5,
+                "output_tokens_details": {"thinking_tokens": 2},
+            },
+        },
+        {"type": "message_stop"},
+    ]
+    assert accumulated(passed)["content"] == [{"type": "text", "text": "Hello"}]
+
+
+def test_nothing_that_ends_a_message_leaves_before_the_charge() -> None:
+    """What leaves at once are the deltas; from the finish reason on all is kept."""
+    passed = translate([body_of(said("Hi"), finished(usage=REPORTED), DONE)])
+    assert [event["type"] for event in events(passed.sent)][-1] == "content_block_delta"
+    assert passed.stream.usage is not None
+
+
+def test_nothing_leaves_before_something_was_written() -> None:
+    """So that another channel may still be tried: roles and empty pieces are nothing."""
+    passed = translate([body_of(chunk(choice({"role": "assistant", "content": ""})), said(""))])
+    assert (passed.sent, passed.tail, passed.stream.started) == (b"", b"", True)
+
+
+def test_an_answer_of_nothing_is_a_message_without_content() -> None:
+    """Which the SDK's helper takes."""
+    passed = translate([body_of(finished(), DONE)])
+    assert passed.types == ["message_start", "message_delta", "message_stop"]
+    assert accumulated(passed)["content"] == []
+
+
+def test_thoughts_are_a_block_whose_signature_is_theirs_sealed() -> None:
+    """The signature comes before the block's end, and the text behind it."""
+    passed = translate(
+        [body_of(thought("Let me "), thought("see."), said("Yes"), finished(), DONE)]
+    )
+    assert passed.types == [
+        "message_start",
+        "content_block_start",
+        "thinking_delta",
+        "thinking_delta",
+        "signature_delta",
+        "content_block_stop",
+        "content_block_start",
+        "text_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    thinking, text = accumulated(passed)["content"]
+    assert thinking["thinking"] == "Let me see."
+    assert SEAL.open(1, "reasoning", thinking["signature"]) == "Let me see."
+    assert text == {"type": "text", "text": "Yes"}
+
+
+def test_omitted_thoughts_are_a_signature_alone() -> None:
+    """Which opens to the text that did not leave."""
+    parts = [body_of(thought("Let me see."), said("Yes"), finished(), DONE)]
+    passed = translate(parts, omits=True)
+    assert b"see" not in passed.sent + passed.tail
+    thinking, _ = accumulated(passed)["content"]
+    assert thinking["thinking"] == ""
+    assert SEAL.open(1, "reasoning", thinking["signature"]) == "Let me see."
+
+
+def test_who_did_not_ask_for_thoughts_gets_none() -> None:
+    """Simple code reads the text of the first block; and what goes on is not cut in two."""
+    parts = [body_of(thought("Hm"), said("Yes"), thought("no"), said(", yes"), finished(), DONE)]
+    passed = translate(parts, shows=False)
+    assert accumulated(passed)["content"] == [{"type": "text", "text": "Yes, yes"}]
+    assert translate([body_of(thought("Hm"))], shows=False).sent == b""
+
+
+@pytest.mark.parametrize("sight", [{}, {"omits": True}, {"shows": False}])
+def test_thoughts_are_remembered_by_the_calls_that_they_led_to(sight: dict[str, Any]) -> None:
+    """For clients that do not return them, whether they see them or not."""
+    recall = Recall()
+    call = called(0, A_CALL, "look", "{}")
+    translate(
+        [body_of(thought("I must "), thought("look."), call, finished("tool_calls"), DONE)],
+        recall,
+        **sight,
+    )
+    assert recall.find(1, A_CALL) == "I must look."
+
+
+def test_a_tool_call_has_its_own_name_and_leaves_as_it_is_written() -> None:
+    """Arguments are pieces of JSON; the name is the client's, not the upstream's."""
+    passed = translate(
+        [
+            body_of(
+                called(0, A_CALL, "long_0123", '{"a"'),
+                called(0, arguments=": 1}"),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    starts = [each for each in passed.events if each["type"] == "content_block_start"]
+    assert [each["content_block"] for each in starts] == [
+        {"type": "tool_use", "id": A_CALL, "name": "a/long name", "input": {}}
+    ]
+    deltas = [each for each in events(passed.sent) if each["type"] == "content_block_delta"]
+    assert [each["delta"]["partial_json"] for each in deltas] == ['{"a"', ": 1}"]
+    assert inputs(accumulated(passed)) == [("a/long name", {"a": 1})]
+    assert passed.ending == {"stop_reason": "tool_use", "stop_sequence": None}
+
+
+def test_mixed_pieces_of_parallel_calls_are_blocks_in_order() -> None:
+    """The first leaves as it comes; the one behind it waits until the first is whole."""
+    passed = translate(
+        [
+            body_of(
+                said("Looking"),
+                called(0, A_CALL, "look"),
+                called(1, B_CALL, "other", '{"b"'),
+                called(0, arguments='{"a": '),
+                called(1, arguments=": "),
+                called(0, arguments='{"c": 1}}'),
+                called(1, arguments="2}"),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    message = accumulated(passed)
+    assert inputs(message) == [("look", {"a": {"c": 1}}), ("other", {"b": 2})]
+    deltas = [each for each in events(passed.sent) if each["type"] == "content_block_delta"]
+    assert [(each["index"], *list(each["delta"].values())[1:]) for each in deltas] == [
+        (0, "Looking"),
+        (1, '{"a": '),
+        (1, '{"c": 1}}'),
+        (2, '{"b": '),
+        (2, "2}"),
+    ]
+
+
+def test_a_call_that_is_never_whole_lets_the_next_wait_for_the_end() -> None:
+    """Its arguments may still come; then all leave behind one another."""
+    passed = translate(
+        [
+            body_of(
+                called(0, A_CALL, "look"),
+                called(1, B_CALL, "look", '{"b": 2}'),
+                said("And?"),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    assert len(events(passed.sent)) == 2
+    message = accumulated(passed)
+    assert inputs(message) == [("look", {}), ("look", {"b": 2})]
+    assert message["content"][2] == {"type": "text", "text": "And?"}
+
+
+def test_what_comes_behind_a_whole_call_is_no_part_of_it() -> None:
+    """Its block has had its end when the next one began."""
+    passed = translate(
+        [
+            body_of(
+                called(0, A_CALL, "look", '{"a": 1}'),
+                called(1, B_CALL, "look", '{"b": 2}'),
+                called(0, arguments=" \n"),
+                called(0, arguments='{"a": 2}'),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    assert inputs(accumulated(passed)) == [("look", {"a": 1}), ("look", {"b": 2})]
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("", {}),
+        (" ", {}),
+        ("null", {}),
+        ('"text"', {"value": "text"}),
+        ("[1, 2]", {"value": [1, 2]}),
+        ("5", {"value": 5}),
+        ("*** Begin Patch", {"input": "*** Begin Patch"}),
+        (' {"a": 123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
+    ],
+)
+def test_an_input_is_an_object_whatever_was_written(written: str, wanted: Any) -> None:
+    """Clients take nothing else; their own check tells the model what it wrote."""
+    half = len(written) // 2
+    passed = translate(
+        [
+            body_of(
+                called(0, A_CALL, "look", written[:half]),
+                called(0, arguments=written[half:]),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    assert inputs(accumulated(passed)) == [("look", wanted)]
+
+
+def test_a_call_that_was_cut_off_is_given_as_far_as_it_came() -> None:
+    """With the reason, so that nobody runs it."""
+    passed = translate([body_of(called(0, A_CALL, "look", '{"a": "b'), finished("length"), DONE)])
+    assert inputs(accumulated(passed)) == [("look", {})]
+    assert passed.ending["stop_reason"] == "max_tokens"
+    assert b'\\"b' in passed.sent
+
+
+def test_arguments_may_come_before_the_name() -> None:
+    """They wait for it, and for the id."""
+    passed = translate(
+        [
+            body_of(
+                called(0, arguments='{"a"'),
+                called(0, arguments=": 1"),
+                called(0, A_CALL, "look", "}"),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    assert inputs(accumulated(passed)) == [("look", {"a": 1})]
+
+
+def test_a_tool_that_was_never_named_is_no_answer() -> None:
+    """It is known before the charge."""
+    passed = translate([body_of(called(0, arguments="{}"), finished("tool_calls"), DONE)])
+    assert (passed.failure, passed.tail) == ("no_tool_name", b"")
+
+
+@pytest.mark.parametrize("first", ["call_0", None, "", "functions.look:0", "call_aaaaaaaaaaa!"])
+def test_a_poor_call_id_becomes_one_of_ours(first: str | None) -> None:
+    """Short ones come again in the next answer, and other letters are refused when they return."""
+    passed = translate([body_of(called(0, first, "look", "{}"), finished("tool_calls"), DONE)])
+    (call,) = accumulated(passed)["content"]
+    assert call["id"] == "toolu_abc01"
+
+
+def test_an_id_that_comes_twice_is_given_once() -> None:
+    """Results name the call by it. The same id with another index is another call."""
+    passed = translate(
+        [
+            body_of(
+                called(0, A_CALL, "look", "{}"),
+                called(1, A_CALL, "look", "{}"),
+                finished("tool_calls"),
+                DONE,
+            )
+        ]
+    )
+    one, two = accumulated(passed)["content"]
+    assert (one["id"], two["id"]) == (A_CALL, "toolu_abc02")
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("content_filter", "refusal"),
+        ("sensitive", "refusal"),
+        ("tool_calls", "end_turn"),
+        ("something_new", "end_turn"),
+    ],
+)
+def test_stop_reasons_are_anthropics(reason: str, told: str) -> None:
+    """No tool use without a call: clients would send the results of none."""
+    passed = translate([body_of(said("Hi"), finished(reason), DONE)])
+    assert passed.ending == {"stop_reason": told, "stop_sequence": None}
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
+def test_calls_are_tool_use_whatever_the_upstream_says(reason: str) -> None:
+    """Some say `stop` and mean the call."""
+    passed = translate([body_of(called(0, A_CALL, "look", "{}"), finished(reason), DONE)])
+    assert passed.ending["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "told"),
+    [
+        ("END", {"stop_reason": "stop_sequence", "stop_sequence": "END"}),
+        ("other", {"stop_reason": "end_turn", "stop_sequence": None}),
+        (151643, {"stop_reason": "end_turn", "stop_sequence": None}),
+        (None, {"stop_reason": "end_turn", "stop_sequence": None}),
+    ],
+)
+def test_a_stop_sequence_is_told_where_the_upstream_tells_it(
+    stopped_by: Any, told: dict[str, Any]
+) -> None:
+    """vLLM gives the text, or a token's number, beside the finish reason."""
+    end = chunk(choice({}, "stop", stop_reason=stopped_by))
+    passed = translate([body_of(said("Hi"), end, DONE)], stops=("END", "STOP"))
+    assert passed.ending == told
+
+
+def test_a_refusal_is_text_in_a_block_of_its_own() -> None:
+    """Behind the text before it."""
+    refusal = [chunk(choice({"refusal": text})) for text in ("No", ".")]
+    passed = translate([body_of(said("Well"), *refusal, finished(), DONE)])
+    assert [block["text"] for block in accumulated(passed)["content"]] == ["Well", "No."]
+
+
+def test_text_behind_the_finish_is_kept_for_the_tail() -> None:
+    """It belongs to the answer, and leaves after the charge."""
+    passed = translate([body_of(said("Hi"), finished(), said("there"), DONE)])
+    assert accumulated(passed)["content"] == [{"type": "text", "text": "Hithere"}]
+    assert b"there" not in passed.sent
+
+
+def test_what_is_kept_has_a_limit() -> None:
+    """An upstream that goes on for ever has failed."""
+    more = [said("x" * 200) for _ in range(20)]
+    passed = translate([body_of(said("Hi"), finished(), *more, DONE)], limit=2000)
+    assert (passed.failure, passed.tail) == ("tail_too_large", b"")
+
+
+@pytest.mark.parametrize(
+    ("parts", "failure", "error"),
+    [
+        ([body_of(said("Hi"))], None, None),
+        ([body_of(said("Hi"), finished("network_error"))], "finish_network_error", None),
+        ([b"data: <html>\n\n"], "bad_event", None),
+        ([body_of(said("Hi"), {"error": {"message": "x"}})], None, {"message": "x"}),
+        ([b"data: " + b"x" * 2_000_000], "event_too_large", None),
+    ],
+)
+def test_what_has_no_end_is_no_answer(parts: list[bytes], failure: Any, error: Any) -> None:
+    """No clean end comes of it; the relay sends the failure."""
+    passed = translate(parts)
+    assert (passed.failure, passed.error, passed.tail) == (failure, error, b"")
+    assert b"message_delta" not in passed.sent
+
+
+def test_what_is_told_is_what_is_charged() -> None:
+    """Also where the upstream reported nothing and the usage is an estimate."""
+    usage = Usage(100, cache_read=1, cache_write=2, cache_write_1h=4, audio_input=8, output=3)
+    passed = translate([body_of(said("Hi"), finished(), DONE)], usage=usage)
+    assert passed.events[-2]["usage"] == {
+        "input_tokens": 108,
+        "cache_creation_input_tokens": 6,
+        "cache_read_input_tokens": 1,
+        "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 4},
+        "output_tokens": 3,
+        "output_tokens_details": {"thinking_tokens": 0},
+    }
+
+
+texts = st.text(st.sampled_from('ab é你🙂"\\\n'), min_size=1, max_size=6)
+objects = st.dictionaries(texts, st.integers() | texts | st.just({"a": []}), max_size=2)
+arguments = st.one_of(texts, objects.map(json.dumps), st.sampled_from(["", " ", "null", "[]"]))
+pieces = st.lists(
+    st.one_of(
+        texts.map(said),
+        texts.map(thought),
+        st.builds(
+            called,
+            st.integers(0, 2),
+            st.sampled_from([None, A_CALL, B_CALL, "call_1"]),
+            st.sampled_from([None, "look", "long_0123", "unknown"]),
+            arguments,
+        ),
+        texts.map(lambda text: chunk(choice({"refusal": text}))),
+        st.just(b": keep-alive\n\n"),
+    ),
+    max_size=8,
+)
+
+
+@given(pieces, st.sampled_from(["stop", "length", "tool_calls"]), st.booleans(), st.data())
+def test_wherever_the_reads_cut_the_events_are_the_same(
+    written: list[Any], reason: str, shows: bool, data: st.DataObject
+) -> None:
+    """At once, in random pieces and byte by byte, and blocks stand in order."""
+    body = body_of(*written, finished(reason), chunk(usage=REPORTED), DONE)
+    at_once = translate([body], shows=shows)
+    if at_once.failure is None:
+        check_order(at_once.events)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=6)))
+    parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    for others in (parts, [bytes([byte]) for byte in body]):
+        passed = translate(others, shows=shows)
+        assert (passed.sent, passed.tail) == (at_once.sent, at_once.tail)
+        assert passed.failure == at_once.failure
