@@ -3,22 +3,37 @@
 The shape decides, not the vendor's name:
 - OpenAI's chat and Responses: input tokens include those read from and written to the cache.
 - Anthropic's Messages: input tokens exclude both; writes are split into 5 minutes and 1 hour.
+  Iterations that compact the context (beta) are not in the figures of the call, and come on top.
+  Those of an adviser are another model's, and paid for as a tool.
 - DeepSeek: prompt tokens are hits plus misses; the hit may stand in two places and counts once.
 - Kimi: a top-level `cached_tokens`. xAI: reasoning stands beside the output, not inside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import msgspec
 
-from farebox.core.usage import Usage
+from farebox.core.usage import CLASSES, Usage
 
 _UNKNOWN_CONTEXT = 2_500_000  # tokens: no model on the market takes more
 _ABSURD_CONTEXTS = 4
+
+ESTIMATED = "output_tokens_estimated"
+"""Beside counts of Anthropic's: the output is ours, made of what had come when a stream broke."""
+# Any of these says that the shape is Anthropic's.
+_ANTHROPICS = frozenset(
+    (
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cache_creation",
+        "iterations",
+        ESTIMATED,
+    )
+)
 
 Fields = Mapping[str, object]
 
@@ -49,9 +64,7 @@ def read_usage(reported: object, context: int | None = None) -> Reading:
     fields = cast("Fields", reported)
     limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
     try:
-        if "prompt_tokens" not in fields and (
-            "cache_read_input_tokens" in fields or "cache_creation_input_tokens" in fields
-        ):
+        if "prompt_tokens" not in fields and not _ANTHROPICS.isdisjoint(fields):
             return _read_exclusive(fields, limit)
         return _read_inclusive(fields, limit)
     except _Absurd:
@@ -87,18 +100,38 @@ def _first(*counts: int | None) -> int | None:
 
 
 def _read_exclusive(fields: Fields, limit: int) -> Reading:
-    written = _count(fields, "cache_creation_input_tokens", limit) or 0
+    flags = ("estimated",) if fields.get(ESTIMATED) is True else ()
+    usage = _exclusive(fields, limit)
+    for entry in _iterations(fields):
+        if entry.get("type") == "compaction":
+            usage = _sum(usage, _exclusive(entry, limit))
+    return Reading(usage, flags)
+
+
+def _iterations(fields: Fields) -> Iterator[Fields]:
+    found = fields.get("iterations")
+    for entry in cast("list[object]", found) if isinstance(found, list) else ():
+        if isinstance(entry, Mapping):
+            yield cast("Fields", entry)
+
+
+def _exclusive(fields: Fields, limit: int) -> Usage:
     split = _details(fields, "cache_creation")
-    hour = min(written, _count(split, "ephemeral_1h_input_tokens", limit) or 0)
-    return Reading(
-        Usage(
-            uncached_input=_count(fields, "input_tokens", limit) or 0,
-            cache_read=_count(fields, "cache_read_input_tokens", limit) or 0,
-            cache_write=written - hour,
-            cache_write_1h=hour,
-            output=_count(fields, "output_tokens", limit) or 0,
-        )
+    hour = _count(split, "ephemeral_1h_input_tokens", limit) or 0
+    five_minutes = _count(split, "ephemeral_5m_input_tokens", limit) or 0
+    # A stream's last figure has no split of its own: what came on top is held to be the usual kind.
+    written = max(_count(fields, "cache_creation_input_tokens", limit) or 0, hour + five_minutes)
+    return Usage(
+        uncached_input=_count(fields, "input_tokens", limit) or 0,
+        cache_read=_count(fields, "cache_read_input_tokens", limit) or 0,
+        cache_write=written - hour,
+        cache_write_1h=hour,
+        output=_count(fields, "output_tokens", limit) or 0,
     )
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in CLASSES})
 
 
 def _read_inclusive(fields: Fields, limit: int) -> Reading:

@@ -24,12 +24,24 @@ _IDS_WITHIN = frozenset(
 _CLIENTS_TOOLS = (b'"function"', b'"custom"', b'"tool_search"')
 _NAMESPACE = b'"namespace"'
 _DRAWING = b"image_generation_call"
+# Fields of Anthropic's that name what lies there, or whom it bills.
+_IDS_OF_MESSAGES = (
+    "container",
+    "thread",
+    "user_profile_id",
+    "workspace_id",
+    "fallback_credit_token",
+    "billing_policy",
+)
+# What a tool is called with, and its schema, may have members of any name.
+_OF_THE_CLIENT = (b"input", b"input_schema", b"input_examples")
 _TELLING = (*_IDS_WITHIN, b"container", _DRAWING)
 # Every JSON string, and whether it is a key. Outside of strings JSON has no quotes, so that
 # strings are found from one to the next. Possessive: no place to go back to is remembered, which
 # for megabytes of escapes would cost hundreds of them.
 _STRINGS = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+(?:(:)[ \t\r\n]*+)?', re.DOTALL)
 _Member = tuple[bytes, bytes, int]
+_AS_DATA = "Send it as data or by its address."
 _LONGEST_NAME = 128  # of those looked for, each letter written as an escape
 
 
@@ -54,6 +66,44 @@ def keep_apart(body: Body) -> None:
     for name, first, _ in _members(body.raw("image")):
         if _is_id(name, first):
             raise _refusal("image", f"'image' names a {name.decode()}, which")
+
+
+def keep_messages_apart(body: Body) -> None:
+    """The same for a request of the Messages API. MCP servers are elsewhere, and named in full."""
+    for name in _IDS_OF_MESSAGES:
+        if body.has(name):
+            raise _refusal(name, f"{name!r} names what")
+    for name in ("messages", "system"):
+        _check_blocks(body.raw(name), name)
+    tools = body.raw("tools")
+    for raw in raw_list(tools, "tools") or () if _may_name_ids(tools) else ():
+        _check_message_tool(bytes(raw))
+
+
+def _check_message_tool(tool: bytes) -> None:
+    members = list(_members(tool)) if _may_name_ids(tool) else []
+    kinds = sum(name == b"type" and depth == 1 for name, _, depth in members)
+    kind = _raw(raw_object(tool, "tools") or {}, "type") if members else NULL
+    if kinds == 0 or (kinds == 1 and kind in (NULL, b'"custom"')):
+        return
+    for name, first, _ in members:
+        if _is_id(name, first):
+            raise _refusal("tools", f"A tool's {name.decode()!r} names what")
+
+
+def _check_blocks(blocks: bytes, param: str) -> None:
+    if not _may_name_ids(blocks):
+        return
+    free_depth: int | None = None  # of the member in which names mean nothing
+    for name, first, depth in _members(blocks):
+        if free_depth is not None and depth <= free_depth:
+            free_depth = None
+        if free_depth is not None:
+            continue
+        if name in _OF_THE_CLIENT and first in (b"{", b"["):
+            free_depth = depth
+        elif _is_id(name, first):
+            raise _refusal(param, f"{param!r} names a {name.decode()}, which", _AS_DATA)
 
 
 def _check_messages(messages: bytes) -> None:

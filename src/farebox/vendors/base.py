@@ -15,8 +15,8 @@ from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.dialects.interpreter import Endings
 from farebox.errors import BadRequest, UpstreamRefused
-from farebox.vendors import refusals, responses
-from farebox.vendors.apart import keep_apart
+from farebox.vendors import messages, refusals, responses
+from farebox.vendors.apart import keep_apart, keep_messages_apart
 from farebox.vendors.body import (
     DEVELOPER_TO_SYSTEM,
     Body,
@@ -25,9 +25,11 @@ from farebox.vendors.body import (
     edit_messages,
     json_schema_to_object,
 )
+from farebox.vendors.thinking import fit_effort
 
 _CHAT_PATH = "/chat/completions"
 _RESPONSES_PATH = "/responses"
+_PATHS = (_CHAT_PATH, _RESPONSES_PATH, messages.PATH)
 _USER_AGENT = f"farebox/{__version__}".encode()
 _CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 # Other names, of servers that one may run oneself, for what is held: llama.cpp's for the cap and
@@ -96,6 +98,9 @@ class Vendor:
         if call.dialect == "responses":
             url = self.responses_url(channel)
             self._edit_responses(body, channel.options, call, output_cap, is_shared)
+        elif call.dialect == "messages":
+            url = self.messages_url(channel)
+            self._edit_messages(body, channel.options, call, output_cap, is_shared)
         else:
             url = self.chat_url(channel)
             self._edit_chat(body, channel.options, call, output_cap, is_shared)
@@ -123,7 +128,7 @@ class Vendor:
             ask_for_usage(body)
         if is_shared:
             keep_apart(body)
-        self._drop_wish(body, "reasoning_effort", options, call)
+        self._fit_wish(body, "reasoning_effort", options, call)
         self.adapt(body)
         if not _either(options.json_schema, self.json_schema):
             json_schema_to_object(body)
@@ -141,7 +146,7 @@ class Vendor:
         responses.shape(body, call, output_cap)
         if is_shared:
             keep_apart(body)
-        self._drop_wish(body, "reasoning", options, call)
+        self._fit_wish(body, "reasoning", options, call)
         self.adapt_responses(body)
         if not _either(options.json_schema, self.json_schema):
             responses.json_schema_to_object(body)
@@ -149,6 +154,17 @@ class Vendor:
         cap_field = responses.CAP_FIELD
         cap_field = {**self.rename, **dict(options.rename)}.get(cap_field, cap_field)
         body.put(cap_field, max(output_cap, responses.LEAST_OUTPUT_TOKENS))
+
+    def _edit_messages(
+        self, body: Body, options: ChannelOptions, call: Call, output_cap: int, is_shared: bool
+    ) -> None:
+        output_cap = messages.cap_of(call, output_cap)
+        messages.shape(body, call, output_cap)
+        if is_shared:
+            keep_messages_apart(body)
+        self._drop_and_rename(body, (*self.drop, *MORE_THAN_HELD), options, call)
+        cap_field = messages.CAP_FIELD
+        body.put({**self.rename, **dict(options.rename)}.get(cap_field, cap_field), output_cap)
 
     def takes_cache_control(self, channel: Channel) -> bool:
         """Whether its chat takes Anthropic's `cache_control` on parts and tools."""
@@ -160,6 +176,13 @@ class Vendor:
         """
         del model
         return False
+
+    def fit_effort(self, model: str, effort: str) -> str | None:
+        """The effort nearest to one that is only wished for that the model knows; None: left
+        out.
+        """
+        del model
+        return effort
 
     def adapt(self, body: Body) -> None:
         """For a subclass: change a chat's fields as no table says, and name what was done."""
@@ -180,8 +203,14 @@ class Vendor:
         """The same for the Responses API."""
         return _base(channel) + _RESPONSES_PATH
 
+    def messages_url(self, channel: Channel) -> str:
+        """The same for the Messages API."""
+        return _base(channel) + messages.PATH
+
     def headers(self, channel: Channel, call: Call, hop: str) -> Headers:
-        """The headers of a request; nothing of the client's own goes on."""
+        """The headers of a request. Of the client's own only those go on that belong to its API:
+        version and betas of the Messages API.
+        """
         accept = b"text/event-stream" if call.stream else b"application/json"
         headers = (
             (b"content-type", b"application/json"),
@@ -189,9 +218,16 @@ class Vendor:
             (b"user-agent", _USER_AGENT),
             (b"x-farebox-hop", ", ".join((*call.hops, hop)).encode("ascii", "replace")),
         )
+        if call.dialect == "messages":
+            headers = (*headers, *messages.headers(call))
         if channel.api_key:
-            return ((b"authorization", b"Bearer " + channel.api_key.encode()), *headers)
+            return (*self.credentials(channel.api_key.encode(), call.dialect), *headers)
         return headers
+
+    def credentials(self, key: bytes, dialect: str) -> Headers:
+        """The headers that hold the key. Servers that speak Messages look for it in either."""
+        bearer = (b"authorization", b"Bearer " + key)
+        return (bearer, (b"x-api-key", key)) if dialect == "messages" else (bearer,)
 
     def refused(self, channel: Channel, head: UpstreamHead, body: bytes) -> UpstreamRefused:
         """What an error status means for the caller, and whether another channel may do better."""
@@ -217,10 +253,16 @@ class Vendor:
                 body.note(name, "dropped" if field in asked else "renamed")
         body.put(field, output_cap)
 
-    def _drop_wish(self, body: Body, field: str, options: ChannelOptions, call: Call) -> None:
-        takes = _either(options.reasoning_effort, self.takes_effort(str(body.value("model"))))
-        if call.effort_is_wish and not takes:
+    def _fit_wish(self, body: Body, field: str, options: ChannelOptions, call: Call) -> None:
+        if not call.effort_is_wish:
+            return
+        model = str(body.value("model"))
+        if not _either(options.reasoning_effort, self.takes_effort(model)):
             body.drop(field)
+        elif field == "reasoning":
+            responses.fit_effort(body, lambda effort: self.fit_effort(model, effort))
+        else:
+            fit_effort(body, lambda effort: self.fit_effort(model, effort))
 
     def _drop_and_rename(
         self, body: Body, refused: tuple[str, ...], options: ChannelOptions, call: Call
@@ -243,7 +285,9 @@ class Vendor:
 def _base(channel: Channel) -> str:
     """The base URL, without the path that an operator may have pasted with it."""
     base = channel.base_url.rstrip("/")
-    return base.removesuffix(_CHAT_PATH).removesuffix(_RESPONSES_PATH)
+    for path in _PATHS:
+        base = base.removesuffix(path)
+    return base
 
 
 def _either(of_channel: bool | None, of_vendor: bool) -> bool:

@@ -1,6 +1,7 @@
 """DeepSeek: thinking is on by default, and its reasoning must come back with tool calls."""
 
-from farebox.vendors import responses
+from farebox.core.channel import Channel
+from farebox.vendors import messages, responses
 from farebox.vendors.base import Vendor
 from farebox.vendors.body import ADD_REASONING, FILL_CONTENT, Body, MessageEdit
 from farebox.vendors.thinking import map_effort, off_by_effort, thinking_is_off
@@ -19,6 +20,10 @@ class DeepSeek(Vendor):
     developer_role = False
     json_schema = False
     failing_finish_reasons = frozenset({"insufficient_system_resource"})
+
+    def messages_url(self, channel: Channel) -> str:
+        """Beside its other APIs, under a path of its own."""
+        return messages.beside(super().messages_url(channel))
 
     def takes_effort(self, model: str) -> bool:
         """All of its models think, or can be told not to."""

@@ -1,5 +1,7 @@
 """Xiaomi MiMo: thinking is on or off, and its reasoning must come back with tool calls."""
 
+from farebox.core.channel import Channel
+from farebox.vendors import messages
 from farebox.vendors.base import Vendor
 from farebox.vendors.body import ADD_REASONING, FILL_CONTENT, Body, MessageEdit
 from farebox.vendors.thinking import effort_to_switch, thinking_is_off
@@ -16,6 +18,10 @@ class MiMo(Vendor):
     developer_role = False
     json_schema = False
     drop_of_responses = ("context_management", "client_metadata")
+
+    def messages_url(self, channel: Channel) -> str:
+        """Beside its other APIs, under a path of its own."""
+        return messages.beside(super().messages_url(channel))
 
     def takes_effort(self, model: str) -> bool:
         """All of its models think, or can be told not to."""

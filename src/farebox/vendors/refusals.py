@@ -91,6 +91,10 @@ _TYPES: Final[Mapping[str, Kind]] = {
     "rate_limit_error": "rate",
     "overloaded_error": "overload",
     "service_unavailable_error": "overload",
+    "billing_error": "balance",
+    "not_found_error": "model",
+    "request_too_large": "client",
+    "timeout_error": "timeout",
 }
 
 _STATUSES: Final[Mapping[int, Kind]] = {
@@ -111,9 +115,11 @@ _STATUSES: Final[Mapping[int, Kind]] = {
 
 _CONTEXT = re.compile(
     r"context[ _](length|window|size)|maximum context|prompt (is too long|exceeds max)"
-    r"|too many (input )?tokens|input is too long",
+    r"|too many (input )?tokens|input is too long|exceeds? context limit",
     re.IGNORECASE,
 )
+# Anthropic says so with status 400, as if it were the request's fault.
+_BALANCE = re.compile(r"credit balance is too low", re.IGNORECASE)
 # llama.cpp answers an image to a model without eyes with status 500, which is no failure of its
 # own: another try would end alike.
 _UNSUPPORTED = re.compile(r"\b(image|audio|video) input is not supported", re.IGNORECASE)
@@ -249,6 +255,8 @@ def kind_of(status: int | None, said: Said, codes: Mapping[str, Kind]) -> Kind:
         or codes.get(said.type or "")
         or (_kind_of_event(said) if status is None else _kind_of_status(status))
     )
+    if kind == "client" and _BALANCE.search(said.message):
+        return "balance"
     if kind == "client" and _CONTEXT.search(said.message):
         return "context"
     if kind == "failed" and _UNSUPPORTED.search(said.message):
@@ -315,7 +323,9 @@ def _plain(word: str | None, channel: Channel) -> str | None:
     return word if scrub(word, channel) == word else None
 
 
-_SECRETS = re.compile(r"\b(?:sk|pk|rk|key|org|proj)[-_][\w*.…-]{6,}|\bbearer\s+\S+", re.IGNORECASE)
+_SECRETS = re.compile(
+    r"\b(?:sk|pk|rk|key|org|proj|req)[-_][\w*.…-]{6,}|\bbearer\s+\S+", re.IGNORECASE
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 

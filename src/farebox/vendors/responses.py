@@ -6,7 +6,7 @@ OpenAPI document, `CreateResponse`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -59,6 +59,19 @@ def map_effort(body: Body, efforts: Mapping[str, str]) -> None:
     if isinstance(effort, str) and effort in efforts:
         body.put("reasoning", {**reasoning, "effort": efforts[effort]})
         body.note("reasoning.effort", efforts[effort])
+
+
+def fit_effort(body: Body, fitting: Callable[[str], str | None]) -> None:
+    """Put the effort that fits in place of the one that is asked for; None: leave it out."""
+    reasoning = raw_object(body.raw("reasoning"), "reasoning") or {}
+    effort = decode(_raw(reasoning, "effort"), "reasoning")
+    if not isinstance(effort, str) or (fitted := fitting(effort)) == effort:
+        return
+    if fitted is None:
+        body.put("reasoning", {name: raw for name, raw in reasoning.items() if name != "effort"})
+    else:
+        body.put("reasoning", {**reasoning, "effort": fitted})
+    body.note("reasoning.effort", fitted or "dropped")
 
 
 def _raw(fields: Mapping[str, object], name: str) -> bytes:

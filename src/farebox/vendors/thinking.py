@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from farebox.vendors.body import Body
@@ -32,6 +32,17 @@ def map_effort(body: Body, efforts: Mapping[str, str]) -> None:
     if isinstance(effort, str) and effort in efforts:
         body.put(_EFFORT, efforts[effort])
         body.note(_EFFORT, efforts[effort])
+
+
+def fit_effort(body: Body, fitting: Callable[[str], str | None]) -> None:
+    """Put the effort that fits in place of the one that is asked for; None: leave it out."""
+    effort = body.value(_EFFORT)
+    fitted = fitting(effort) if isinstance(effort, str) else effort
+    if fitted is None:
+        body.drop(_EFFORT)
+    elif fitted != effort:
+        body.put(_EFFORT, fitted)
+        body.note(_EFFORT, str(fitted))
 
 
 def effort_to_switch(body: Body, *, can_be_off: bool = True) -> None:
