@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 from farebox.dialects.chat_interpreter import ChatInterpreter
 from farebox.dialects.interpreter import Dialect
+from farebox.dialects.messages_interpreter import MessagesInterpreter
 from farebox.dialects.responses_interpreter import ResponsesInterpreter
 
-DIALECTS: Mapping[str, Dialect] = {"chat": ChatInterpreter, "responses": ResponsesInterpreter}
+DIALECTS: Mapping[str, Dialect] = {
+    "chat": ChatInterpreter,
+    "messages": MessagesInterpreter,
+    "responses": ResponsesInterpreter,
+}
