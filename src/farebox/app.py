@@ -24,12 +24,16 @@ from farebox.console import pricing
 from farebox.core import clock
 from farebox.core.bus import Bus, Changed, Drain, Ready, Start
 from farebox.core.settings import Settings
+from farebox.counting.client import ProcessCounter
+from farebox.counting.factors import Factors
 from farebox.dialects.seal import Seal
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.asgi import Asgi, application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
+from farebox.server.calibration import Calibration
+from farebox.server.count import Counting
 from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
@@ -42,6 +46,7 @@ from farebox.upstream.client import Client
 _GC_ALLOCATIONS = 10_000  # between collections of the young; Python's own default is 700
 _KEEP_ALIVE_S = 75  # longer than the idle limits of the usual load balancers
 _WANTED_FILES = 65_536  # a call has two connections; systems commonly begin with 1,024 files
+_CALIBRATION_US = 30 * 86_400_000_000  # older calls say little of today's models
 _AFTER_DRAIN_S = 5.0  # calls that were told to end write their charges and say so
 
 
@@ -69,6 +74,11 @@ class Worker:
             metrics.call_finished,
             Seal(secret.seal_key(master)),
         )
+        self._counter = ProcessCounter(start.counting)
+        factors = _factors(self._store)
+        counting = Counting(self._counter, factors)
+        self._calibration = Calibration(counting, factors, self._store.add_measured)
+        self._gateway.sample = self._calibration.sample
         self._directory = Directory(self._store, secret.key_pepper(master))
         self._background = Background(start.owner)
         self._state = State(
@@ -79,6 +89,7 @@ class Worker:
             metrics,
             self._store,
             self._background,
+            counting,
             Allowance(),
         )
         self._end_s = 0.0  # when the drain's time is over, by the monotonic clock
@@ -96,6 +107,8 @@ class Worker:
             await self._background.finish(max(0.0, self._end_s - clock.monotonic_s()))
         finally:
             listening.cancel()
+            await self._calibration.aclose()
+            await self._counter.aclose()
             await self._upstream.aclose()
             await self._books.close()
 
@@ -143,6 +156,14 @@ class Worker:
         self._redactor.know(channel.api_key for channel in catalogue.channels.values())
         self._revision = revision
         return catalogue
+
+
+def _factors(store: Store) -> Factors:
+    """What earlier calls say of models whose vocabulary is not here."""
+    factors = Factors()
+    for each in store.calibration(clock.now_us() - _CALIBRATION_US):
+        factors.add(each.model, each.calls, each.counted, each.reported)
+    return factors
 
 
 def _reads(store: Store) -> Reads:

@@ -49,6 +49,7 @@ class Gateway:
     memory: Memory = field(default_factory=Memory)
     recall: Recall = field(default_factory=Recall)
     find_vendor: Callable[[str], Vendor] = registry.find
+    sample: Callable[[Passage], None] = lambda _: None  # told of each call when it is over
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class Passage:
     delivered: bool = False  # something of the answer left for the client
     complete: bool = False  # the upstream has given all of its answer
     usage: Usage = field(default_factory=Usage)  # what was charged for
+    flags: tuple[str, ...] = ()  # of the settlement
     exchange: Exchange | None = None  # with the upstream that answered
     # Of the present attempt:
     channel: Channel | None = None

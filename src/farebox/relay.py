@@ -69,6 +69,7 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         # Whatever happened, the hold ends here; and only after the commit does the answer end.
         failure = await settle(passage, failure)
         await _finish(passage, failure)
+        gateway.sample(passage)
     finally:
         await passage.let_go()
 

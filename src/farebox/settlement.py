@@ -52,7 +52,7 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         failure = failure or Internal(_DEFECT)
         settlement = _blank(passage.caller, passage.call, passage.admitted)
         settlement = replace(settlement, outcome="upstream_failed", flags=("not_reckoned",))
-    passage.usage = settlement.usage
+    passage.usage, passage.flags = settlement.usage, settlement.flags
     try:
         settled = await _write(gateway.books, settlement)
     except BillingUnavailable as error:

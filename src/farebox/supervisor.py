@@ -21,6 +21,7 @@ from farebox.core import clock
 from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
+from farebox.standby import Counting
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
 SWEEP_S = 180.0  # what has expired is not shown any more; this long its room is still taken
@@ -139,6 +140,7 @@ class _Supervisor:
         self._metrics = self._settings.data_dir / "run" / "metrics"
         self._workers: list[Worker] = []
         self._model: Model | None = None
+        self._counting: Counting | None = None
         self._running: dict[Child, asyncio.Task[None]] = {}
         self._dead_owners: set[str] = set()
         self._stop = asyncio.Event()
@@ -173,6 +175,8 @@ class _Supervisor:
             watch.cancel()
             sweep.cancel()
             await self._kill(self._running)
+            if self._counting is not None:
+                self._counting.close()
         await self._release_dead(_FINAL_RELEASES)
         return FAILED if self._hurried or trouble is not None else 0
 
@@ -202,6 +206,11 @@ class _Supervisor:
         if self._local:
             self._model = Model(self._settings.data_dir / "local-model.log", self._say)
             self._start(self._model)
+        try:
+            self._counting = Counting(self._say)
+            self._start(self._counting)
+        except OSError as error:
+            self._say(f"Tokens are not counted but estimated, for want of a socket: {error}\n")
         env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         for slot, listener in enumerate(self._claims.sockets):
             worker = Worker(
@@ -221,7 +230,8 @@ class _Supervisor:
 
     def _hello(self, slot: int, owner: str) -> Start:
         endpoint = self._model.endpoint if self._model is not None else None
-        return Start(slot, owner, self._instance_id, self._settings, endpoint)
+        counting = self._counting.path if self._counting is not None else None
+        return Start(slot, owner, self._instance_id, self._settings, endpoint, counting)
 
     def _on_death(self, owner: str, pid: int) -> None:
         self._dead_owners.add(owner)
@@ -321,6 +331,8 @@ class _Supervisor:
         word = asyncio.get_running_loop().call_later(_SILENCE_S, self._tell_of_drain)
         await self._ended(self._workers, self._settings.drain_timeout_s + GRACE_S)
         word.cancel()
+        if self._counting is not None:
+            self._counting.stop()
         if self._model is not None:
             self._model.stop()
             await self._ended([self._model], GRACE_S)

@@ -22,6 +22,8 @@ from farebox.core.channel import Channel
 from farebox.core.ids import key_digest, new_key
 from farebox.core.ports import Settled, UpstreamHead
 from farebox.core.settings import Settings
+from farebox.counting.client import ProcessCounter
+from farebox.counting.factors import Factors
 from farebox.dialects.seal import Seal
 from farebox.errors import NotFound, UpstreamFailed
 from farebox.relay import Gateway
@@ -29,6 +31,7 @@ from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.server.asgi import application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
+from farebox.server.count import Counting
 from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
@@ -311,6 +314,7 @@ def make_worker(kept: Any = None, **settings):
         metrics,
         kept,
         Background("w0-test"),
+        Counting(ProcessCounter(None), Factors()),
         Allowance(),
     )
     return Worker(state, upstream, books, keys, reads, keys.add("alice"))

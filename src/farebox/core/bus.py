@@ -41,6 +41,7 @@ class Start:
     instance_id: str  # of the whole gateway: what `x-farebox-hop` carries
     settings: Settings
     local: LocalEndpoint | None = None
+    counting: str | None = None  # the path of the socket where tokens are counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 HOT: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): chat.complete,
     ("POST", "/v1/messages"): messages.create,
+    ("POST", "/v1/messages/count_tokens"): counting.count_tokens,
     ("POST", "/v1/responses"): responses.create,
     ("POST", "/v1/responses/input_tokens"): counting.input_tokens,
     ("POST", "/v1/responses/compact"): compact.compact,
@@ -133,7 +134,10 @@ async def _answer_refusal(
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:
-    raise NotFound(f"Invalid URL ({scope['method']} {_shown(scope)})")
+    message = f"Invalid URL ({scope['method']} {_shown(scope)})"
+    if scope["path"].startswith("/v1/v1/"):
+        message += ". Your client adds '/v1' to the base URL by itself: leave it out there."
+    raise NotFound(message)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

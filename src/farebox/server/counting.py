@@ -1,22 +1,24 @@
-"""POST /v1/responses/input_tokens: how many tokens a call's input has. Free, so nothing is held,
-charged or written; what limits it is the size of a body and a number of requests a minute.
+"""POST /v1/responses/input_tokens and /v1/messages/count_tokens: how many tokens a call's input
+has. Free, so nothing is held, charged or written; what limits it is the size of a body and a number
+of requests a minute.
 
-How a text is counted is estimate.py's business.
+How it is counted is count.py's business.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Protocol
 
 from farebox.core import clock
+from farebox.core.account import Caller
 from farebox.core.call import Call
-from farebox.dialects import responses
+from farebox.dialects import messages, responses
 from farebox.errors import TooManyRequests
+from farebox.routing.catalogue import Model
 from farebox.routing.select import choose_model
 from farebox.server.answers import json_answer
-from farebox.server.estimate import estimate
+from farebox.server.count import OFF_LOOP_BYTES, Count, prepare
 from farebox.server.incoming import receive_call
 from farebox.server.kept import off_loop, resolve
 from farebox.server.models import group_of
@@ -25,34 +27,6 @@ from farebox.server.state import State
 
 COUNTS_A_MINUTE = 600  # of one key in one process: agents ask before each turn, some for each part
 _KEYS_KEPT = 100_000
-
-
-class Counter(Protocol):
-    """Counts the tokens of a call's input for one model."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether the upstream will count the same."""
-        ...
-
-    def count(self, call: Call) -> int:
-        """Tokens. Pure; for a large call it runs in a thread."""
-        ...
-
-
-class _Estimate:
-    exact = False
-
-    def count(self, call: Call) -> int:
-        return estimate(call)
-
-
-_ESTIMATE = _Estimate()
-
-
-def counter_for(_model: str) -> Counter:
-    """The best that there is for a model, by its canonical id: an estimate for all, so far."""
-    return _ESTIMATE
 
 
 class Allowance:
@@ -79,17 +53,44 @@ class Allowance:
 
 
 async def input_tokens(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
-    """Answer with the count; `x-token-count: estimated` where it is not exact."""
-    caller, call = await receive_call(state, scope, receive, reply, responses.parse)
-    state.counting.take(caller.key.id)
+    """OpenAI's route. The conversation that `previous_response_id` stands for counts too."""
+    caller, call = await receive_call(
+        state, scope, receive, reply, responses.parse, large_bytes=OFF_LOOP_BYTES
+    )
+    model = _model(state, caller, call)
+    resolved = await resolve(state, caller, call)
+    count = await _count(state, caller, model, resolved.call)
+    await _answer(count, {"object": "response.input_tokens"}, scope, receive, reply)
+
+
+async def count_tokens(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+    """Anthropic's route."""
+    caller, call = await receive_call(
+        state, scope, receive, reply, messages.parse_count, large_bytes=OFF_LOOP_BYTES
+    )
+    count = await _count(state, caller, _model(state, caller, call), call)
+    await _answer(count, {}, scope, receive, reply)
+
+
+def _model(state: State, caller: Caller, call: Call) -> Model:
+    """Raises TooManyRequests; NotFound and ModelNotAllowed as the call itself would."""
+    state.allowance.take(caller.key.id)
     catalogue = state.gateway.catalogue
     group = group_of(catalogue, caller)
-    model = choose_model(catalogue, group, caller.key.models, call.model, clock.now_us())
-    resolved = await resolve(state, caller, call)
-    counter = counter_for(model.id)
-    size_bytes = sum(map(len, resolved.call.fields.values()))
-    tokens = await off_loop(size_bytes, partial(counter.count, resolved.call))
-    answer = json_answer({"object": "response.input_tokens", "input_tokens": tokens})
-    if not counter.exact:
+    return choose_model(catalogue, group, caller.key.models, call.model, clock.now_us())
+
+
+async def _count(state: State, caller: Caller, model: Model, call: Call) -> Count:
+    size_bytes = sum(map(len, call.fields.values()))
+    work = partial(prepare, state.gateway, caller.account.id, model, call)
+    prepared = await off_loop(size_bytes, work, large_bytes=OFF_LOOP_BYTES)
+    return await state.counting.ask(prepared)
+
+
+async def _answer(
+    count: Count, shape: dict[str, object], scope: Scope, receive: Receive, reply: Reply
+) -> None:
+    answer = json_answer({**shape, "input_tokens": count.tokens})
+    if not count.exact:
         answer.headers["x-token-count"] = "estimated"
     await answer(scope, receive, reply)

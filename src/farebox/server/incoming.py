@@ -24,15 +24,23 @@ Parse = Callable[[bytes, str, tuple[str, ...]], Call]
 
 
 async def receive_call(
-    state: State, scope: Scope, receive: Receive, reply: Reply, parse: Parse
+    state: State,
+    scope: Scope,
+    receive: Receive,
+    reply: Reply,
+    parse: Parse,
+    *,
+    large_bytes: int = LARGE_BYTES,
 ) -> tuple[Caller, Call]:
-    """Who calls, and the call. Raises FareboxError; ClientGone when the client hangs up."""
+    """Who calls, and the call; a body larger than that is parsed in a thread. Raises FareboxError;
+    ClientGone when the client hangs up.
+    """
     headers: dict[bytes, bytes] = dict(scope["headers"])
     hops = read_hops(scope, state.gateway.instance_id)
     # Before the body is read: a stranger may not make the gateway read anything.
     caller = await state.directory.authenticate(headers)
     body = await read_body(headers, receive, state.settings)
-    if len(body) <= LARGE_BYTES:
+    if len(body) <= large_bytes:
         return caller, parse(body, reply.request_id, hops)
     return caller, await asyncio.to_thread(parse, body, reply.request_id, hops)
 

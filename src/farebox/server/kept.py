@@ -124,9 +124,9 @@ def _may_keep(settings: Settings, size_bytes: int, items: Sequence[msgspec.Raw])
     return settings.responses_store and max(size_bytes, kept_bytes) <= most_bytes
 
 
-async def off_loop(size_bytes: int, work: Callable[[], T]) -> T:
+async def off_loop(size_bytes: int, work: Callable[[], T], large_bytes: int = LARGE_BYTES) -> T:
     """What the work gives, done in a thread if it is about many bytes."""
-    return work() if size_bytes <= LARGE_BYTES else await asyncio.to_thread(work)
+    return work() if size_bytes <= large_bytes else await asyncio.to_thread(work)
 
 
 async def reading(read: Callable[..., T], *what: object) -> T:

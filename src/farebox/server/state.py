@@ -14,6 +14,7 @@ from farebox.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from farebox.relay import Gateway
     from farebox.server.background import Background
+    from farebox.server.count import Counting
     from farebox.server.counting import Allowance
 
 
@@ -100,5 +101,6 @@ class State:
     metrics: Metrics
     kept: KeptStore
     background: Background
-    counting: Allowance
+    counting: Counting
+    allowance: Allowance  # of counts
     draining: bool = False

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0002"
-KNOWN_VERSIONS = ("0001", "0002")  # every version that migrations/ can lead from
+SCHEMA_VERSION = "0003"
+KNOWN_VERSIONS = ("0001", "0002", "0003")  # every version that migrations/ can lead from
 VERSION_TABLE = "schema_version"
 
 # PostgreSQL's INTEGER has 32 bits; SQLite's STRICT tables know no BIGINT.
@@ -180,6 +180,21 @@ usage_hours = _table(
     _int("calls"),
     *(_int(name, default="0") for name in TOKEN_COLUMNS),
     _int("charge"),
+    rowid=False,
+)
+
+# Calls whose input was counted here and reported by the upstream; see core.measured.
+calibration = _table(
+    "calibration",
+    _text("model", primary_key=True),
+    _text("vocabulary", primary_key=True),
+    _int("exact", primary_key=True),
+    _int("day_us", primary_key=True),
+    _int("calls"),
+    _int("counted"),
+    _int("reported"),
+    _int("deviation_ppm_sum"),
+    _int("deviation_ppm_max"),
     rowid=False,
 )
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from farebox.store.accounts import Accounts
 from farebox.store.background import Background
+from farebox.store.calibration import Calibrations
 from farebox.store.calls import Calls
 from farebox.store.catalogues import Catalogues
 from farebox.store.engine import connect, create_and_migrate, sqlite_path
@@ -26,7 +27,7 @@ class Revisions:
     keys: int
 
 
-class Store(Accounts, Keys, Catalogues, Calls, Background, Reports):
+class Store(Accounts, Keys, Catalogues, Calls, Background, Reports, Calibrations):
     """Everything that is kept. Synchronous and safe to share by threads; raises StoreError."""
 
     @property

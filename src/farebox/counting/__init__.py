@@ -1,0 +1,1 @@
+"""Counting tokens before a call is made: what is counted, with which vocabulary, and where."""
