@@ -92,9 +92,11 @@ class _Reader:
         self._uses: set[str] = set()  # of the answer that is being read
 
     def read_system(self, value: object) -> None:
-        if isinstance(value, list):
-            value = [block for block in cast("list[object]", value) if not _is_billing(block)]
-        parts = self._blocks.read(value, "system", TEXTS)
+        parts: list[Object] = []
+        for at, block in enumerate(_as_blocks(value, "system")):
+            read = self._blocks.block(block, f"system[{at}]", TEXTS)
+            if not (isinstance(value, list) and _is_billing(read)):
+                parts += read
         self.result.turns.append(Said("system", as_content(parts, "\n\n")))
 
     def read_messages(self, value: object) -> None:
@@ -287,6 +289,5 @@ def _as_blocks(content: object, path: str) -> list[Object]:
     return [as_object(block, f"{path}[{at}]") for at, block in enumerate(blocks)]
 
 
-def _is_billing(block: object) -> bool:
-    text = cast("Object", block).get("text") if isinstance(block, dict) else None
-    return isinstance(text, str) and text.startswith(_BILLING_HEADER)
+def _is_billing(parts: list[Object]) -> bool:
+    return any(cast("str", part["text"]).startswith(_BILLING_HEADER) for part in parts)
