@@ -22,7 +22,10 @@ from farebox.dialects.messages_to_chat import MessagesToChat
 from farebox.dialects.recall import Recall
 from farebox.dialects.seal import Seal
 from farebox.errors import UpstreamFailed
+from tests.dialects.streaming import choice, chunk
 
+A_CALL = "call_aaaaaaaaaaaa"
+B_CALL = "call_bbbbbbbbbbbb"
 MIB = 1024 * 1024
 ENDINGS = Endings({"sensitive": "content_filter"}, frozenset({"network_error"}))
 USAGE = Usage(uncached_input=6, cache_read=3, output=5)
@@ -50,6 +53,29 @@ def sent_for(
     """What was sent in the call's place, as far as its answer hangs on it."""
     chat = Call(call.request_id, "chat", "up", {}, stream=call.stream)
     return MessagesToChat(chat, (), TOOLS, shows, omits, stops)
+
+
+def thought(text: str) -> dict[str, Any]:
+    """A chunk with a piece of reasoning."""
+    return chunk(choice({"reasoning_content": text}))
+
+
+def called(
+    n: int = 0, call_id: str | None = None, name: str | None = None, arguments: str = ""
+) -> dict[str, Any]:
+    """A piece of the tool call `n`."""
+    call: dict[str, Any] = {"index": n, "function": {"arguments": arguments}}
+    if call_id:
+        call |= {"id": call_id, "type": "function"}
+    if name:
+        call["function"]["name"] = name
+    return chunk(choice({"tool_calls": [call]}))
+
+
+def inputs(message: dict[str, Any]) -> list[Any]:
+    """The names and inputs of a message's calls."""
+    calls = [block for block in message["content"] if block["type"] == "tool_use"]
+    return [(call["name"], call["input"]) for call in calls]
 
 
 @dataclass(frozen=True)

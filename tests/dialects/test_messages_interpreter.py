@@ -11,17 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farebox.core.usage import Usage
 from farebox.dialects.messages import parse
 from farebox.dialects.messages_interpreter import MessagesInterpreter
 from farebox.dialects.recall import Recall
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import BadRequest, Overloaded, UpstreamFailed
-from tests.dialects import streaming, unfolding
+from tests.dialects import unfolding
 from tests.dialects.accumulating import (
     ENDINGS,
     MIB,
-    SEAL,
     Passed,
     accumulated,
     circumstances,
@@ -29,7 +27,16 @@ from tests.dialects.accumulating import (
     feed,
     read_by_sdk,
 )
-from tests.dialects.streaming import DONE, chunk, dump
+from tests.dialects.one_answer import (
+    CALL_ID,
+    CHARGED,
+    COMPLETION,
+    MESSAGE,
+    RESPONSE,
+    chat_stream,
+    responses_stream,
+)
+from tests.dialects.streaming import dump
 from tests.dialects.unfolding import (
     events_of,
     function_item,
@@ -41,8 +48,6 @@ from tests.dialects.unfolding import (
     thoughts_item,
 )
 
-CALL_ID = "call_aaaaaaaaaaaa"
-CHARGED = Usage(uncached_input=10, cache_read=8, cache_write=2, output=9)
 TOOLS = [{"name": "look", "input_schema": {"type": "object"}}]
 ASKED = {
     "model": "m",
@@ -51,77 +56,6 @@ ASKED = {
     "tools": TOOLS,
     "thinking": {"type": "adaptive"},
 }
-
-# One answer in three languages.
-RESPONSE = response_of(
-    thoughts_item("Hm."),
-    message_item(text_part("Look.")),
-    function_item("look", '{"a": 1}', CALL_ID),
-)
-COMPLETION = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "up",
-    "choices": [
-        {
-            "index": 0,
-            "message": {
-                "role": "assistant",
-                "content": "Look.",
-                "reasoning_content": "Hm.",
-                "tool_calls": [
-                    {
-                        "id": CALL_ID,
-                        "type": "function",
-                        "function": {"name": "look", "arguments": '{"a": 1}'},
-                    }
-                ],
-            },
-            "finish_reason": "tool_calls",
-        }
-    ],
-    "usage": {
-        "prompt_tokens": 20,
-        "completion_tokens": 9,
-        "total_tokens": 29,
-        "completion_tokens_details": {"reasoning_tokens": 4},
-    },
-}
-MESSAGE = {
-    "id": "msg_abc",
-    "type": "message",
-    "role": "assistant",
-    "model": "m",
-    "content": [
-        {"type": "thinking", "thinking": "Hm.", "signature": SEAL.seal(1, "reasoning", "Hm.")},
-        {"type": "text", "text": "Look."},
-        {"type": "tool_use", "id": CALL_ID, "name": "look", "input": {"a": 1}},
-    ],
-    "stop_reason": "tool_use",
-    "usage": {
-        "input_tokens": 10,
-        "cache_creation_input_tokens": 2,
-        "cache_read_input_tokens": 8,
-        "output_tokens": 9,
-        "output_tokens_details": {"thinking_tokens": 4},
-    },
-}
-
-
-def chat_stream() -> bytes:
-    """COMPLETION in pieces."""
-    message: Any = COMPLETION["choices"][0]["message"]
-    call = {**message["tool_calls"][0], "index": 0}
-    deltas = [{"reasoning_content": "Hm."}, {"content": "Look."}, {"tool_calls": [call]}]
-    chunks = [chunk(streaming.choice(delta)) for delta in deltas]
-    end = streaming.finished("tool_calls", usage=COMPLETION["usage"])
-    return streaming.body_of(*chunks, end, DONE)
-
-
-def responses_stream(response: dict[str, Any] = RESPONSE) -> bytes:
-    """A response in pieces."""
-    return unfolding.body_of(*events_of(response))
 
 
 def asked(recall: Recall | None = None, **fields: Any) -> MessagesInterpreter:
