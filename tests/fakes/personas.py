@@ -48,7 +48,18 @@ class Persona:
     comments: bool = False
     call_id: str = "call_{n}"  # counted within one answer: each turn has a call_0
     extra: tuple[tuple[str, Any], ...] = ()  # fields of its own in each chunk and answer
-    speaks: tuple[str, ...] = ("chat",)  # of chat and responses; the path of another is 404
+    speaks: tuple[str, ...] = ("chat",)  # chat, responses, messages; the path of another is 404
+    messages_path: str = ""  # where that API is not under the base path
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The API that is spoken at each path."""
+        found = {
+            "chat": self.base_path + "/chat/completions",
+            "responses": self.base_path + "/responses",
+            "messages": self.messages_path or self.base_path + "/messages",
+        }
+        return {found[name]: name for name in self.speaks}
 
     @property
     def key(self) -> str:
@@ -234,6 +245,8 @@ DEEPSEEK = Persona(
     usage_on_finish=True,
     comments=True,
     call_id="call_0{n}_fake",
+    speaks=("chat", "messages"),
+    messages_path="/deepseek/anthropic/v1/messages",
 )
 
 
@@ -307,7 +320,8 @@ MIMO = Persona(
     Problem(401, "Invalid API Key"),
     openai_usage,
     thinks=True,
-    speaks=("chat", "responses"),
+    speaks=("chat", "responses", "messages"),
+    messages_path="/mimo/anthropic/v1/messages",
 )
 
 _PLAIN_RULES: tuple[Rule, ...] = (
@@ -323,7 +337,7 @@ COMPATIBLE = Persona(
     vllm_error,
     Problem(401, "Unauthorized"),
     short_usage,
-    speaks=("chat", "responses"),
+    speaks=("chat", "responses", "messages"),
 )
 
 # An openai_compatible server that has nothing but the Responses API.
@@ -341,9 +355,36 @@ LOCAL = Persona(
     extra=(("system_fingerprint", "b0000-fake"),),
 )
 
+# Its chat is a layer over the Messages API, whose own rules are messages_rules.py's.
+ANTHROPIC = Persona(
+    "anthropic",
+    "/anthropic/v1",
+    (
+        needs_messages(Problem(400, "messages: at least one message is required")),
+        only_roles(
+            *_ROLES, "developer", problem=Problem(400, "messages.0.role: Input should be 'user'")
+        ),
+        lambda body: None if body.get("n") in (None, 1) else Problem(400, "n: must be 1"),
+    ),
+    openai_error,
+    Problem(401, "Invalid Anthropic API Key"),
+    openai_usage,
+    call_id="toolu_0{n}",
+    speaks=("chat", "messages"),
+)
+
 # Those that answer chat.
 PERSONAS = {
     persona.name: persona
-    for persona in (OPENAI, DEEPSEEK, _glm("zai"), _glm("zhipu"), MIMO, COMPATIBLE, LOCAL)
+    for persona in (
+        OPENAI,
+        ANTHROPIC,
+        DEEPSEEK,
+        _glm("zai"),
+        _glm("zhipu"),
+        MIMO,
+        COMPATIBLE,
+        LOCAL,
+    )
 }
 ALL_PERSONAS = {**PERSONAS, RESPONSES_ONLY.name: RESPONSES_ONLY}

@@ -13,9 +13,10 @@ import contextlib
 import json
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from tests.fakes import messages_rules
 from tests.fakes.answers import answer_to
 from tests.fakes.faults import (
     Close,
@@ -29,12 +30,13 @@ from tests.fakes.faults import (
     reply_instead,
     reply_with,
 )
+from tests.fakes.messages_faults import OWN_PROBLEMS, reply_to_messages
 from tests.fakes.personas import ALL_PERSONAS, Persona
 from tests.fakes.responses_faults import reply_to
 from tests.fakes.responses_rules import violations
 from tests.fakes.shapes import Problem
 
-_PATHS = {"/chat/completions": "chat", "/responses": "responses"}
+_API_PATHS = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}
 _MAX_HEAD_BYTES = 256 * 1024
 
 
@@ -50,7 +52,7 @@ class Recorded:
     body: Any  # None if it is not JSON
     connection: int
     finished: bool = False
-    # What would be stored at the vendor or is looked for there; Responses requests only.
+    # What would be stored at the vendor or is looked for there; not of chats.
     violations: list[str] = field(default_factory=list)
 
 
@@ -108,7 +110,7 @@ class FakeUpstream:
 
     @property
     def violations(self) -> list[str]:
-        """Those of all Responses requests seen: none, if nothing was to be stored here."""
+        """Those of all requests seen but chats: none, if nothing was to be stored here."""
         return [found for recorded in self.requests for found in recorded.violations]
 
     def clear(self) -> None:
@@ -192,27 +194,24 @@ class FakeUpstream:
         persona = ALL_PERSONAS.get(recorded.persona)
         if persona is None:
             return Reply(404, steps=(b'{"error":{"message":"Not found","code":null}}',))
+        dialect = _dialect(persona, recorded)
+        if dialect == "messages":
+            persona = replace(persona, error=messages_rules.anthropic_error)
         problem = _problem(persona, recorded)
         if problem is not None:
             return Reply(problem.status, steps=(persona.error(problem),))
-        body = recorded.body
-        fault = fault_of(body.get("model"))
+        fault = fault_of(recorded.body.get("model"))
         instead = reply_instead(fault, persona, self.base_url(persona.name))
-        if instead is not None:
+        if instead is not None and not (dialect == "messages" and fault in OWN_PROBLEMS):
             return instead
-        if _dialect(persona, recorded) == "responses":
-            return reply_to(persona, body)
-        problem = persona.refuses(body)
-        if problem is not None:
-            return Reply(problem.status, steps=(persona.error(problem),))
-        return reply_with(fault, answer_to(persona, body), stream=body.get("stream") is True)
+        return _answer(persona, recorded, fault)
 
     async def _send_on(self, recorded: Recorded, writer: asyncio.StreamWriter) -> None:
         """Play the proxy that leads back to the gateway: same body, same hops, the loop's key."""
         host, _, path = self.loop_to.removeprefix("http://").partition("/")
         name, _, port = host.partition(":")
         reader, out = await asyncio.open_connection(name, int(port))
-        path += recorded.path.removeprefix(ALL_PERSONAS[recorded.persona].base_path)
+        path += _API_PATHS[_dialect(ALL_PERSONAS[recorded.persona], recorded) or "chat"]
         head = (
             f"POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
             f"authorization: Bearer {self.loop_key}\r\ncontent-type: application/json\r\n"
@@ -236,18 +235,46 @@ def closed_port() -> int:
 
 
 def _dialect(persona: Persona, recorded: Recorded) -> str | None:
-    spoken = _PATHS.get(recorded.path.removeprefix(persona.base_path))
-    return spoken if spoken in persona.speaks else None
+    return persona.paths.get(recorded.path)
 
 
 def _problem(persona: Persona, recorded: Recorded) -> Problem | None:
-    if recorded.method != "POST" or _dialect(persona, recorded) is None:
+    dialect = _dialect(persona, recorded)
+    if recorded.method != "POST" or dialect is None:
         return Problem(404, f"Invalid URL ({recorded.method} {recorded.path})")
-    if recorded.headers.get("authorization") != f"Bearer {persona.key}":
+    if dialect == "messages":
+        unauthorized = messages_rules.unauthorized(persona, recorded.headers)
+        if unauthorized is not None:
+            return unauthorized
+    elif recorded.headers.get("authorization") != f"Bearer {persona.key}":
         return persona.unauthorized
     if not isinstance(recorded.body, dict):
         return Problem(400, "We could not parse the JSON body of your request.")
     return None
+
+
+def _violations(path: str, body: Any) -> list[str]:
+    if path.endswith("/responses"):
+        return violations(body)
+    return messages_rules.violations(body) if path.endswith("/messages") else []
+
+
+def _answer(persona: Persona, recorded: Recorded, fault: str) -> Reply:
+    body = recorded.body
+    match _dialect(persona, recorded):
+        case "messages":
+            return reply_to_messages(persona, body, recorded.headers)
+        case "responses":
+            return reply_to(persona, body)
+        case _:
+            problem = persona.refuses(body)
+            if problem is not None:
+                return Reply(problem.status, steps=(persona.error(problem),))
+            return reply_with(fault, answer_to(persona, body), stream=body.get("stream") is True)
+
+
+def _is_of(persona: Persona, path: str) -> bool:
+    return path in persona.paths or path.startswith(persona.base_path + "/")
 
 
 async def _read_request(reader: asyncio.StreamReader, number: int) -> Recorded | None:
@@ -265,8 +292,8 @@ async def _read_request(reader: asyncio.StreamReader, number: int) -> Recorded |
         body = json.loads(raw)
     except ValueError:
         body = None
-    names = (p.name for p in ALL_PERSONAS.values() if path.startswith(p.base_path + "/"))
-    found = violations(body) if path.endswith("/responses") else []
+    names = (p.name for p in ALL_PERSONAS.values() if _is_of(p, path))
+    found = _violations(path, body)
     return Recorded(next(names, ""), method, path, headers, raw, body, number, violations=found)
 
 

@@ -7,7 +7,16 @@ from farebox.vendors import registry
 
 def test_the_built_in_vendors_are_found():
     """Each module with a VENDOR is one; helpers of the folder are none."""
-    names = {"deepseek", "local", "mimo", "openai", "openai_compatible", "zai", "zhipu"}
+    names = {
+        "anthropic",
+        "deepseek",
+        "local",
+        "mimo",
+        "openai",
+        "openai_compatible",
+        "zai",
+        "zhipu",
+    }
     assert set(registry.all()) == names
     assert all(vendor.name == name for name, vendor in registry.all().items())
 
@@ -17,7 +26,7 @@ def test_an_unknown_vendor_is_answered_with_the_known_ones():
     with pytest.raises(registry.VendorUnknown) as caught:
         registry.find("depseek")
     assert str(caught.value) == (
-        "There is no vendor 'depseek'. Known vendors: deepseek, local, mimo, openai, "
+        "There is no vendor 'depseek'. Known vendors: anthropic, deepseek, local, mimo, openai, "
         "openai_compatible, zai, zhipu."
     )
 

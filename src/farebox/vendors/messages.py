@@ -14,7 +14,7 @@ from farebox.vendors.body import Body, mentions
 
 CAP_FIELD: Final = "max_tokens"
 PATH: Final = "/messages"
-VERSION: Final = b"2023-06-01"  # the only one since then
+VERSION: Final = b"2023-06-01"  # for who names none: later ones take less, such as no temperature
 _VERSION_HEADER: Final = b"anthropic-version"
 _BETAS_HEADER: Final = b"anthropic-beta"
 _VERSION_PATH: Final = "/v1"
