@@ -126,6 +126,13 @@ def _refuse_dialect(catalogue: Catalogue, model: Model, call: Call) -> None:
     """Raises BadRequest if the open channels speak nothing that this call can be told in."""
     others = [wire for wire in _ROUTES if wire not in call.wires]
     elsewhere = candidates(catalogue, model, others)
+    if elsewhere and call.output_cap == 0:
+        raise BadRequest(
+            "'max_tokens' is 0, which only fills a cache. No upstream of the model "
+            f"{model.id!r} can be asked for that: ask for 1 or more.",
+            param="max_tokens",
+            code="unsupported_value",
+        )
     if elsewhere:
         routes = " or ".join(dict.fromkeys(_ROUTES[each.wire] for each in elsewhere))
         raise BadRequest(
@@ -143,7 +150,7 @@ def _priced(call: Call, price: Price, model: str) -> Call:
     if not is_priced_tier(price, call.service_tier):
         raise BadRequest(
             f"The service tier {call.service_tier!r} has no price for {model!r}."
-            " Leave service_tier out, or use a tier of GET /v1/models.",
+            " Leave service_tier (or speed) out, or use a tier of GET /v1/models.",
             param="service_tier",
             code="unsupported_value",
         )

@@ -31,6 +31,7 @@ def read_hops(scope: Scope, instance_id: str) -> tuple[str, ...]:
     if instance_id in hops:
         raise LoopDetected(
             "This request came from this gateway itself: a channel's base URL, or the "
-            "environment's OPENAI_BASE_URL, points back to it. Nothing was charged."
+            "environment's OPENAI_BASE_URL or ANTHROPIC_BASE_URL, points back to it. Nothing was "
+            "charged."
         )
     return hops
