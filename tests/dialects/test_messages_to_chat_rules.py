@@ -67,42 +67,49 @@ _LIKELY = st.recursive(
     ),
     max_leaves=12,
 )
-_BLOCKS = st.lists(
-    st.sampled_from(
-        [
-            text("a"),
-            text("b", cache_control=MARK),
-            image(),
-            document(),
-            document({"type": "content", "content": [text("c"), image()]}, title="T"),
-            result("t1"),
-            result("t1", [text("r", cache_control=MARK), image()], is_error=True),
-            result("t2", None),
-            use("t1"),
-            use("t2", "g" * 70),
-            {
-                "type": "thinking",
-                "thinking": "",
-                "signature": SEAL.seal(ACCOUNT, "reasoning", "Hm."),
-            },
-            {"type": "redacted_thinking", "data": "x"},
-            {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}},
-            {"type": "compaction", "content": "All."},
-        ]
-    )
-    | _LIKELY,
-    max_size=4,
+_BLOCK = st.sampled_from(
+    [
+        text("a"),
+        text("b", cache_control=MARK),
+        image(),
+        document(),
+        document({"type": "content", "content": [text("c"), image()]}, title="T"),
+        result("t1"),
+        result("t1", [text("r", cache_control=MARK), image()], is_error=True),
+        result("t2", None),
+        use("t1"),
+        use("t2", "g" * 70),
+        {"type": "thinking", "thinking": "", "signature": SEAL.seal(ACCOUNT, "reasoning", "Hm.")},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}},
+        {"type": "compaction", "content": "All."},
+    ]
 )
-_MESSAGES = st.lists(
-    st.builds(
-        lambda role, content: {"role": role, "content": content},
-        st.sampled_from(["user", "assistant", "user", "assistant", "system"]),
-        _BLOCKS | st.text(max_size=3),
-    )
-    | _LIKELY.filter(lambda value: isinstance(value, dict)),
-    min_size=1,
-    max_size=5,
-)
+_ANY_MESSAGE = st.builds(
+    lambda role, content: {"role": role, "content": content},
+    st.sampled_from(["user", "assistant", "system"]),
+    st.lists(_BLOCK | _LIKELY, max_size=4) | st.text(max_size=3),
+) | _LIKELY.filter(lambda value: isinstance(value, dict))
+
+
+@st.composite
+def _conversations(draw: st.DrawFn) -> list[Any]:
+    """What both sides might say, with results for all uses of tools, and now and then a block
+    that cannot be.
+    """
+    messages: list[Any] = []
+    for _ in range(draw(st.integers(1, 3))):
+        said = draw(st.lists(_BLOCK, max_size=4))
+        said = [b for b in said if b["type"] not in ("image", "document", "tool_result")]
+        ids = [b["id"] for b in said if b["type"] == "tool_use"]
+        results = [result(i, draw(st.sampled_from(["r", None, [image()]]))) for i in ids]
+        heard = draw(st.lists(_BLOCK, max_size=2))
+        heard = [b for b in heard if b["type"] in ("text", "image", "document")]
+        messages += [assistant(*said), user(*draw(st.permutations(results + heard)))]
+        messages += draw(st.lists(st.just({"role": "system", "content": [text("s")]}), max_size=1))
+    if draw(st.integers(0, 9)) == 0:
+        messages.insert(draw(st.integers(0, len(messages))), draw(_ANY_MESSAGE))
+    return messages
 
 
 def _refusal(*messages: Any, marks: bool = False, **fields: Any) -> BadRequest | None:
@@ -133,14 +140,14 @@ def _check_chat(messages: list[Any], *, marks: bool) -> None:
         assert (after["role"] == "tool") == bool(waiting)
 
 
-@given(_MESSAGES, st.booleans())
+@given(st.lists(_ANY_MESSAGE, min_size=1, max_size=4) | _conversations(), st.booleans())
 def test_any_messages_are_sent_or_refused(messages: list[Any], marks: bool) -> None:
     """Nothing else comes of them, and a refusal says where to look."""
     refusal = _refusal(*messages, marks=marks)
     assert refusal is None or (refusal.param or "").startswith("messages")
 
 
-@given(_LIKELY | _BLOCKS)
+@given(_LIKELY | st.lists(_BLOCK | _LIKELY, max_size=4))
 def test_any_system_is_sent_or_refused(system: Any) -> None:
     """As its messages are."""
     refusal = _refusal(system=system)
