@@ -175,6 +175,7 @@ FOREIGN = b"sk-ant-of-another-service"
         (b"Basic " + FOREIGN, BOBS_SECRET.encode(), BOB),
         (HEADER, BOBS_SECRET.encode(), ALICE),
     ],
+    ids=["own", "space", "bearer", "foreign", "foreign_bearer", "foreign_basic", "both"],
 )
 async def test_of_two_keys_the_one_that_looks_like_ours_counts(authorization, api_key, account):
     """`x-api-key` does as well; beside it, the Authorization header is looked at first."""
