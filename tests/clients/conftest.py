@@ -1,4 +1,7 @@
-"""A gateway over each vendor that speaks chat only, started once; a purse for each test."""
+"""A gateway over each vendor that speaks chat only, started once; a purse for each test.
+
+Tests of the Messages API ask for one over a vendor that speaks that, too.
+"""
 
 from __future__ import annotations
 

@@ -23,11 +23,16 @@ UPSTREAM_NAMES = {
     "mimo": "mimo-v2.6-pro",
     "openai_compatible": "my-own-model",
 }
+# The vendor that speaks the Messages API and nothing else.
+NATIVE = {"anthropic": "claude-sonnet-5-5"}
 # What clients ask for. Codex declares its tools in another way for each of the three.
 PLAIN = "house-model"  # unknown to Codex: functions, one namespace
 PATCHING = "gpt-5.5"  # and apply_patch, a custom tool with a grammar
 LITE = "gpt-6.1-sol"  # everything in namespaces, within an input item
 HANGING = "hanging-model"  # says half an answer and then nothing more
+BREAKING = "breaking-model"  # says half of a streamed answer; a whole one is as it should be
+# A name that no vendor knows, and that means the first of them.
+ALIAS = "claude-opus-9-9"
 
 _CHANNEL = """
 [[channels]]
@@ -35,7 +40,7 @@ id = "{vendor}"
 vendor = "{vendor}"
 base_url = "{url}"
 api_key = "env:FAKE_KEY"
-speaks = ["chat"]
+speaks = ["{speaks}"]
 
 [[groups]]
 id = "default"
@@ -44,6 +49,7 @@ rate = "1"
 _MODEL = """
 [[models]]
 id = "{model}"
+aliases = {aliases}
 context = 1000000
 max_output = 64000
 channels = [{{ channel = "{vendor}", model = "{upstream}" }}]
@@ -53,10 +59,13 @@ price = {{ input = "4", output = "20" }}
 
 def gateway_over(vendor: str, upstream: FakeUpstream, folder: Path) -> Serving:
     """A gateway, not yet started, whose only vendor is this one."""
-    parts = [_CHANNEL.format(vendor=vendor, url=upstream.base_url(vendor))]
-    names = dict.fromkeys((PLAIN, PATCHING, LITE), UPSTREAM_NAMES[vendor])
-    for model, name in (names | {HANGING: "hang-mid-stream"}).items():
-        parts.append(_MODEL.format(model=model, vendor=vendor, upstream=name))
+    speaks = "messages" if vendor in NATIVE else "chat"
+    parts = [_CHANNEL.format(vendor=vendor, url=upstream.base_url(vendor), speaks=speaks)]
+    names = dict.fromkeys((PLAIN, PATCHING, LITE), (NATIVE | UPSTREAM_NAMES)[vendor])
+    names |= {HANGING: "hang-mid-stream", BREAKING: "early-end"}
+    for model, name in names.items():
+        aliases = json.dumps([ALIAS] if model == PLAIN else [])
+        parts.append(_MODEL.format(model=model, aliases=aliases, vendor=vendor, upstream=name))
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "farebox.toml"
     config.write_text("".join(parts), encoding="utf-8")
@@ -91,9 +100,9 @@ class Purse:
     key: str
 
     @classmethod
-    def fresh(cls, gateway: Serving) -> Purse:
+    def fresh(cls, gateway: Serving, credits: str = "100") -> Purse:
         account = f"client-{next(_numbers)}"
-        gateway.cli("accounts", "create", account, "--credits", "100")
+        gateway.cli("accounts", "create", account, "--credits", credits)
         return cls(gateway, account, gateway.cli("keys", "create", "--account", account)["key"])
 
     def receipts(self) -> list[dict[str, Any]]:

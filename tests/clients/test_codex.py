@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 from tests.clients.agents import BUILT_IN, CUSTOM, Agents, Run, codex_items, codex_tokens
 from tests.clients.gateway import LITE, PATCHING, PLAIN, messages_from, tokens_of
+from tests.clients.pictures import png
 from tests.fakes.upstream import FakeUpstream
 
 TOKENS = "tokens: 1000 200 50 20"
@@ -97,7 +97,7 @@ def test_a_turn_with_namespaced_tools(agents: Agents, fake_upstream: FakeUpstrea
 def test_a_turn_with_an_image(agents: Agents, fake_upstream: FakeUpstream) -> None:
     """A picture of the prompt arrives as an image_url of chat."""
     picture = agents.home / "dot.png"
-    picture.write_bytes(_png())
+    picture.write_bytes(png())
     run = agents.codex(script(), PATCHING, "--image", str(picture))
     (image,) = _images(fake_upstream)
     kind, _, data = image["url"].partition(",")
@@ -111,19 +111,6 @@ def _images(upstream: FakeUpstream) -> list[dict[str, Any]]:
     contents = [message["content"] for message in upstream.last.body["messages"]]
     parts = [part for each in contents if isinstance(each, list) for part in each]
     return [part["image_url"] for part in parts if part["type"] == "image_url"]
-
-
-def _png() -> bytes:
-    """A picture of 8 by 8 grey dots."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sum_ = zlib.crc32(kind + data).to_bytes(4, "big")
-        return len(data).to_bytes(4, "big") + kind + data + sum_
-
-    size = (8).to_bytes(4, "big")
-    head = chunk(b"IHDR", size + size + bytes([8, 0, 0, 0, 0]))
-    rows = zlib.compress(b"".join(b"\x00" + b"\x80" * 8 for _ in range(8)))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def test_a_compaction(agents: Agents, fake_upstream: FakeUpstream) -> None:

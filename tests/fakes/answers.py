@@ -84,7 +84,8 @@ def script_of(body: Body) -> dict[str, Any]:
     if asked is None:
         return {}
     later = {message.get("role") for message in messages[asked + 1 :]}
-    if later - {"assistant", "tool"}:
+    # Claude Code tells of its surroundings in a system message behind the user's first.
+    if later - {"assistant", "tool", "system"}:
         return {}
     found = _script_in(messages[asked].get("content") or "")
     if "tool" in later:
