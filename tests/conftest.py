@@ -1,5 +1,6 @@
 """What every test shares: the async backend, Hypothesis' limits, and the fake upstream."""
 
+import gc
 import os
 
 import pytest
@@ -12,6 +13,26 @@ pytest_plugins = ("tests.fakes.fixtures",)
 settings.register_profile("farebox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("farebox"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "farebox")
+
+_MOST_PROCESSES = 4  # what several of them start takes cores too
+
+
+@pytest.hookimpl(optionalhook=True)  # for who runs pytest with `-p no:xdist`
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: a process for each usable core, but for a few tests none beside pytest's own."""
+    named = [argument.partition("::")[0].endswith(".py") for argument in config.args]
+    if all(named) or config.option.capture == "no":
+        return 0
+    usable = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return min(len(usable), _MOST_PROCESSES)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays; who looks for garbage need not look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,9 +163,31 @@ def test_serve_installs_and_starts_the_gateway_with_its_flags(clone: Clone) -> N
 
 
 def test_test_installs_what_tests_need_and_runs_them(clone: Clone) -> None:
-    """With the arguments that it was given."""
+    """Shared out to processes, with the arguments that it was given."""
     assert clone.run("test", "-k", "money").returncode == 0
-    assert clone.notes() == ["venv", "pip dev.txt", "pip this folder", "-m pytest -k money"]
+    *installed, run = clone.notes()
+    assert installed == ["venv", "pip dev.txt", "pip this folder"]
+    assert run == "-m pytest -n auto --dist worksteal -k money"
+
+
+@pytest.mark.parametrize(
+    ("named", "capture", "shared"),
+    [
+        (["tests"], "fd", True),
+        (["tests/core", "tests/billing"], "fd", True),
+        (["tests/core", "tests/core/test_money.py"], "fd", True),
+        (["tests/core/test_money.py", "tests/core/test_ids.py"], "fd", False),
+        (["tests/core/test_ids.py::test_a[tests/core]"], "fd", False),
+        (["tests"], "no", False),
+    ],
+)
+def test_folders_are_run_by_several_processes_and_files_by_one(
+    pytestconfig: pytest.Config, named: list[str], capture: str, shared: bool
+) -> None:
+    """To start several takes longer than a few tests, and prints nothing while a test runs."""
+    asked = SimpleNamespace(args=named, option=SimpleNamespace(capture=capture))
+    processes = pytestconfig.hook.pytest_xdist_auto_num_workers(config=asked)
+    assert (processes > 0, processes <= 4) == (shared, True)
 
 
 def test_conformance_runs_where_the_user_stands(clone: Clone, tmp_path: Path) -> None:
