@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from farebox.dialects import messages as dialect
-from farebox.dialects.messages_to_chat import messages_to_chat
+from farebox.dialects.messages_to_chat import MessagesToChat, messages_to_chat
 from farebox.errors import BadRequest
 from tests.dialects.asking import (
     MARK,
@@ -17,7 +17,6 @@ from tests.dialects.asking import (
     body_of,
     call_for,
     called,
-    chat,
     function,
     refused,
     result,
@@ -67,11 +66,8 @@ def test_the_call_is_the_same_but_for_what_belongs_to_its_dialect() -> None:
     assert (outgoing.output_cap, outgoing.service_tier, outgoing.writes_1h) == (100, "fast", True)
 
 
-def test_a_request_of_claude_codes_becomes_chat() -> None:
-    """The billing header, marks and what manages a context are left out; the tools are all
-    there.
-    """
-    to = sent(
+def _as_claude_code_asks() -> MessagesToChat:
+    return sent(
         user(text("<system-reminder>Rules.</system-reminder>"), text("Go on.", cache_control=MARK)),
         assistant(
             {"type": "thinking", "thinking": "Hm.", "signature": "EqQBCkYIBxgCKkBfake"},
@@ -101,6 +97,13 @@ def test_a_request_of_claude_codes_becomes_chat() -> None:
         stream=True,
         temperature=1,
     )
+
+
+def test_a_request_of_claude_codes_becomes_chat() -> None:
+    """The billing header, marks and what manages a context are left out; the tools are all
+    there.
+    """
+    to = _as_claude_code_asks()
     assert body_of(to) == {
         "model": "m",
         "messages": [
@@ -334,66 +337,3 @@ def test_what_is_nested_too_deeply_is_refused(name: str, value: str, depth: int)
         rest = '"model":"m","max_tokens":9'
     with pytest.raises(BadRequest, match="nested too deeply"):
         messages_to_chat(dialect.parse(f'{{{rest},"{name}":{deep}}}'.encode(), "req_1"), around())
-
-
-MARKED = {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
-
-
-def test_marks_go_where_they_are_taken() -> None:
-    """On texts of all roles, on results of tools, and on tools; what has none stays a text."""
-    to = sent(
-        user(text("a"), MARKED),
-        assistant(text("a"), MARKED, use()),
-        user(result(content="r", cache_control=MARK)),
-        assistant("plain"),
-        user("plain"),
-        assistant(use("toolu_2")),
-        user(result("toolu_2", [text("a"), text("b", cache_control=MARK)])),
-        system=[text("a"), MARKED],
-        tools=[tool("f"), tool("g", cache_control=MARK)],
-        marks=True,
-    )
-    assert body_of(to) == {
-        "model": "m",
-        "messages": [
-            {"role": "system", "content": [text("a"), MARKED]},
-            user(text("a"), MARKED),
-            called(("toolu_1", "f", '{"a":1}'), content=[text("a"), MARKED]),
-            returned(content=[text("r", cache_control=MARK)]),
-            assistant("plain"),
-            user("plain"),
-            called(("toolu_2", "f", '{"a":1}')),
-            returned("toolu_2", [text("a\nb", cache_control=MARK)]),
-        ],
-        "tools": [function("f"), {**function("g"), "cache_control": MARK}],
-    }
-    assert to.adjusted == ()
-
-
-def test_a_mark_on_the_whole_request_is_one_on_its_end() -> None:
-    """Of whatever role that is."""
-    assert chat(user("a"), user("b"), cache_control=MARK, marks=True) == [
-        user("a"),
-        user(text("b", cache_control=MARK)),
-    ]
-    asked = (user("a"), assistant(use()), user(result()))
-    assert chat(*asked, cache_control=MARK, marks=True)[-1] == returned(
-        content=[text("ok", cache_control=MARK)]
-    )
-
-
-def test_marks_that_find_no_place_are_named() -> None:
-    """Pictures and calls take none."""
-    image = {"type": "image", "source": {"type": "url", "url": "https://x"}, "cache_control": MARK}
-    picture = {"type": "image_url", "image_url": {"url": "https://x"}}
-    to = sent(
-        user(image), assistant(use(cache_control=MARK)), user(result()), user(image), marks=True
-    )
-    assert body_of(to)["messages"] == [
-        user(picture),
-        called(("toolu_1", "f", '{"a":1}')),
-        returned(),
-        user(picture),
-    ]
-    assert to.adjusted == ("cache_control=dropped",)
-    assert sent(user(image), cache_control=MARK, marks=True).adjusted == ("cache_control=dropped",)

@@ -7,18 +7,22 @@ from typing import Any
 import pytest
 
 from tests.dialects.asking import (
+    MARK,
     PDF,
     PNG,
     assistant,
+    body_of,
     called,
     chat,
     document,
+    function,
     image,
     refused,
     result,
     returned,
     sent,
     text,
+    tool,
     use,
     user,
 )
@@ -221,3 +225,67 @@ def test_bad_results_are_named(content: Any, path: str) -> None:
     """By where the error stands."""
     error = refused(assistant(use()), user(result(content=content)))
     assert error.param == f"messages[1].content[0]{path}"
+
+
+MARKED = {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+def test_marks_go_where_they_are_taken() -> None:
+    """On texts of all roles, on results of tools, and on tools; what has none stays a text."""
+    to = sent(
+        user(text("a"), MARKED),
+        assistant(text("a"), MARKED, use()),
+        user(result(content="r", cache_control=MARK)),
+        assistant("plain"),
+        user("plain"),
+        assistant(use("toolu_2")),
+        user(result("toolu_2", [text("a"), text("b", cache_control=MARK)])),
+        system=[text("a"), MARKED],
+        tools=[tool("f"), tool("g", cache_control=MARK)],
+        marks=True,
+    )
+    assert body_of(to) == {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": [text("a"), MARKED]},
+            user(text("a"), MARKED),
+            called(("toolu_1", "f", '{"a":1}'), content=[text("a"), MARKED]),
+            returned(content=[text("r", cache_control=MARK)]),
+            assistant("plain"),
+            user("plain"),
+            called(("toolu_2", "f", '{"a":1}')),
+            returned("toolu_2", [text("a\nb", cache_control=MARK)]),
+        ],
+        "tools": [function("f"), {**function("g"), "cache_control": MARK}],
+    }
+    assert to.adjusted == ()
+
+
+def test_a_mark_on_the_whole_request_is_one_on_its_end() -> None:
+    """Of whatever role that is."""
+    assert chat(user("a"), user("b"), cache_control=MARK, marks=True) == [
+        user("a"),
+        user(text("b", cache_control=MARK)),
+    ]
+    asked = (user("a"), assistant(use()), user(result()))
+    assert chat(*asked, cache_control=MARK, marks=True)[-1] == returned(
+        content=[text("ok", cache_control=MARK)]
+    )
+
+
+def test_marks_that_find_no_place_are_named() -> None:
+    """Pictures and calls take none."""
+    marked = {**image(), "cache_control": MARK}
+    to = sent(
+        user(marked), assistant(use(cache_control=MARK)), user(result()), user(marked), marks=True
+    )
+    assert body_of(to)["messages"] == [
+        user(SEEN),
+        called(("toolu_1", "f", '{"a":1}')),
+        returned(),
+        user(SEEN),
+    ]
+    assert to.adjusted == ("cache_control=dropped",)
+    assert sent(user(image()), cache_control=MARK, marks=True).adjusted == (
+        "cache_control=dropped",
+    )
