@@ -154,7 +154,7 @@ def test_an_unknown_vendor_is_answered_with_the_known_ones() -> None:
     """Vendors of third parties count as soon as they are installed."""
     (problem,) = _problems(_channel(vendor="deepsek"))
     assert problem.startswith(
-        "channels[0].vendor: There is no vendor 'deepsek'. Known vendors: deepseek"
+        "channels[0].vendor: There is no vendor 'deepsek'. Known vendors: anthropic"
     )
 
 

@@ -26,7 +26,7 @@ def _derive(
 
 def test_the_contracts_variables_are_known() -> None:
     """Each belongs to one vendor."""
-    names = {"OPENAI", "DEEPSEEK", "ZAI", "ZHIPU", "MIMO"}
+    names = {"OPENAI", "ANTHROPIC", "DEEPSEEK", "ZAI", "ZHIPU", "MIMO"}
     assert set(KEYS) == {f"{name}_API_KEY" for name in names}
 
 
@@ -37,7 +37,7 @@ def test_no_key_and_no_local_model_is_an_empty_catalogue() -> None:
 
 
 def test_every_key_makes_a_channel_and_its_vendors_models() -> None:
-    """The four families are listed, and found by alias and in any case."""
+    """The five families are listed, and found by alias and in any case."""
     derived = _derive(KEYS)
     assert derived.ignored == ()
     assert len(derived.found) == len(KEYS)
@@ -54,6 +54,7 @@ def test_every_key_makes_a_channel_and_its_vendors_models() -> None:
         "zhipu/glm-5.3": "ZHIPU/GLM-5.3",
         "glm-5.3": "ZHIPU/GLM-5.3",
         "MIMO-V2.6-pro": "xiaomi/mimo-v2.6-pro",
+        "claude-opus-4-5-20251101": "claude-opus-4-5",
     }.items():
         model = snapshot.find(name)
         assert model is not None
