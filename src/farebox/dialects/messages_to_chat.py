@@ -122,6 +122,7 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     body |= tools.choose(value_of(fields, "tool_choice"))
     body |= {"stream": True} if call.stream else {}
     missed = [name for name in _MISSED if value_of(fields, name)]
+    missed += ["speed"] if value_of(fields, "speed") == "fast" else []
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return MessagesToChat(
         call=replace(
