@@ -59,6 +59,7 @@ def test_a_new_store_is_healthy(tmp_path: Path) -> None:
         ("ok", "store"),
         ("ok", "secret"),
         ("ok", "local model"),
+        ("ok", "vocabularies"),
         ("warning", "catalogue"),
     ]
     assert not (tmp_path / "data" / "secret").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,14 +75,21 @@ class Diagnosis:
 
 
 def examine(
-    store: Store, settings: Settings, environ: Mapping[str, str], local_missing: str | None
+    store: Store,
+    settings: Settings,
+    environ: Mapping[str, str],
+    local_missing: str | None,
+    uncountable: Iterable[str],
 ) -> Diagnosis:
-    """Look at folder, store, secret, catalogue, channels and prices."""
+    """Look at folder, store, secret, catalogue, channels and prices. `uncountable`: what is wrong
+    with the vocabularies that tokens are counted with, a sentence each.
+    """
     findings = [
         _data_folder(settings),
         Finding("ok", "store", f"{store.path}, schema {SCHEMA_VERSION}"),
         _secret(settings, store),
         _local(settings, local_missing),
+        _vocabularies(uncountable),
     ]
     stored = store.load_catalogue()
     if stored is None:
@@ -141,6 +148,13 @@ def _local(settings: Settings, local_missing: str | None) -> Finding:
     if local_missing:
         return Finding("warning", "local model", local_missing)
     return Finding("ok", "local model", "installed")
+
+
+def _vocabularies(uncountable: Iterable[str]) -> Finding:
+    text = " ".join(uncountable)
+    if text:
+        return Finding("warning", "vocabularies", f"{text} Until then tokens are estimated.")
+    return Finding("ok", "vocabularies", "here, with the right hashes")
 
 
 def _channels(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:

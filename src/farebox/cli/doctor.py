@@ -24,10 +24,12 @@ def register(main: typer.Typer) -> None:
 def doctor(common: Common) -> None:
     """Look for what is wrong: store, secret, channels, prices. Exit code 1 if anything is."""
     from farebox.admin.doctor import examine
+    from farebox.counting.vocabularies import complaints
     from farebox.local import model
 
     with common.store() as store:
-        diagnosis = examine(store, common.load().settings, os.environ, model.missing())
+        settings = common.load().settings
+        diagnosis = examine(store, settings, os.environ, model.missing(), complaints())
     if common.as_json:
         write_json(diagnosis.as_dict())
     else:

@@ -6,6 +6,7 @@ Whatever goes wrong there is no error here: the answer is then None, and the cal
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -100,3 +101,5 @@ class _Connection:
     async def aclose(self) -> None:
         self._listening.cancel()
         await asyncio.wait({self._listening})
+        with suppress(OSError):
+            await self._writer.wait_closed()

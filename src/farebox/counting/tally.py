@@ -224,7 +224,7 @@ def _deepseek_frame(total: _Sum, roles: list[str]) -> None:
     text stands alone.
     """
     total.fixed_tokens += 1
-    for role, after in zip(roles, [*roles[1:], "assistant"], strict=True):
+    for role, after in zip(roles, [*roles, "assistant"][1:], strict=True):
         if role in ("user", "developer"):
             total.fixed_tokens += 1
         if role == "assistant":

@@ -123,15 +123,15 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
 }
 
 
-def load(name: str) -> Codec:
+def load(name: str, known: Mapping[str, Vocabulary] = VOCABULARIES) -> Codec:
     """The vocabulary of that name, ready to count. Raises VocabularyError."""
-    vocabulary = VOCABULARIES[name]
+    vocabulary = known[name]
     return vocabulary.read(_content(name, vocabulary))
 
 
-def complaints() -> Iterator[str]:
+def complaints(known: Mapping[str, Vocabulary] = VOCABULARIES) -> Iterator[str]:
     """A sentence for each vocabulary that cannot be used. Reads their files."""
-    for name, vocabulary in VOCABULARIES.items():
+    for name, vocabulary in known.items():
         try:
             _content(name, vocabulary)
         except VocabularyError as error:
