@@ -17,7 +17,7 @@ from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects import sse
 from farebox.dialects.chat_answer import Answer
-from farebox.dialects.chat_mend import ESCAPE, NOTHING, is_set
+from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.event_stream import EventStream
 from farebox.dialects.messages_shell import event
 from farebox.dialects.messages_usage import Counts, RawObject, as_asked, runs_of
@@ -262,10 +262,10 @@ def _block_bytes(block: _Block) -> int:
 
 
 def _length(text: msgspec.Raw) -> int:
-    """About the bytes of a text in JSON; exactly where letters are written as escapes."""
+    """The bytes of a text in JSON; nothing for what is none."""
     raw = bytes(text)
     if not raw.startswith(b'"'):
         return 0
-    if ESCAPE in raw:
+    if b"\\" in raw:
         return len(str(msgspec.json.decode(raw)).encode(errors="replace"))
     return len(raw) - _QUOTES
