@@ -24,6 +24,17 @@ ANTHROPIC = {
     "output_tokens": 503,
 }
 
+COMPACTION = {
+    "type": "compaction",
+    "input_tokens": 1,
+    "cache_read_input_tokens": 2,
+    "cache_creation_input_tokens": 3,
+    "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 1},
+    "output_tokens": 4,
+}
+MESSAGE = {**COMPACTION, "type": "message"}
+ADVISER = {**COMPACTION, "type": "advisor_message", "model": "another"}
+
 
 def _chat(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
     return {
@@ -135,6 +146,41 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         (),
     ),
     "anthropic, no cache": ({"input_tokens": 7, "output_tokens": 3}, Usage(7, output=3), ()),
+    "anthropic, a later figure without a split": (
+        {**ANTHROPIC, "cache_creation_input_tokens": 300},
+        Usage(2048, 1800, 200, 100, output=503),
+        (),
+    ),
+    "anthropic, a split that is more than its sum": (
+        {**ANTHROPIC, "cache_creation_input_tokens": 90},
+        Usage(2048, 1800, 148, 100, output=503),
+        (),
+    ),
+    "anthropic, a split alone": (
+        {"input_tokens": 7, "cache_creation": ANTHROPIC["cache_creation"], "output_tokens": 3},
+        Usage(7, 0, 148, 100, output=3),
+        (),
+    ),
+    "anthropic, compacted on the way": (
+        {**ANTHROPIC, "iterations": [COMPACTION, MESSAGE, COMPACTION, ADVISER, {}, 1]},
+        Usage(2048 + 2, 1800 + 4, 148 + 4, 100 + 2, output=503 + 8),
+        (),
+    ),
+    "anthropic, compacted without a cache": (
+        {"input_tokens": 7, "output_tokens": 3, "iterations": [COMPACTION]},
+        Usage(8, 2, 2, 1, output=7),
+        (),
+    ),
+    "anthropic, iterations that are none": (
+        {"input_tokens": 7, "output_tokens": 3, "iterations": {"type": "compaction"}},
+        Usage(7, output=3),
+        (),
+    ),
+    "anthropic, an estimate": (
+        {"input_tokens": 7, "output_tokens": 3, "output_tokens_estimated": True},
+        Usage(7, output=3),
+        ("estimated",),
+    ),
     "a proxy with both": (
         {**ANTHROPIC, **_chat(4096, 503, prompt_tokens_details={"cached_tokens": 1800})},
         Usage(2296, 1800, output=503),
@@ -191,8 +237,10 @@ def test_absurd_counts_are_no_usage(place: str, value: object) -> None:
 
 @pytest.mark.parametrize("key", ["input_tokens", "cache_read_input_tokens", "output_tokens"])
 def test_absurd_counts_of_anthropics_are_no_usage(key: str) -> None:
-    """Too."""
+    """Too; also those of a compaction."""
     assert read_usage({**ANTHROPIC, key: -1}) == Reading(None, ("bad_usage",))
+    compacted = {**ANTHROPIC, "iterations": [{**COMPACTION, key: -1}]}
+    assert read_usage(compacted) == Reading(None, ("bad_usage",))
 
 
 def test_four_contexts_are_believed_and_no_more() -> None:
@@ -218,6 +266,18 @@ details = st.dictionaries(
         ["cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens"]
     ),
     hostile,
+)
+iterations = st.fixed_dictionaries(
+    {"type": st.sampled_from(["compaction", "message"])},
+    optional={
+        "input_tokens": hostile,
+        "output_tokens": hostile,
+        "cache_read_input_tokens": hostile,
+        "cache_creation_input_tokens": hostile,
+        "cache_creation": st.dictionaries(
+            st.sampled_from(["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]), counts
+        ),
+    },
 )
 reports = st.dictionaries(
     st.sampled_from(
@@ -246,9 +306,33 @@ reports = st.dictionaries(
             "cache_creation": st.dictionaries(
                 st.sampled_from(["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]), hostile
             ),
+            "iterations": st.lists(iterations, max_size=3),
         },
     ).map(lambda tables: {**flat, **tables})
 )
+
+
+ANTHROPICS = (
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
+    "iterations",
+)
+
+
+def _compactions(reported: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in reported.get("iterations") or () if each["type"] == "compaction"]
+
+
+def _split(part: dict[str, Any]) -> tuple[int, int]:
+    split = part.get("cache_creation") or {}
+    names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    five_minutes, hour = (split.get(name) or 0 for name in names)
+    return five_minutes, hour
+
+
+def _written(part: dict[str, Any]) -> int:
+    return max(part.get("cache_creation_input_tokens") or 0, sum(_split(part)))
 
 
 @given(reports)
@@ -260,13 +344,13 @@ def test_classes_are_disjoint_and_sum_to_what_was_reported(reported: dict[str, A
         return
     usage = reading.usage
     assert all(getattr(usage, name) >= 0 for name in CLASSES)
-    is_anthropic = "prompt_tokens" not in reported and (
-        "cache_read_input_tokens" in reported or "cache_creation_input_tokens" in reported
-    )
-    if is_anthropic:
-        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        assert usage.input_total == sum(reported.get(name) or 0 for name in names)
-        assert usage.output == (reported.get("output_tokens") or 0)
+    if "prompt_tokens" not in reported and any(name in reported for name in ANTHROPICS):
+        parts = [reported, *_compactions(reported)]
+        assert usage.uncached_input == sum(part.get("input_tokens") or 0 for part in parts)
+        assert usage.cache_read == sum(part.get("cache_read_input_tokens") or 0 for part in parts)
+        assert usage.cache_write + usage.cache_write_1h == sum(map(_written, parts))
+        assert usage.cache_write_1h == sum(_split(part)[1] for part in parts)
+        assert usage.output == sum(part.get("output_tokens") or 0 for part in parts)
         return
     prompt = reported.get("prompt_tokens", reported.get("input_tokens"))
     output = reported.get("completion_tokens", reported.get("output_tokens"))
