@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 from farebox.core import clock
+from farebox.core.measured import Measured
 from farebox.core.usage import Usage
+from farebox.store import open_store
 from tests.cli.conftest import Run, settle_in
 from tests.settlements import settlement
 
@@ -51,3 +53,32 @@ def test_a_wrong_question_is_refused(run: Run) -> None:
         result = run("usage", *arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert arguments[0] in result.stderr
+
+
+def _measure_one(folder: Path) -> None:
+    store = open_store(f"sqlite:///{folder}/farebox.db", folder)
+    store.add_measured(Measured("m-1", "o200k_base", False, 1000, 1024, 12_500), clock.now_us())
+    store.close()
+
+
+def test_calibration_is_told_by_model(run: Run, tmp_path: Path) -> None:
+    """As a table with shares in per cent, and as JSON."""
+    run("accounts", "create", "ann")
+    _measure_one(tmp_path / "data")
+    result = run("usage", "--calibration", "--since", "1d")
+    head, row = result.stdout.splitlines()
+    assert " ".join(head.split()) == (
+        "model vocabulary count calls counted reported factor mean off by most off by"
+    )
+    assert " ".join(row.split()) == "m-1 o200k_base estimated 1 1000 1024 1.024 1.25 % 1.25 %"
+    assert "reported ÷ counted" in result.stderr
+    report = json.loads(run("usage", "--calibration", "--json").stdout)
+    assert report["rows"][0]["factor"] == "1.024"
+
+
+def test_without_measurements_a_sentence_says_how_there_are_some(run: Run) -> None:
+    """For people; JSON has no rows."""
+    result = run("usage", "--calibration")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "/v1/messages/count_tokens" in result.stderr
+    assert json.loads(run("usage", "--calibration", "--json").stdout)["rows"] == []
