@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
+from farebox.core.ports import UpstreamHead
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
 from tests.vendors.contract import channel_of, refused
@@ -91,3 +94,53 @@ def test_a_short_key_does_not_spoil_ordinary_words():
     channel = channel_of(vendor, api_key="test", base_url="http://127.0.0.1:8000/v1")
     said = {"error": {"message": "key test is not the latest", "type": "invalid_request_error"}}
     assert vendor.error_event(channel, said).message == "key *** is not the latest"
+
+
+def _error(kind: str, message: str) -> bytes:
+    error = {"type": kind, "message": message}
+    return json.dumps({"type": "error", "error": error, "request_id": "req_secret01"}).encode()
+
+
+LONG = "prompt is too long: 210000 tokens > 200000 maximum"
+BOTH = "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000"
+BROKE = "Your credit balance is too low to access the Anthropic API."
+REFUSALS: tuple[tuple[int, str, str, int, str | None], ...] = (
+    (400, "invalid_request_error", "max_tokens: Field required", 400, None),
+    (400, "invalid_request_error", LONG, 400, "context_length_exceeded"),
+    (400, "invalid_request_error", BOTH, 400, "context_length_exceeded"),
+    (413, "request_too_large", "Request exceeds the maximum size", 413, "request_too_large"),
+    (400, "invalid_request_error", BROKE, 503, "server_is_overloaded"),
+    (402, "billing_error", "Pay first", 503, "server_is_overloaded"),
+    (401, "authentication_error", "invalid x-api-key", 502, None),
+    (403, "permission_error", "Not allowed", 502, None),
+    (404, "not_found_error", "model: claude-x", 502, None),
+    (429, "rate_limit_error", "Slow down", 429, "rate_limit_exceeded"),
+    (500, "api_error", "Internal server error", 502, None),
+    (504, "timeout_error", "Timed out", 504, None),
+    (529, "overloaded_error", "Overloaded", 503, "server_is_overloaded"),
+)
+
+
+@pytest.mark.parametrize(("status", "kind", "message", "becomes", "code"), REFUSALS)
+def test_anthropics_refusals_are_understood(
+    status: int, kind: str, message: str, becomes: int, code: str | None
+) -> None:
+    """By status, and by type within a stream. Its words are shown of the caller's fault alone."""
+    vendor = registry.find("anthropic")
+    channel, body = channel_of(vendor), _error(kind, message)
+    found = vendor.refused(channel, UpstreamHead(status, ()), body)
+    assert (found.status, found.code) == (becomes, code)
+    event = vendor.error_event(channel, json.loads(body)["error"])
+    assert event.status == (400 if becomes == 413 else becomes)
+    for error in (found, event):
+        assert error.retry_elsewhere == (becomes not in (400, 413))
+        assert (error.message == message) == (becomes in (400, 413))
+        assert "req_secret" not in error.message
+
+
+def test_a_request_id_of_the_vendors_is_struck_out() -> None:
+    """It would lead nobody anywhere but us."""
+    vendor = registry.find("anthropic")
+    body = _error("invalid_request_error", "Bad. (request id: req_011CSHoEeqs5C35K2UUqR7Fy)")
+    found = vendor.refused(channel_of(vendor), UpstreamHead(400, ()), body)
+    assert found.message == "Bad. (request id: ***)"
