@@ -113,6 +113,18 @@ def test_the_sdk_raises_the_error_that_it_has_for_it(error: FareboxError, raised
     assert json.loads(error_body(error, "req_abc")) == caught.value.body
 
 
+def test_a_refused_thread_tells_the_sdk_to_go_on_without() -> None:
+    """By the code on which its tool runner sends the whole conversation each time instead."""
+    error = BadRequest("'thread' cannot be had.", param="thread")
+    told = {
+        "type": "invalid_request_error",
+        "message": "'thread' cannot be had.",
+        "details": {"error_code": "thread_unsupported_request"},
+    }
+    whole = {"type": "error", "error": told, "request_id": "req_abc"}
+    assert error_object(error, "req_abc") == whole
+
+
 def test_the_sdk_raises_on_an_error_within_a_stream() -> None:
     """It is the last event, whatever came before it."""
     body = error_event(Overloaded("Wait."), "req_abc")

@@ -169,6 +169,15 @@ def test_escapes_do_not_hide_a_blob(written: str) -> None:
     assert outgoing.adjusted == ("messages.thinking=dropped",)
 
 
+def test_a_thread_is_refused_since_its_messages_have_ids_of_ours() -> None:
+    """Whoever owns the channel: the vendor would not know the message that is gone on from."""
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        with pytest.raises(BadRequest) as refused:
+            native(thread=thread)
+        assert (refused.value.param, refused.value.code) == ("thread", "unsupported_value")
+    assert native(thread=None).adjusted == ()
+
+
 def test_a_blob_of_another_account_is_refused() -> None:
     """As it is everywhere, with its place."""
     with pytest.raises(BadRequest) as caught:

@@ -25,6 +25,8 @@ _TYPES: Final[Mapping[int, str]] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+# The tool runner of the SDKs, told so, sends the whole conversation each time instead.
+_DETAILS: Final[Mapping[str, Object]] = {"thread": {"error_code": "thread_unsupported_request"}}
 # Claude Code shortens a conversation when it reads these words.
 _TOO_LONG = "prompt is too long"
 
@@ -42,11 +44,11 @@ def error_object(error: FareboxError, request_id: str) -> Object:
     """
     status = status_of(error)
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {
-        "type": "error",
-        "error": {"type": kind, "message": _message(error)},
-        "request_id": request_id,
-    }
+    told: Object = {"type": kind, "message": _message(error)}
+    details = _DETAILS.get(error.param or "")
+    if details is not None:
+        told["details"] = details
+    return {"type": "error", "error": told, "request_id": request_id}
 
 
 def error_body(error: FareboxError, request_id: str) -> bytes:

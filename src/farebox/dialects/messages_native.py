@@ -73,9 +73,16 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def to_native_messages(call: Call, around: Circumstances) -> Outgoing:
     """The call with what an upstream must not get taken out, and what was lost by that. Raises
-    BadRequest for a sealed text of another account's.
+    BadRequest for a sealed text of another account's, and for a thread.
     """
     fields = dict(call.fields)
+    if is_set(fields.get("thread", NOTHING)):
+        raise BadRequest(
+            "'thread' cannot be had, since the ids of messages that clients know are not the"
+            " vendor's. Send the whole conversation.",
+            param="thread",
+            code="unsupported_value",
+        )
     native = _Native(call.hosted_tools, around)
     if is_set(fields.pop(_DIAGNOSTICS, NOTHING)):
         native.adjusted.append(f"{_DIAGNOSTICS}=dropped")
