@@ -335,9 +335,9 @@ async def test_what_lies_in_the_shared_account_is_not_named(
     fake_upstream: FakeUpstream, field: str
 ) -> None:
     """It may be another caller's; nothing was sent and nothing is charged."""
+    named: dict[str, Any] = {field: "x_1"}
     async with Native(fake_upstream) as relaying:
         with pytest.raises(BadRequest) as caught:
-            named: dict[str, Any] = {field: "x_1"}
             await relaying.ask(**named)
         assert (caught.value.param, caught.value.code) == (field, "unsupported_value")
         assert fake_upstream.requests == []
