@@ -199,6 +199,8 @@ def test_a_turn_that_lost_its_thoughts_goes_on_without_thinking() -> None:
     assert body["thinking"] == {"type": "disabled"}
     assert body["context_management"] == {"edits": edits[1:], "x": 1}
     assert outgoing.adjusted == ("messages.thinking=dropped", "thinking=disabled")
+    reminded = [*messages[:3], {"role": "system", "content": "Soon."}]
+    assert body_of(native(reminded, tools=[TOOL], thinking=MANUAL))["thinking"] == body["thinking"]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,14 @@ def test_what_cannot_be_read_is_refused_with_its_place(message: bytes, param: st
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
     plain = parse(head + message.replace(b"\\u0066", b"x") + b"]}", "req_1")
     assert to_native_messages(plain, AROUND).call == plain
+
+
+def test_a_message_that_is_none_among_others_is_the_vendors_to_refuse() -> None:
+    """Looking for a turn's beginning does not stumble over it."""
+    for odd in ({"role": 1, "content": []}, {"role": "user", "content": [1, {"type": 2}]}, "x"):
+        messages = [*turns("a"), odd, *turns("a", [ours(), CALL], [RESULT])[1:]]
+        outgoing = to_native_messages(call_for(messages, thinking=MANUAL), AROUND)
+        assert outgoing.adjusted == ("messages.thinking=dropped", "thinking=disabled")
 
 
 BLOCKS = st.sampled_from([TEXT, CALL, RESULT, THEIRS, REDACTED, ours(), {"type": "x"}, {}, 1])

@@ -220,7 +220,7 @@ def _thoughts_first(body: Body) -> Problem | None:
         blocks = blocks_of(message)
         if message["role"] == "assistant":
             turn = blocks + turn
-        elif not any(block["type"] == "tool_result" for block in blocks):
+        elif message["role"] == "user" and not any(b["type"] == "tool_result" for b in blocks):
             break
     kinds = [block["type"] for block in turn]
     if "tool_use" not in kinds or kinds[0] in ("thinking", "redacted_thinking"):

@@ -197,30 +197,30 @@ def _has_lost_its_thoughts(came: list[msgspec.Raw], sent: list[msgspec.Raw | Non
     """
     first = len(came)
     for at in range(len(came) - 1, -1, -1):
-        message = _MESSAGE.decode(came[at])
+        message = _message_of(came[at])
         if message.role == "assistant":
             first = at
-        elif not _is_results(message):
+        elif message.role != "system" and "tool_result" not in _block_kinds(message):
             break
     turn = range(first, len(came))
     if all(sent[at] is came[at] for at in turn):
         return False
-    kinds = [kind for at in turn if sent[at] is not None for kind in _kinds(sent[at])]
+    kinds = [kind for at in turn for kind in _block_kinds(_message_of(sent[at]))]
     return "tool_use" in kinds and kinds[0] not in _THOUGHTS
 
 
-def _is_results(message: _Message) -> bool:
-    return "tool_result" in _block_kinds(message.content)
+def _message_of(raw: msgspec.Raw | None) -> _Message:
+    """A message; nothing of one that is none, which is the vendor's to refuse."""
+    try:
+        return _Message() if raw is None else _MESSAGE.decode(raw)
+    except msgspec.MsgspecError:
+        return _Message()
 
 
-def _kinds(message: msgspec.Raw | None) -> list[str]:
-    return _block_kinds(_MESSAGE.decode(message or _NULL).content)
-
-
-def _block_kinds(content: msgspec.Raw) -> list[str]:
-    if not bytes(content).startswith(b"["):
-        return ["text"]
-    return [_kind(block) for block in _LIST.decode(content)]
+def _block_kinds(message: _Message) -> list[str]:
+    if not bytes(message.content).startswith(b"["):
+        return ["text"] if is_set(message.content) else []
+    return [_kind(block) for block in _LIST.decode(message.content)]
 
 
 def _kind(value: msgspec.Raw) -> str:

@@ -28,6 +28,7 @@ _ZERO = msgspec.Raw(b"0")
 _INPUT: Final = "input_tokens"
 _OUTPUT: Final = "output_tokens"
 _REQUESTS: Final = "_requests"
+_ESTIMATE = b',"%b":%%d,"%b":true}' % (_OUTPUT.encode(), ESTIMATED.encode())
 # Tools that the model calls by more names than the one under which they are priced.
 _PARTS = {
     "bash_code_execution": "code_execution",
@@ -55,6 +56,8 @@ class Counts:
         self._call = call
         self._told: RawObject = {}
         self._is_last = False  # whether the output that was told is all of it
+        self._output_tokens = 0
+        self._head = b""  # what was told but for the output, without the brace at its end
         self._reported: msgspec.Raw | None = None
         self._requests: dict[str, int] = {}
         self.service_tier: str | None = None
@@ -67,10 +70,13 @@ class Counts:
             fields = _FIELDS.decode(usage)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return
+        read = _read(usage)
         self._told |= {name: raw for name, raw in fields.items() if is_set(raw)}
         self._is_last = self._is_last or (is_last and is_set(fields.get(_OUTPUT, NOTHING)))
-        self._reported = None
-        read = _read(usage)
+        self._output_tokens = read.output_tokens or self._output_tokens
+        rest = {name: raw for name, raw in self._told.items() if name != _OUTPUT}
+        self._head = _encode(rest)[:-1]
+        self._reported = _raw(self._told) if self._is_last and _INPUT in self._told else None
         if read.speed == "fast":
             self.service_tier = read.speed  # which has a price of its own, as tiers have
         elif read.service_tier is not None and self.service_tier != "fast":
@@ -83,17 +89,12 @@ class Counts:
         """The usage to charge for. What was told before the answer's end says little of its output,
         which is then made of the text that has come.
         """
-        if _INPUT not in self._told:
-            return None
-        if self._is_last and self._reported is not None:
+        if self._is_last or _INPUT not in self._told:
             return self._reported
-        told = self._told
-        if not self._is_last:
-            written = max(_read(_raw(told)).output_tokens or 0, -(-text_bytes // _BYTES_A_TOKEN))
-            if self._call.output_cap is not None:
-                written = min(written, self._call.output_cap)
-            told = {**told, _OUTPUT: _raw(written), ESTIMATED: msgspec.Raw(b"true")}
-        self._reported = _raw(told)
+        written = max(self._output_tokens, -(-text_bytes // _BYTES_A_TOKEN))
+        if self._call.output_cap is not None:
+            written = min(written, self._call.output_cap)
+        self._reported = msgspec.Raw(self._head + _ESTIMATE % written)
         return self._reported
 
     def tool_calls(self, ran: Counter[str]) -> tuple[tuple[str, int], ...]:
