@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from farebox.cli.main import app
 from tests.e2e.serving import Serving
 from tests.fakes.upstream import FakeUpstream, Recorded
 
@@ -31,6 +34,7 @@ PATCHING = "gpt-5.5"  # and apply_patch, a custom tool with a grammar
 LITE = "gpt-6.1-sol"  # everything in namespaces, within an input item
 HANGING = "hanging-model"  # says half an answer and then nothing more
 BREAKING = "breaking-model"  # says half of a streamed answer; a whole one is as it should be
+FULL = "full-model"  # its vendor has no room at present
 # A name that no vendor knows, and that means the first of them.
 ALIAS = "claude-opus-9-9"
 
@@ -62,7 +66,7 @@ def gateway_over(vendor: str, upstream: FakeUpstream, folder: Path) -> Serving:
     speaks = "messages" if vendor in NATIVE else "chat"
     parts = [_CHANNEL.format(vendor=vendor, url=upstream.base_url(vendor), speaks=speaks)]
     names = dict.fromkeys((PLAIN, PATCHING, LITE), (NATIVE | UPSTREAM_NAMES)[vendor])
-    names |= {HANGING: "hang-mid-stream", BREAKING: "early-end"}
+    names |= {HANGING: "hang-mid-stream", BREAKING: "early-end", FULL: "fail-503"}
     for model, name in names.items():
         aliases = json.dumps([ALIAS] if model == PLAIN else [])
         parts.append(_MODEL.format(model=model, aliases=aliases, vendor=vendor, upstream=name))
@@ -91,6 +95,15 @@ NOTHING = Tokens(0, 0, 0)
 _numbers = itertools.count(1)
 
 
+def _cli(gateway: Serving, *args: str) -> Any:
+    """A verb of the command line in this process: to start one for each would take minutes."""
+    where = ("--data-dir", str(gateway.folder / "data"), "--json")
+    env = {"FAREBOX_CONFIG": "", "FAREBOX_DATABASE": ""}
+    done = CliRunner().invoke(app, [*args, *where], env=env, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
 @dataclass(frozen=True)
 class Purse:
     """An account with credits and one key."""
@@ -102,8 +115,9 @@ class Purse:
     @classmethod
     def fresh(cls, gateway: Serving, credits: str = "100") -> Purse:
         account = f"client-{next(_numbers)}"
-        gateway.cli("accounts", "create", account, "--credits", credits)
-        return cls(gateway, account, gateway.cli("keys", "create", "--account", account)["key"])
+        _cli(gateway, "accounts", "create", account, "--credits", credits)
+        key = _cli(gateway, "keys", "create", "--account", account)["key"]
+        return cls(gateway, account, key)
 
     def receipts(self) -> list[dict[str, Any]]:
         """The receipts of its calls, oldest first."""
