@@ -136,7 +136,7 @@ def _content(body: Body, number: str, said: dict[str, Any], query: str | None) -
     if query:
         content += _search(number, query)
     if said.get("content"):
-        content.append({"type": "text", "text": said["content"], "citations": None})
+        content.append({"type": "text", "text": said["content"]})
     for at, call in enumerate(said.get("tool_calls") or ()):
         function = call["function"]
         content.append(
