@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.fakes.upstream import FakeUpstream, closed_port
 
-VENDORS = ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
+VENDORS = ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible", "anthropic")
 MODELS = {
     "openai": "gpt-5.6",
     "deepseek": "deepseek-v4-pro",
@@ -14,6 +14,7 @@ MODELS = {
     "zai": "ZHIPU/GLM-5.3",
     "mimo": "xiaomi/mimo-v2.6-pro",
     "openai_compatible": "my-own-model",
+    "anthropic": "claude-sonnet-5-5",
 }
 UPSTREAM_NAMES = {"zhipu": "glm-5.2", "zai": "glm-5.3", "mimo": "mimo-v2.6-pro"}
 
@@ -48,6 +49,11 @@ id = "friends"
 rate = "0.5"
 models = ["gpt-*"]
 """
+
+
+def keys(upstream: FakeUpstream) -> dict[str, str]:
+    """The environment in which the channels of that file find their credentials."""
+    return {f"FAKE_{name.upper()}_KEY": upstream.key(name) for name in VENDORS}
 
 
 def write_config(path: Path, upstream: FakeUpstream, extra: str = "") -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.config import write_config
+from tests.e2e.config import keys, write_config
 from tests.e2e.serving import Serving
 from tests.fakes.upstream import FakeUpstream
 
@@ -25,10 +25,7 @@ def gateway(
     """Two workers over the fake upstream, with every vendor, as a configuration file says."""
     folder = tmp_path_factory.mktemp("gateway")
     config = write_config(folder / "farebox.toml", fake_upstream_server)
-    environ = {
-        f"FAKE_{name.upper()}_KEY": fake_upstream_server.key(name)
-        for name in ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-    }
+    environ = keys(fake_upstream_server)
     args = ("--config", str(config), "--data-dir", str(folder / "data"), "--workers", "2")
     with Serving(folder, args, environ) as serving:
         yield serving

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.config import write_config
+from tests.e2e.config import keys, write_config
 from tests.e2e.serving import Serving, events, until
 from tests.fakes.upstream import FakeUpstream
 
@@ -36,12 +36,8 @@ price = { input = "2.5", output = "10" }
 def serving(upstream: FakeUpstream, folder: Path, **environ: str) -> Iterator[Serving]:
     """A gateway with two workers and a store that a later one in the same folder finds again."""
     config = write_config(folder / "farebox.toml", upstream, _ENDLESS)
-    keys = {
-        f"FAKE_{name.upper()}_KEY": upstream.key(name)
-        for name in ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-    }
     where = ("--config", str(config), "--data-dir", str(folder / "data"), "--workers", "2")
-    with Serving(folder, (*where, "--no-local"), {**keys, **environ}) as gateway:
+    with Serving(folder, (*where, "--no-local"), {**keys(upstream), **environ}) as gateway:
         yield gateway
 
 

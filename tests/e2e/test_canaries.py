@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from tests.e2e.config import write_config
+from tests.e2e.config import VENDORS, keys, write_config
 from tests.e2e.serving import Serving
 from tests.fakes.upstream import FakeUpstream
 
@@ -73,11 +73,9 @@ def test_no_key_and_no_word_of_a_call_is_written_down(
     What the gateway writes is for its owner's eyes alone.
     """
     config = write_config(tmp_path / "farebox.toml", fake_upstream, _MODELS)
-    vendors = ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-    environ = {f"FAKE_{name.upper()}_KEY": fake_upstream.key(name) for name in vendors}
     data = tmp_path / "data"
     args = ("--config", str(config), "--data-dir", str(data), "--no-local")
-    with Serving(tmp_path, args, {**environ, "FAREBOX_LOG_LEVEL": "debug"}) as gateway:
+    with Serving(tmp_path, args, {**keys(fake_upstream), "FAREBOX_LOG_LEVEL": "debug"}) as gateway:
         key = gateway.key
         answered = _work(gateway, key)
         written = _written(gateway, tmp_path)
@@ -86,7 +84,7 @@ def test_no_key_and_no_word_of_a_call_is_written_down(
     assert "secret" in modes
     assert {name for name, mode in modes.items() if mode & 0o077 and name != "run"} == set()
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
-    secrets = [fake_upstream.key(name).encode() for name in vendors]
+    secrets = [fake_upstream.key(name).encode() for name in VENDORS]
     canaries = [PROMPT.encode(), ANSWER.encode(), b"canaryofakey", key.encode(), key[6:].encode()]
     found = {
         (where, canary)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.e2e.config import write_config
+from tests.e2e.config import keys, write_config
 from tests.e2e.serving import Answer, Serving
 from tests.fakes.upstream import FakeUpstream
 
@@ -75,10 +75,8 @@ def _found(folder: Path) -> list[str]:
 def debugging(fake_upstream: FakeUpstream, tmp_path: Path) -> Serving:
     """A gateway that logs all that it would ever log."""
     config = write_config(tmp_path / "farebox.toml", fake_upstream, _MODELS)
-    vendors = ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-    environ = {f"FAKE_{name.upper()}_KEY": fake_upstream.key(name) for name in vendors}
     args = ("--config", str(config), "--data-dir", str(tmp_path / "data"), "--no-local")
-    return Serving(tmp_path, args, {**environ, "FAREBOX_LOG_LEVEL": "debug"})
+    return Serving(tmp_path, args, {**keys(fake_upstream), "FAREBOX_LOG_LEVEL": "debug"})
 
 
 def test_what_shall_not_be_kept_is_nowhere(debugging: Serving) -> None:

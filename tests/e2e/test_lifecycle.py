@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.config import write_config
+from tests.e2e.config import keys, write_config
 from tests.e2e.serving import Serving, events, until
 from tests.fakes.upstream import FakeUpstream
 
@@ -65,12 +65,8 @@ class Caller:
 @contextmanager
 def _serving(upstream: FakeUpstream, folder: Path, *args: str, **environ: str) -> Iterator[Serving]:
     config = write_config(folder / "farebox.toml", upstream, _ENDLESS)
-    keys = {
-        f"FAKE_{name.upper()}_KEY": upstream.key(name)
-        for name in ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-    }
     where = ("--config", str(config), "--data-dir", str(folder / "data"), *args)
-    with Serving(folder, where, {**keys, **environ}) as gateway:
+    with Serving(folder, where, {**keys(upstream), **environ}) as gateway:
         yield gateway
 
 

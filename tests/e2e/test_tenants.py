@@ -8,65 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
-from tests.e2e.config import write_config
 from tests.e2e.serving import Answer, Serving, events, until
-from tests.fakes.upstream import FakeUpstream
+from tests.e2e.tenants import Tenants, nobodys, tenants_in, told
 
 WAYS = ("native", "translated")
 REFUSED = "invalid_request_error"
-_HOSTED = "{ file_search = '0', code_interpreter = '0', image_generation = '0', shell = '0' }"
-_MODELS = "".join(
-    f"""
-[[models]]
-id = "{way}"
-max_output = 4000
-channels = [{{ channel = "{channel}", model = "{name}" }}]
-price = {{ input = "1", output = "2", tools = {_HOSTED} }}
-"""
-    for way, channel, name in (
-        ("native", "openai", "gpt-5.6"),
-        ("translated", "deepseek", "deepseek-v4-pro"),
-    )
-)
-
-
-@dataclass
-class Tenants:
-    """A gateway with two accounts: what is bob's is what alice asks for."""
-
-    gateway: Serving
-    upstream: FakeUpstream
-    alice: str
-    bob: str
-
-    def made_by_bob(self, way: str, **fields: Any) -> Any:
-        """A response of bob's, as it is kept."""
-        answer = ask(self.gateway, self.bob, "", {"model": way, "input": "say: mine", **fields})
-        assert (answer.status, answer.json["status"]) == (200, "completed"), answer
-        return answer.json
 
 
 @pytest.fixture(scope="module")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
-    """One gateway for all of these tests, with two workers."""
-    folder = tmp_path_factory.mktemp("tenants")
-    with FakeUpstream() as upstream:
-        config = write_config(folder / "farebox.toml", upstream, _MODELS)
-        vendors = ("openai", "deepseek", "zhipu", "zai", "mimo", "openai_compatible")
-        environ = {f"FAKE_{name.upper()}_KEY": upstream.key(name) for name in vendors}
-        args = ("--config", str(config), "--data-dir", str(folder / "data"), "--workers", "2")
-        with Serving(folder, (*args, "--no-local"), environ) as gateway:
-            keys: list[str] = []
-            for name in ("alice", "bob"):
-                gateway.cli("accounts", "create", name, "--credits", "10")
-                keys.append(gateway.cli("keys", "create", "--account", name)["key"])
-            yield Tenants(gateway, upstream, *keys)
+    """One gateway for all of these tests."""
+    with tenants_in(tmp_path_factory.mktemp("tenants")) as made:
+        yield made
 
 
 # The ways to make a call. Each gives what the client is told, as one text.
@@ -78,12 +36,6 @@ Route = Callable[[Serving, str, Fields], str]
 def ask(gateway: Serving, key: str, path: str, fields: Fields) -> Answer:
     """POST below /v1/responses."""
     return gateway.request("POST", "/v1/responses" + path, json.dumps(fields).encode(), key=key)
-
-
-def told(answer: Answer) -> str:
-    """An answer's status, body and what was changed of the request."""
-    headers = [answer.headers.get(name) for name in ("content-type", "x-farebox-adjusted")]
-    return f"{answer.status} {headers} {answer.body.decode()}"
 
 
 def _plain(path: str = "", **more: Any) -> Route:
@@ -148,11 +100,6 @@ def both(tenants: Tenants, route: str, fields: Fields, ids: dict[str, str]) -> t
             answer = answer.replace(written, word)
         answers.append(answer)
     return answers[0], answers[1]
-
-
-def nobodys(known: str) -> str:
-    """An id of the same form that there never was: its last letters are others."""
-    return known[:-8] + known[-8:].swapcase().translate(str.maketrans("0123456789_", "1234567890-"))
 
 
 @pytest.mark.parametrize("way", WAYS)
