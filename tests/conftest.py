@@ -1,6 +1,5 @@
 """What every test shares: the async backend, Hypothesis' limits, and the fake upstream."""
 
-import gc
 import os
 
 import pytest
@@ -27,12 +26,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
     return min(len(usable), _MOST_PROCESSES)
-
-
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays; who looks for garbage need not look through it again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

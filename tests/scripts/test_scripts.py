@@ -167,7 +167,7 @@ def test_test_installs_what_tests_need_and_runs_them(clone: Clone) -> None:
     assert clone.run("test", "-k", "money").returncode == 0
     *installed, run = clone.notes()
     assert installed == ["venv", "pip dev.txt", "pip this folder"]
-    assert run == "-m pytest -n auto --dist worksteal -k money"
+    assert run == "-m pytest -n auto --dist loadfile --no-loadscope-reorder -k money"
 
 
 @pytest.mark.parametrize(

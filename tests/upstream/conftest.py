@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,21 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def old_heap() -> Iterator[None]:
+    """Garbage is looked for after each test here, which is slow where all of pytest is looked
+    through: what is there before the first of them is left out.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-async def make_client(tmp_path: Path, anyio_backend: Any) -> AsyncIterator[MakeClient]:
+async def make_client(
+    tmp_path: Path, anyio_backend: Any, old_heap: None
+) -> AsyncIterator[MakeClient]:
     """A maker of clients. Afterwards no connection, task or unseen exception may be left."""
     loop = asyncio.get_running_loop()
     complaints: list[dict[str, Any]] = []
