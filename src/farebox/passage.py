@@ -5,6 +5,7 @@ decisions.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _STREAM_HEAD: Headers = (
 )
 _LAST_BYTES_S = 0.2  # for what HTTP sends after `[DONE]`: longer than a round trip
 _JSON_HEAD: Headers = ((b"content-type", b"application/json"),)
+_MOST_LISTED_BYTES = 2048
+_UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
 @dataclass(slots=True)
@@ -193,11 +196,21 @@ class Passage:
                 head = (*_JSON_HEAD, (b"content-length", b"%d" % len(data)))
             head = (*head, (b"openai-processing-ms", b"%d" % self.ms))
             if self.adjusted:
-                value = ", ".join(self.adjusted).encode("ascii", "replace")
-                head = (*head, (b"x-farebox-adjusted", value))
+                head = (*head, (b"x-farebox-adjusted", _listed(self.adjusted)))
             await self.client.send_head(200, head)
         await self.client.send(data, last=last)
         self.sign_s = clock.monotonic_s()
+
+
+def _listed(adjusted: tuple[str, ...]) -> bytes:
+    """What was changed as a header's value, of which clients and proxies take only so much. A
+    client's own words may be in it.
+    """
+    value = _UNPRINTABLE.sub(b"_", ", ".join(adjusted).encode("ascii", "replace"))
+    if len(value) <= _MOST_LISTED_BYTES:
+        return value
+    cut = value[:_MOST_LISTED_BYTES]
+    return (cut.rpartition(b", ")[0] or cut) + b", ..."
 
 
 def _ms(start_s: float, end_s: float) -> int:

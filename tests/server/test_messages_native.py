@@ -7,6 +7,7 @@ import pytest
 
 from farebox.core.ports import UpstreamHead
 from farebox.errors import UpstreamFailed
+from tests.server import asking
 from tests.server.asking import events_in, speaking
 from tests.server.messaging import HEADERS, REQUEST, native, native_stream, post, sent
 from tests.server.worker import JSON_HEAD, SSE_HEAD, make_worker, running
@@ -72,6 +73,26 @@ async def test_two_headers_of_betas_are_one(upstream):
     assert (await upstream.ask("POST", "/v1/messages", headers, body)).status == 200
     headers = dict(upstream.upstream.requests[0].headers)
     assert headers[b"anthropic-beta"] == b"a,b, c"
+
+
+@pytest.mark.parametrize("path", ["messages", "responses"])
+async def test_words_of_the_clients_do_not_make_a_header(anyio_backend, path):
+    """Kinds of tools are named there: line ends and thousands of them would cost the client an
+    answer that it has paid for.
+    """
+    async with running(speaking(make_worker(), path)) as worker:
+        body = native("Hello!") if path == "messages" else asking.native("Hello!")
+        worker.will_answer(JSON_HEAD, json.dumps(body).encode())
+        request = REQUEST if path == "messages" else asking.REQUEST
+        kinds = ["x\r\nset-cookie: a=b", *(f"kind_{n}" for n in range(5000))]
+        data = json.dumps({**request, "tools": [{"type": kind} for kind in kinds]}).encode()
+        key = {"authorization": f"Bearer {worker.secret}"}
+        answer = await worker.ask("POST", f"/v1/{path}", key, data)
+        assert answer.status == 200
+        adjusted = answer.headers["x-farebox-adjusted"]
+        assert adjusted.startswith("tools.x__set-cookie: a=b=dropped, tools.kind_0=dropped, ")
+        assert adjusted.endswith("=dropped, ...")
+        assert len(adjusted) < 5000
 
 
 @pytest.mark.parametrize(
