@@ -99,6 +99,18 @@ def test_openai_takes_everything_as_it_is():
     assert prepare("openai", **fields) == (fields, ())
 
 
+def test_openai_loses_what_only_other_vendors_know():
+    """top_k is of the Messages API; reasoning_content is how others think, and has come by way of
+    one of their models.
+    """
+    assistant = {"role": "assistant", "content": "I see."}
+    thought = {**assistant, "reasoning_content": "Hm."}
+    assert prepare("openai", messages=[USER, thought, USER], top_k=40) == (
+        {"messages": [USER, assistant, USER]},
+        ("messages.reasoning_content=dropped", "top_k=dropped"),
+    )
+
+
 @pytest.mark.parametrize("name", CHAT_ONLY)
 def test_developer_becomes_system_where_there_is_no_such_role(name: str):
     """Only the role changes; every other message stays the bytes that came."""

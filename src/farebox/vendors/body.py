@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import msgspec
@@ -168,11 +169,11 @@ def _developer_to_system(message: dict[str, object]) -> tuple[str, str] | None:
     return "role", "developer->system"
 
 
-def _drop_name(message: dict[str, object]) -> tuple[str, str] | None:
-    if _member(message, "name") == NULL:
+def _drop(name: str, message: dict[str, object]) -> tuple[str, str] | None:
+    if _member(message, name) == NULL:
         return None
-    del message["name"]
-    return "name", "dropped"
+    del message[name]
+    return name, "dropped"
 
 
 def _calls_tools(message: Mapping[str, object]) -> bool:
@@ -194,7 +195,8 @@ def _fill_content(message: dict[str, object]) -> tuple[str, str] | None:
 
 
 DEVELOPER_TO_SYSTEM: Final = MessageEdit(b'"developer"', _developer_to_system)
-DROP_NAME: Final = MessageEdit(b'"name"', _drop_name)
+DROP_NAME: Final = MessageEdit(b'"name"', partial(_drop, "name"))
+DROP_REASONING: Final = MessageEdit(b'"reasoning_content"', partial(_drop, "reasoning_content"))
 ADD_REASONING: Final = MessageEdit(b'"tool_calls"', _add_reasoning)
 FILL_CONTENT: Final = MessageEdit(b'"tool_calls"', _fill_content)
 

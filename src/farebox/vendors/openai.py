@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from farebox.vendors.base import Vendor
+from farebox.vendors.body import DROP_REASONING
 
 _REASONS = re.compile(r"(?:ft:)?(?:o\d|gpt-oss|codex|gpt-(?P<major>[5-9])(?:\.(?P<minor>\d+))?)")
 _KNOWS_NONE: Final = (5, 1)  # the first family that can be told not to think
@@ -19,6 +20,8 @@ class OpenAI(Vendor):
     base_url = "https://api.openai.com/v1"
     env_name = "OPENAI_API_KEY"
     speaks = ("chat", "responses")
+    drop = ("top_k",)
+    message_edits = (DROP_REASONING,)
 
     def takes_effort(self, model: str) -> bool:
         """Models that reason do, and all others refuse it."""
