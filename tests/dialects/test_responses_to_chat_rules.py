@@ -178,3 +178,12 @@ def test_a_long_conversation_takes_linear_time() -> None:
     began_s = time.process_time()
     body([*items, *[call("c")] * turns], tools=tools)
     assert time.process_time() - began_s < 20
+
+
+def test_many_kinds_of_tools_take_linear_time() -> None:
+    """None of which chat has: half a second, and half a minute if each were looked for among all
+    others.
+    """
+    began_s = time.process_time()
+    body("Hi", tools=[{"type": f"kind_{n}"} for n in range(60_000)])
+    assert time.process_time() - began_s < 10

@@ -58,6 +58,6 @@ def notes(names: Iterable[str]) -> tuple[str, ...]:
     """What was left out, each name once, fit for a header: `tools.web_search=dropped`."""
     plain = (
         "".join(c if c.isascii() and c.isprintable() and c not in " ,=" else "_" for c in name)
-        for name in names
+        for name in dict.fromkeys(names)
     )
     return tuple(dict.fromkeys(f"{name[:_NOTE_CHARS]}=dropped" for name in plain))

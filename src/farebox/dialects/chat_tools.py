@@ -78,7 +78,7 @@ class Toolbox:
 
     def __init__(self) -> None:
         self.tools: dict[str, Tool] = {}
-        self.dropped: list[str] = []
+        self.dropped: dict[str, None] = {}  # in their order; a body has room for a million
         self._names: dict[_Key, str] = {}
         self._functions: dict[str, Object] = {}
         self._members: dict[
@@ -138,7 +138,7 @@ class Toolbox:
         if functions:
             return Choice(functions, mode)
         if mode == "required" and self.dropped:
-            raise _not_here(self.dropped[0])
+            raise _not_here(next(iter(self.dropped)))
         return Choice([])
 
     def _allowed(self, wanted: Object) -> Choice:
@@ -189,8 +189,7 @@ class Toolbox:
         if kind in ("function", "custom"):
             function = _function(tool, path) if kind == "function" else _custom(tool, path)
             return self._add(Tool(kind, name_at(tool, "name", path), namespace), function)
-        if kind not in self.dropped:
-            self.dropped.append(kind)
+        self.dropped[kind] = None
         return ""
 
     def _add(self, tool: Tool, function: Object) -> str:
