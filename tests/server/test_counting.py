@@ -292,3 +292,11 @@ async def test_depth_is_no_matter(counting):
     body = b'{"model":"m","input":[{"role":"user","content":' + b"[" * 400 + b"]" * 400 + b"}]}"
     answer = await counting.ask("POST", "/v1/responses/input_tokens", None, body, counting.secret)
     assert answer.status == 400
+
+
+async def test_values_that_cannot_be_read_are_refused(counting):
+    """Also where a model's upstream speaks no chat, which had the last word otherwise."""
+    body = b'{"model":"native-m","messages":[{"role":"user","content":[{"a":1e999}]}]}'
+    path = "/v1/messages/count_tokens"
+    answer = await counting.ask("POST", path, None, body, counting.secret)
+    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
+
 from farebox.core import clock
 from farebox.core.call import Call
 from farebox.counting import wire
@@ -58,11 +60,13 @@ def prepare(gateway: Gateway, account_id: int, model: Model, call: Call) -> Prep
     interpreter = DIALECTS[call.dialect](call, _circumstances(gateway, account_id))
     try:
         outgoing = interpreter.outgoing("chat")
-    except BadRequest:
+    except BadRequest as refusal:
         if all(each.wire == "chat" for each in candidates(gateway.catalogue, model, call.wires)):
             raise
-        # Some upstream takes it as it is.
-        counted = tally_loosely(call.fields, _SHOWN, rule)
+        try:  # some upstream takes it as it is
+            counted = tally_loosely(call.fields, _SHOWN, rule)
+        except (msgspec.DecodeError, RecursionError):
+            raise refusal from None  # nobody can read it
     else:
         counted = tally(outgoing.call.fields, rule)
         if outgoing.adjusted:
