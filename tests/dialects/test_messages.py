@@ -156,7 +156,7 @@ def test_a_forced_tool_is_not_left_out(tools: list[Any], choice: Any, may_drop: 
         ({"speed": "faster"}, "speed", "invalid_value"),
         ({"inference_geo": "us"}, "inference_geo", "unsupported_value"),
         ({"fallbacks": [{"model": "n"}]}, "fallbacks", "unsupported_value"),
-        ({"fallbacks": "default"}, "fallbacks", "invalid_value"),
+        ({"fallbacks": "default"}, "fallbacks", "unsupported_value"),
         ({"tools": {}}, "tools", "invalid_value"),
         ({"tools": [5]}, "tools", "invalid_value"),
         ({"tools": [{"type": 5}]}, "tools", "invalid_value"),

@@ -20,6 +20,7 @@ from farebox.errors import BadRequest
 _WIRES = ("messages", "chat", "responses")
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 _NULL = msgspec.Raw(b"null")
+_BLANK = b" \t\r\n"
 
 # What the price, the hold, the choice of a model, or the account at a vendor hangs on.
 _COUNTED = frozenset(
@@ -168,7 +169,7 @@ def _check_dearer(fields: Fields) -> None:
             param="inference_geo",
             code="unsupported_value",
         )
-    if read_field(fields, "fallbacks", list[msgspec.Raw], "a list"):
+    if bytes(fields.get("fallbacks", _NULL)).translate(None, _BLANK) not in (b"null", b"[]"):
         raise BadRequest(
             "'fallbacks' names other models, which are not served by way of this one. Leave it "
             "out, and ask another model yourself.",
