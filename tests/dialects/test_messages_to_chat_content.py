@@ -131,8 +131,7 @@ def test_what_tools_show_follows_as_the_users() -> None:
     assert chat(assistant(use()), user(result(content=[text("seen"), image()]), text("?"))) == [
         called(("toolu_1", "f", F)),
         returned(content="seen"),
-        user(label, SEEN),
-        user("?"),
+        user(label, SEEN, text("?")),
     ]
     assert chat(assistant(use()), user(result(content=[image(), document()])))[1:] == [
         returned(content="The output is in the next message."),
@@ -263,9 +262,10 @@ def test_marks_go_where_they_are_taken() -> None:
 
 def test_a_mark_on_the_whole_request_is_one_on_its_end() -> None:
     """Of whatever role that is."""
-    assert chat(user("a"), user("b"), cache_control=MARK, marks=True) == [
+    assert chat(user("a"), assistant("b"), user("c"), cache_control=MARK, marks=True) == [
         user("a"),
-        user(text("b", cache_control=MARK)),
+        assistant("b"),
+        user(text("c", cache_control=MARK)),
     ]
     asked = (user("a"), assistant(use()), user(result()))
     assert chat(*asked, cache_control=MARK, marks=True)[-1] == returned(

@@ -15,6 +15,7 @@ from tests.dialects.asking import (
     assistant,
     called,
     chat,
+    image,
     refused,
     result,
     returned,
@@ -51,25 +52,25 @@ def test_an_answer_is_one_message_with_all_its_calls() -> None:
         called(("t1", "f", F), ("t2", "g", F), content="I look."),
         returned("t1", "one"),
         returned("t2", "two"),
-        user("Here."),
-        user("Go on."),
+        user("Here.\n\nGo on."),
         assistant("Done."),
     ]
 
 
 def test_turns_of_one_side_in_a_row_are_legal() -> None:
-    """Results may come in several messages; what one side says stays apart, or is one answer."""
+    """They are one, as at Anthropic: the templates of some models insist that sides alternate."""
     assert chat(
         user("a"),
-        user("b"),
+        user(text("b"), image()),
+        user("c"),
         assistant("c"),
         assistant(use("t1"), use("t2")),
         _system("Beware."),
         user(result("t1")),
         user(result("t2"), text("d")),
+        user(""),
     ) == [
-        user("a"),
-        user("b"),
+        user(text("a"), text("b"), SEEN, text("c")),
         called(("t1", "f", F), ("t2", "f", F), content="c"),
         returned("t1"),
         returned("t2"),
@@ -221,8 +222,7 @@ def test_what_a_vendors_tools_did_is_dropped_and_named() -> None:
 def test_a_summary_stands_for_what_was_said_before() -> None:
     """One that only its vendor can read is dropped."""
     assert chat(assistant({"type": "compaction", "content": "All."}), user("On.")) == [
-        user(SUMMARY_INTRO + "All."),
-        user("On."),
+        user(SUMMARY_INTRO + "All.\n\nOn."),
     ]
     to = sent(assistant({"type": "compaction", "content": None, "encrypted_content": "x"}), user())
     assert to.adjusted == ("messages.compaction=dropped",)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import groupby
+from typing import Literal, cast
 
 from farebox.dialects.values import Object
 
@@ -73,6 +74,20 @@ def arrange(turns: Sequence[Turn], instructions: str, recalled: Recalled) -> lis
     for at, turn in enumerate(turns):
         arranger.take(turn, at)
     return arranger.finish()
+
+
+def join_users(messages: Sequence[Object]) -> list[Object]:
+    """The same where all that users say between two answers is one message: the templates of some
+    models refuse two in a row.
+    """
+    joined: list[Object] = []
+    for role, group in groupby(messages, key=lambda message: message["role"]):
+        if role == "user":
+            contents = [cast("Content", message["content"]) for message in group]
+            joined.append({"role": role, "content": _joined(contents)})
+        else:
+            joined += group
+    return joined
 
 
 @dataclass(slots=True)

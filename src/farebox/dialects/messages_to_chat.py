@@ -16,7 +16,7 @@ from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
 from farebox.dialects.chat_tools import Tool
-from farebox.dialects.chat_turns import arrange
+from farebox.dialects.chat_turns import arrange, join_users
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_to_chat_content import Notes, text_part
 from farebox.dialects.messages_to_chat_tools import Tools, fits_strictly
@@ -107,8 +107,8 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     read = read_turns(
         value_of(fields, "system"), value_of(fields, "messages"), tools, around, noted
     )
-    messages = arrange(
-        read.turns, "", lambda call_id: around.recall.find(around.account_id, call_id)
+    messages = join_users(
+        arrange(read.turns, "", lambda call_id: around.recall.find(around.account_id, call_id))
     )
     if not messages:
         raise BadRequest("'messages' must say something.", param="messages", code="invalid_value")
