@@ -202,10 +202,11 @@ def test_a_stop_sequence_is_told_where_the_upstream_tells_it(
 
 
 def test_a_refusal_is_text_in_a_block_of_its_own() -> None:
-    """Behind the text before it."""
+    """Behind the text before it; and the message says so, where chat calls it an ordinary end."""
     refusal = [chunk(choice({"refusal": text})) for text in ("No", ".")]
     passed = translate([body_of(said("Well"), *refusal, finished(), DONE)])
     assert [block["text"] for block in accumulated(passed)["content"]] == ["Well", "No."]
+    assert passed.ending == {"stop_reason": "refusal", "stop_sequence": None}
 
 
 def test_text_behind_the_finish_is_kept_for_the_tail() -> None:

@@ -150,6 +150,8 @@ class MessageMaker:
         sequence = None
         if reason is None and self._blocks.has_calls:
             reason = "tool_use"  # also where the upstream says `stop`
+        elif reason is None and self._blocks.has_refused:
+            reason = "refusal"  # so that no client takes the text for the format it asked for
         elif reason is None and self._stop_sequence is not None:
             reason, sequence = "stop_sequence", self._stop_sequence
         return {"stop_reason": reason or "end_turn", "stop_sequence": sequence}

@@ -140,6 +140,7 @@ class Blocks:
         self._call_ids: list[str] = []  # as the client knows them
         self._thoughts: list[str] = []
         self.content: list[Object] = []  # the blocks that have their end
+        self.has_refused = False
 
     @property
     def has_calls(self) -> bool:
@@ -159,6 +160,7 @@ class Blocks:
 
     def refuse(self, text: str) -> bytes:
         """A piece of a refusal, which is text in a block of its own."""
+        self.has_refused = True
         return self._write("refusal", text)
 
     def call(self, n: int, id: str | None, name: str | None, arguments: str) -> bytes:
