@@ -135,6 +135,20 @@ async def test_a_stream_that_fails_ends_in_an_error_event(upstream, end):
     assert settlement.outcome == "upstream_failed"
 
 
+async def test_an_input_that_is_only_told_at_the_end_is_not_free_before_it(upstream):
+    """Some upstreams tell nought at the beginning: what breaks off then is charged as what tells
+    nothing.
+    """
+    due = []
+    for usage in ({"input_tokens": 0}, {"input_tokens": None}):
+        upstream.will_answer(SSE_HEAD, *native_stream("Hello!", **usage)[:3])
+        await post(upstream, stream=True)
+        due.append(upstream.books.settlements[-1])
+    assert due[0].usage == due[1].usage
+    assert due[0].usage.input_total > 0
+    assert due[0].flags == ("estimated",)
+
+
 async def talk(client):
     """A whole message, and the same as a stream."""
     made = await client.messages.create(**REQUEST)

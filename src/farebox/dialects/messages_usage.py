@@ -58,6 +58,7 @@ class Counts:
         self._is_last = False  # whether the output that was told is all of it
         self._output_tokens = 0
         self._head = b""  # what was told but for the output, without the brace at its end
+        self._tells_input = False
         self._reported: msgspec.Raw | None = None
         self._requests: dict[str, int] = {}
         self.service_tier: str | None = None
@@ -76,6 +77,9 @@ class Counts:
         self._output_tokens = read.output_tokens or self._output_tokens
         rest = {name: raw for name, raw in self._told.items() if name != _OUTPUT}
         self._head = _encode(rest)[:-1]
+        told = read_usage(msgspec.Raw(self._head + b"}")).usage
+        # Some tell their input at the end alone, and before it that there was none.
+        self._tells_input = _INPUT in self._told and (told is None or told.input_total > 0)
         self._reported = _raw(self._told) if self._is_last and _INPUT in self._told else None
         if read.speed == "fast":
             self.service_tier = read.speed  # which has a price of its own, as tiers have
@@ -89,7 +93,7 @@ class Counts:
         """The usage to charge for. What was told before the answer's end says little of its output,
         which is then made of the text that has come.
         """
-        if self._is_last or _INPUT not in self._told:
+        if self._is_last or not self._tells_input:
             return self._reported
         written = max(self._output_tokens, -(-text_bytes // _BYTES_A_TOKEN))
         if self._call.output_cap is not None:
