@@ -66,6 +66,11 @@ async def test_an_unknown_url_is_named(worker):
         "Invalid URL (POST /v1/v1/messages). Your client adds '/v1' to the base URL by itself: "
         "leave it out there."
     )
+    answer = await worker.ask("POST", "/messages")
+    assert answer.json["error"]["message"] == (
+        "Invalid URL (POST /messages). Your client does not add '/v1' to the base URL: put it "
+        "there."
+    )
     answer = await worker.ask("GET", "/" + "a" * 5000)
     assert len(answer.json["error"]["message"]) < 300
 

@@ -137,6 +137,8 @@ async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:
     message = f"Invalid URL ({scope['method']} {_shown(scope)})"
     if scope["path"].startswith("/v1/v1/"):
         message += ". Your client adds '/v1' to the base URL by itself: leave it out there."
+    elif (scope["method"], f"/v1{scope['path']}") in HOT:
+        message += ". Your client does not add '/v1' to the base URL: put it there."
     raise NotFound(message)
 
 
