@@ -88,6 +88,23 @@ class Reader:
             raise broke_off("no_tool_name")
 
 
+class NamelessCalls:
+    """Tool calls of which nothing can be said yet, since their names have not come."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, str | None] = {}
+        self._arguments: dict[int, list[str]] = {}
+
+    def take(
+        self, n: int, id: str | None, name: str | None, arguments: str
+    ) -> tuple[str | None, str, str] | None:
+        """A piece of one: its id, name, and all of its arguments so far, if it has a name now."""
+        self._ids[n] = id or self._ids.get(n)
+        came = self._arguments.setdefault(n, [])
+        came.append(arguments)
+        return (self._ids[n], name, "".join(came)) if name else None
+
+
 class PieceStream(EventStream):
     """A chat stream for a dialect of other events, up to its end, which is the tail's: a subclass
     makes that of put_kept() and the usage.

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from farebox.core.call import Call
+from farebox.dialects.chat_pieces import NamelessCalls
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_shell import event
 from farebox.dialects.messages_to_chat import MessagesToChat
@@ -135,8 +136,7 @@ class Blocks:
         self._around = around
         self._open: deque[_Block] = deque()  # the front, and those that wait behind it
         self._calls: dict[int, _ToolUse] = {}
-        self._ids: dict[int, str | None] = {}  # of calls that may not have a name yet
-        self._early: dict[int, str] = {}  # and what came of their arguments
+        self._nameless = NamelessCalls()
         self._call_ids: list[str] = []  # as the client knows them
         self._thoughts: list[str] = []
         self.content: list[Object] = []  # the blocks that have their end
@@ -167,12 +167,11 @@ class Blocks:
         """A piece of the tool call `n`; the first one has the id and the name."""
         events = b""
         if n not in self._calls:
-            self._ids[n] = id or self._ids.get(n)
-            if not name:
-                self._early[n] = self._early.get(n, "") + arguments
-                return b""  # nothing can be said of it yet
-            arguments = self._early.pop(n, "") + arguments
-            self._calls[n] = self._tool_use(self._ids[n], name)
+            named = self._nameless.take(n, id, name, arguments)
+            if named is None:
+                return b""
+            call_id, name, arguments = named
+            self._calls[n] = self._tool_use(call_id, name)
             events = self._begin(self._calls[n])
         block = self._calls[n]
         if not arguments or block.is_closed:

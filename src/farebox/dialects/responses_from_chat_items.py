@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from farebox.dialects.chat_pieces import NamelessCalls
 from farebox.dialects.chat_tools import Tool
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_shell import Object, Shell
@@ -75,8 +76,7 @@ class Items:
         self._output: list[Object] = []
         self._writing: _Open | None = None  # reasoning, or a message
         self._calls: dict[int, _Open] = {}
-        self._ids: dict[int, str | None] = {}  # of calls that may not have a name yet
-        self._early: dict[int, str] = {}  # and what came of their arguments
+        self._nameless = NamelessCalls()
         self._call_ids: set[str] = set()  # as the client knows them
         self._done_places: list[int] = []  # of the finished items, in order
         self._reasoning: list[str] = []
@@ -113,12 +113,11 @@ class Items:
         """A piece of the tool call `n`; the first one has the id and the name."""
         events = b""
         if n not in self._calls:
-            self._ids[n] = id or self._ids.get(n)
-            if not name:
-                self._early[n] = self._early.get(n, "") + arguments
-                return b""  # nothing can be said of it yet
-            arguments = self._early.pop(n, "") + arguments
-            events = self._close_writing("completed") + self._begin_call(n, self._ids[n], name)
+            named = self._nameless.take(n, id, name, arguments)
+            if named is None:
+                return b""
+            call_id, name, arguments = named
+            events = self._close_writing("completed") + self._begin_call(n, call_id, name)
         call = self._calls[n]
         if not arguments:
             return events
