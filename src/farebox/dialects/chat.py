@@ -55,7 +55,7 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     fields = decode_fields(body)
     refuse_near_names(fields, _COUNTED)
     model = read_model(fields)
-    _check_messages(fields)
+    check_messages(fields)
     options = read_field(fields, "stream_options", _StreamOptions, "an object")
     stream = read_field(fields, "stream", bool, "true or false") or False
     caps = [
@@ -115,7 +115,10 @@ def refuse_near_names(fields: Fields, counted: frozenset[str]) -> None:
             )
 
 
-def _check_messages(fields: Fields) -> None:
+def check_messages(fields: Fields) -> None:
+    """Raises BadRequest for what is no list of messages. Only its beginning is looked at, since it
+    may be megabytes; what is in it is for others to judge.
+    """
     raw = fields.get("messages")
     if raw is None:
         raise BadRequest(
@@ -123,10 +126,7 @@ def _check_messages(fields: Fields) -> None:
             param="messages",
             code="missing_required_parameter",
         )
-    # Only the beginning is looked at, since a list may be megabytes; what is in it is the vendor's
-    # to judge.
-    match = _LIST_OF_OBJECTS.match(memoryview(raw))
-    if match is None:
+    if _LIST_OF_OBJECTS.match(memoryview(raw)) is None:
         raise BadRequest(
             "'messages' must be a list of at least one message such as"
             ' {"role": "user", "content": "…"}.',

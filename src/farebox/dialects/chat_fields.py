@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from farebox.dialects.body import Fields
+from farebox.dialects.raw import to_raw
 from farebox.dialects.values import Object
 from farebox.errors import BadRequest
 
@@ -32,7 +33,7 @@ def value_of(fields: Fields, name: str) -> object:
 
 def encoded(body: Object) -> dict[str, msgspec.Raw]:
     """The fields of a body, as a Call has them."""
-    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
+    return {name: to_raw(value) for name, value in body.items()}
 
 
 def extensions(

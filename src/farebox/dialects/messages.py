@@ -13,12 +13,11 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, hides_letters, read_field
-from farebox.dialects.chat import MAX_TOKENS, read_model, refuse_near_names
+from farebox.dialects.chat import MAX_TOKENS, check_messages, read_model, refuse_near_names
 from farebox.dialects.chat_weight import weigh_blocks
 from farebox.errors import BadRequest
 
 _WIRES = ("messages", "chat", "responses")
-_LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 _NULL = msgspec.Raw(b"null")
 _BLANK = b" \t\r\n"
 
@@ -98,7 +97,7 @@ def hosted_name(kind: str) -> str:
 def _read_fields(body: bytes) -> Fields:
     fields = decode_fields(body)
     refuse_near_names(fields, _COUNTED)
-    _check_messages(fields)
+    check_messages(fields)
     _check_system(fields)
     _check_dearer(fields)
     read_field(fields, "metadata", _Metadata, 'an object such as {"user_id": "…"}')
@@ -130,24 +129,6 @@ def _call(
         writes_1h=_may_write_1h(body),
         hops=hops,
     )
-
-
-def _check_messages(fields: Fields) -> None:
-    raw = fields.get("messages")
-    if raw is None:
-        raise BadRequest(
-            '\'messages\' is missing: send a list such as [{"role": "user", "content": "…"}].',
-            param="messages",
-            code="missing_required_parameter",
-        )
-    # Only the beginning is looked at, since a list may be megabytes.
-    if _LIST_OF_OBJECTS.match(memoryview(raw)) is None:
-        raise BadRequest(
-            "'messages' must be a list of at least one message such as"
-            ' {"role": "user", "content": "…"}.',
-            param="messages",
-            code="invalid_value",
-        )
 
 
 def _check_system(fields: Fields) -> None:

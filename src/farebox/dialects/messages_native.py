@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -20,10 +20,9 @@ from farebox.dialects.body import hides_letters
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.interpreter import Circumstances, Outgoing
 from farebox.dialects.messages import CLIENTS_TOOLS, hosted_name
+from farebox.dialects.raw import read_raw, to_raw
 from farebox.dialects.seal import Foreign, is_ours
 from farebox.errors import BadRequest
-
-T = TypeVar("T")
 
 _OFF = msgspec.Raw(b'{"type":"disabled"}')
 _NULL = msgspec.Raw(b"null")
@@ -103,10 +102,10 @@ def without_thinking(context_management: bytes) -> dict[str, msgspec.Raw]:
     if b"clear_thinking" not in context_management and not hides_letters(context_management):
         return off
     managed = msgspec.Raw(context_management)
-    edits = _read(_EDITS, managed, "context_management", "an object").edits or []
+    edits = read_raw(_EDITS, managed, "context_management", "an object").edits or []
     kept = [edit for edit in edits if not _kind(edit).startswith(_CLEAR_THINKING)]
     if len(kept) < len(edits):
-        off["context_management"] = _raw({**_FIELDS.decode(managed), "edits": kept})
+        off["context_management"] = to_raw({**_FIELDS.decode(managed), "edits": kept})
     return off
 
 
@@ -120,11 +119,11 @@ class _Native:
 
     def offer(self, fields: dict[str, msgspec.Raw]) -> None:
         """Leave only those tools in a request that can be had."""
-        came = _read(_LIST, fields["tools"], "tools", "a list of tools")
+        came = read_raw(_LIST, fields["tools"], "tools", "a list of tools")
         kept = [tool for at, tool in enumerate(came) if self._can_be_had(tool, f"tools[{at}]")]
         if len(kept) == len(came):
             return
-        fields["tools"] = _raw(kept)
+        fields["tools"] = to_raw(kept)
         if not kept:
             del fields["tools"]
             fields.pop("tool_choice", None)  # one that forced a tool was refused before
@@ -134,11 +133,11 @@ class _Native:
         data = bytes(fields["messages"])
         if not (_SEALED.search(data) or _ADDED_TOOL in data or hides_letters(data)):
             return
-        came = _read(_LIST, fields["messages"], "messages", "a list of messages")
+        came = read_raw(_LIST, fields["messages"], "messages", "a list of messages")
         sent = [self._message(message, f"messages[{at}]") for at, message in enumerate(came)]
         if all(after is before for after, before in zip(sent, came, strict=True)):
             return
-        fields["messages"] = _raw([message for message in sent if message is not None])
+        fields["messages"] = to_raw([message for message in sent if message is not None])
         thinking = fields.get("thinking", _NULL)
         if _kind(thinking) == "enabled" and _has_lost_its_thoughts(came, sent):
             managed = bytes(fields.get("context_management", _NULL))
@@ -150,21 +149,22 @@ class _Native:
         data = bytes(raw)
         if not (_SEALED.search(data) or _ADDED_TOOL in data or hides_letters(data)):
             return raw
-        content = _read(_MESSAGE, raw, path, "a message, an object with role and content").content
+        message = read_raw(_MESSAGE, raw, path, "a message, an object with role and content")
+        content = message.content
         if not bytes(content).startswith(b"["):
             return raw
         path = f"{path}.content"
-        came = _read(_LIST, content, path, "a list of blocks")
+        came = read_raw(_LIST, content, path, "a list of blocks")
         kept = [block for at, block in enumerate(came) if self._stays(block, f"{path}[{at}]")]
         if len(kept) == len(came):
             return raw
-        return _raw({**_FIELDS.decode(raw), "content": kept}) if kept else None
+        return to_raw({**_FIELDS.decode(raw), "content": kept}) if kept else None
 
     def _stays(self, raw: msgspec.Raw, path: str) -> bool:
         """Whether a block may go out. Raises BadRequest for a blob of another account's."""
-        block = _read(_BLOCK, raw, path, "a block, an object with a type")
+        block = read_raw(_BLOCK, raw, path, "a block, an object with a type")
         if block.type == "tool_addition" and is_set(block.tool):
-            added = _read(_ADDED, block.tool, f"{path}.tool", "an object").definition
+            added = read_raw(_ADDED, block.tool, f"{path}.tool", "an object").definition
             return not is_set(added) or self._can_be_had(added, f"{path}.tool.definition")
         if block.type != "thinking" or block.signature is None or not is_ours(block.signature):
             return True
@@ -182,7 +182,7 @@ class _Native:
 
     def _can_be_had(self, tool: msgspec.Raw, path: str) -> bool:
         """Whether a tool is the client's own, or has a price."""
-        kind = _read(_TYPED, tool, path, "a tool, an object").type
+        kind = read_raw(_TYPED, tool, path, "a tool, an object").type
         name = hosted_name(kind or "custom")
         if name in CLIENTS_TOOLS or name in self._hosted_tools:
             return True
@@ -229,14 +229,3 @@ def _kind(value: msgspec.Raw) -> str:
         return _TYPED.decode(value).type or ""
     except msgspec.MsgspecError:
         return ""
-
-
-def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, path: str, wanted: str) -> T:
-    try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise BadRequest(f"'{path}' must be {wanted}.", param=path, code="invalid_value") from None
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))

@@ -17,6 +17,7 @@ from farebox.core.usage import Usage
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.messages import hosted_name
 from farebox.dialects.messages_shell import message_id, usage_object
+from farebox.dialects.raw import to_raw
 from farebox.dialects.usage import ESTIMATED, read_usage
 
 RawObject = dict[str, msgspec.Raw]
@@ -80,7 +81,7 @@ class Counts:
         told = read_usage(msgspec.Raw(self._head + b"}")).usage
         # Some tell their input at the end alone, and before it that there was none.
         self._tells_input = _INPUT in self._told and (told is None or told.input_total > 0)
-        self._reported = _raw(self._told) if self._is_last and _INPUT in self._told else None
+        self._reported = to_raw(self._told) if self._is_last and _INPUT in self._told else None
         if read.speed == "fast":
             self.service_tier = read.speed  # which has a price of its own, as tiers have
         elif read.service_tier is not None and self.service_tier != "fast":
@@ -113,7 +114,7 @@ class Counts:
         """A usage on the way, as it came or with the counts that clients rely on."""
         if _read(usage).output_tokens is not None:
             return usage
-        return _raw({_INPUT: _ZERO, _OUTPUT: _ZERO, **self._told})
+        return to_raw({_INPUT: _ZERO, _OUTPUT: _ZERO, **self._told})
 
     def shown(self, usage: msgspec.Raw, charged: Usage) -> msgspec.Raw:
         """A usage at the end, as it came if it is there and is what was charged, else that."""
@@ -121,15 +122,15 @@ class Counts:
         if is_set(given) and self._reported and read_usage(self._reported).usage == charged:
             return given
         more = _FIELDS.decode(given) if is_set(given) else {}
-        return _raw({**more, **usage_object(charged)})
+        return to_raw({**more, **usage_object(charged)})
 
 
 def as_asked(message: RawObject, call: Call, usage: msgspec.Raw) -> RawObject:
     """A message under our id and the model's name as asked, with this usage."""
     return {
         **message,
-        "id": _raw(message_id(call.request_id)),
-        "model": _raw(call.model),
+        "id": to_raw(message_id(call.request_id)),
+        "model": to_raw(call.model),
         "usage": usage,
     }
 
@@ -149,7 +150,3 @@ def _read(usage: msgspec.Raw) -> _Usage:
         return _USAGE.decode(usage) if is_set(usage) else _Usage()
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _Usage()
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(_encode(value))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -18,12 +18,11 @@ from farebox.core.call import Call
 from farebox.dialects.chat import hosted_name
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.interpreter import Circumstances, Outgoing
+from farebox.dialects.raw import read_raw, to_raw
 from farebox.dialects.responses import CLIENTS_TOOLS
 from farebox.dialects.responses_to_chat_items import SUMMARY_INTRO
 from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.errors import BadRequest
-
-T = TypeVar("T")
 
 _FALSE = msgspec.Raw(b"false")
 _NULL = msgspec.Raw(b"null")
@@ -138,11 +137,11 @@ def _ask_for_thoughts(fields: dict[str, msgspec.Raw]) -> None:
     """
     if bytes(fields.get("store", b"null")) in (b"null", b"false"):
         return
-    reasoning = _read(_REASONING, fields.get("reasoning", _NULL), "reasoning", "an object")
-    include = _read(_INCLUDE, fields.get("include", _NULL), "include", "a list of strings")
+    reasoning = read_raw(_REASONING, fields.get("reasoning", _NULL), "reasoning", "an object")
+    include = read_raw(_INCLUDE, fields.get("include", _NULL), "include", "a list of strings")
     has_effort = reasoning is not None and reasoning.effort is not None
     if has_effort and _SEALED not in (include or ()):
-        fields["include"] = _raw([*(include or ()), _SEALED])
+        fields["include"] = to_raw([*(include or ()), _SEALED])
 
 
 class _Native:
@@ -155,11 +154,11 @@ class _Native:
 
     def items(self, raw: msgspec.Raw) -> msgspec.Raw:
         """An input, itself if nothing in it had to be changed."""
-        came = _read(_LIST, raw, "input", "a list of items")
+        came = read_raw(_LIST, raw, "input", "a list of items")
         sent = [self._item(item, f"input[{at}]") for at, item in enumerate(came)]
         if all(after is before for after, before in zip(sent, came, strict=True)):
             return raw
-        return _raw([item for item in sent if item is not None])
+        return to_raw([item for item in sent if item is not None])
 
     def offer(self, fields: dict[str, msgspec.Raw]) -> None:
         """Leave only those tools in a request that can be had, also in its choice of tools."""
@@ -172,18 +171,18 @@ class _Native:
         choice = bytes(fields.get("tool_choice", b"null"))
         if not choice.startswith(b"{"):
             return
-        chosen = _read(_CHOICE, msgspec.Raw(choice), "tool_choice", "a string or an object")
+        chosen = read_raw(_CHOICE, msgspec.Raw(choice), "tool_choice", "a string or an object")
         if chosen.type != "allowed_tools" or not chosen.tools:
             return
         allowed = self._without(chosen.tools, "tool_choice.tools")
         if not allowed:
             fields["tool_choice"] = msgspec.Raw(b'"none"')
         elif len(allowed) < len(chosen.tools):
-            fields["tool_choice"] = _raw({**_FIELDS.decode(choice), "tools": allowed})
+            fields["tool_choice"] = to_raw({**_FIELDS.decode(choice), "tools": allowed})
 
     def _item(self, raw: msgspec.Raw, path: str) -> msgspec.Raw | None:
         """An item as it goes out; None for one that does not."""
-        item = _read(_ITEM, raw, path, "an item, an object whose type is a string")
+        item = read_raw(_ITEM, raw, path, "an item, an object whose type is a string")
         kind = item.kind
         if kind == "item_reference":
             raise BadRequest(
@@ -209,7 +208,7 @@ class _Native:
         if not gone and not changed:
             return raw
         fields = {**_FIELDS.decode(raw), **changed}
-        return _raw({name: value for name, value in fields.items() if name not in gone})
+        return to_raw({name: value for name, value in fields.items() if name not in gone})
 
     def _opened(self, kind: str, blob: str, path: str) -> msgspec.Raw | None:
         """What was sealed here: a summary goes out as text, another model's thoughts do not."""
@@ -227,19 +226,19 @@ class _Native:
             self.adjusted.append("input.reasoning=dropped")
             return None
         part = {"type": "input_text", "text": SUMMARY_INTRO + text}
-        return _raw({"type": "message", "role": "user", "content": [part]})
+        return to_raw({"type": "message", "role": "user", "content": [part]})
 
     def _tools(self, raw: msgspec.Raw, path: str) -> msgspec.Raw:
         """A list of tools, itself if all of them can be had."""
-        came = _read(_LIST, raw, path, "a list of tools")
+        came = read_raw(_LIST, raw, path, "a list of tools")
         sent = self._without(came, path)
-        return raw if sent == came else _raw(sent)
+        return raw if sent == came else to_raw(sent)
 
     def _without(self, tools: list[msgspec.Raw], path: str) -> list[msgspec.Raw]:
         """The tools that can be had: those of the client's, and those that have a price."""
         kept: list[msgspec.Raw] = []
         for at, raw in enumerate(tools):
-            tool = _read(_TOOL, raw, f"{path}[{at}]", "a tool, an object with a type")
+            tool = read_raw(_TOOL, raw, f"{path}[{at}]", "a tool, an object with a type")
             name = tool.hosted
             if name is not None and name not in self._hosted_tools:
                 self.adjusted.append(f"tools.{name}=dropped")
@@ -248,16 +247,5 @@ class _Native:
             if tool.type == "namespace" and is_set(inner):
                 inner = self._tools(inner, f"{path}[{at}].tools")
             unchanged = inner is tool.tools
-            kept.append(raw if unchanged else _raw({**_FIELDS.decode(raw), "tools": inner}))
+            kept.append(raw if unchanged else to_raw({**_FIELDS.decode(raw), "tools": inner}))
         return kept
-
-
-def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, path: str, wanted: str) -> T:
-    try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise BadRequest(f"'{path}' must be {wanted}.", param=path, code="invalid_value") from None
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
