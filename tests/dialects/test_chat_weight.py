@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.dialects.chat_weight import FILE_TOKENS, IMAGE_TOKENS, Weight, weigh
+from farebox.dialects.chat_weight import FILE_TOKENS, IMAGE_TOKENS, Weight, weigh, weigh_input
 from farebox.errors import BadRequest
 
 LINK = "https://img.example/cat.png"
@@ -60,17 +60,26 @@ def test_images_add_up() -> None:
 @pytest.mark.parametrize(
     ("file", "tokens"),
     [
-        ({"file_data": "data:application/pdf;base64,JVBERi0="}, 0),
+        ({"file_data": "data:application/pdf;base64,JVBERi0="}, FILE_TOKENS),
         ({"file_id": "file-1"}, FILE_TOKENS),
         ({"file_id": "file-1", "file_data": ""}, FILE_TOKENS),
         ({"file_id": "file-1", "file_data": None}, FILE_TOKENS),
         ("file-1", FILE_TOKENS),
     ],
 )
-def test_a_file_weighs_its_bytes_or_the_most_there_may_be(file: Any, tokens: int) -> None:
-    """One that the body only names may be long."""
+def test_a_file_weighs_the_most_there_may_be(file: Any, tokens: int) -> None:
+    """Also one in the body: a PDF of two kilobytes has room for a hundred pages."""
     weight, size = _weigh({"type": "file", "file": file})
     assert weight == Weight(size, tokens)
+
+
+@pytest.mark.parametrize("escaped", [b'"file_data"', b'"file\\u005fdata"'])
+def test_a_file_weighs_the_same_as_an_item_of_a_response(escaped: bytes) -> None:
+    """Whether a user sends it or a tool gives it."""
+    part = {"type": "input_file", "filename": "a.pdf", "file_data": "JVBERi0="}
+    for item in ({"role": "user", "content": [part]}, {"call_id": "c", "output": [part]}):
+        items = json.dumps([item]).encode().replace(b'"file_data"', escaped)
+        assert weigh_input(len(items), msgspec.Raw(items)) == Weight(len(items), FILE_TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +181,6 @@ def test_what_lies_elsewhere_weighs_the_most_there_may_be(part: Any) -> None:
         {"type": "text", "text": LINK},
         {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
         {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE"}},
     ],
 )
 def test_what_is_in_the_body_weighs_its_bytes(part: Any) -> None:

@@ -231,7 +231,8 @@ def _weight(*blocks: Any) -> tuple[int, int]:
         (result(content=[image(), image()]), 24, 2 * IMAGE_TOKENS),
         (document({"type": "content", "content": [image()]}), 12, IMAGE_TOKENS),
         (result(content=[document({"type": "content", "content": [image()]})]), 12, IMAGE_TOKENS),
-        (document(), 0, 0),
+        (document(), 0, FILE_TOKENS),
+        (result(content=[document()]), 0, FILE_TOKENS),
         (document({"type": "text", "media_type": "text/plain", "data": LINK}), 0, 0),
         (document({"type": "url", "url": LINK}), 0, FILE_TOKENS),
         (document({"type": "base64", "media_type": "text/plain", "data": LINK}), 0, FILE_TOKENS),
@@ -249,7 +250,9 @@ def _weight(*blocks: Any) -> tuple[int, int]:
     ],
 )  # fmt: skip
 def test_pictures_and_files_weigh_what_their_table_says(block: Any, less: int, tokens: int) -> None:
-    """Wherever they stand; what is in the body weighs its bytes, but for a picture's."""
+    """Wherever they stand, and whether or not they are in the body, whose bytes count too but for
+    a picture's: a PDF of two kilobytes has room for a hundred pages.
+    """
     assert _weight(block) == (-less, tokens)
 
 

@@ -18,10 +18,12 @@ from farebox.errors import BadRequest
 
 # The largest that the vendors' own image pages name: OpenAI's newest detail level, 10,000 patches.
 IMAGE_TOKENS = 10_000
-FILE_TOKENS = 100_000  # a document that the body only names: what vendors accept at most, in text
-# Kinds of parts that may lie elsewhere: pictures, files, what several vendors take beside them
-# (video_url, audio_url, file_url), and the address of a sound in place of its data.
-_ELSEWHERE = (b'_url"', b'"file"', b'"input_audio"')
+# What vendors accept at most of a document, in text. Its bytes say nothing of it, also where the
+# body has them: the pages of a PDF are compressed, and shown to the model as pictures too.
+FILE_TOKENS = 100_000
+# Kinds of parts that may lie elsewhere: pictures, what several vendors take beside them (video_url,
+# audio_url, file_url), and the address of a sound in place of its data. And files.
+_NOT_TEXT = (b'_url"', b'"file"', b'"file_data"', b'"input_audio"')
 # Where blocks of the Messages API have what is not text, and what only names a file.
 _SOURCES = (b'"source"', b'"container_upload"')
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -68,13 +70,13 @@ def weigh_blocks(size_bytes: int, messages: msgspec.Raw) -> Weight:
         if block.get("type") == "image":
             text_bytes -= _source_chars(source)
             table_tokens += IMAGE_TOKENS
-        elif block.get("type") == "container_upload" or _lies_elsewhere(source):
+        elif block.get("type") == "container_upload" or _is_file(source):
             table_tokens += FILE_TOKENS
     return Weight(max(0, text_bytes), table_tokens)
 
 
 def _is_text_alone(data: bytes) -> bool:
-    return not any(kind in data for kind in _ELSEWHERE) and not hides_letters(data)
+    return not any(kind in data for kind in _NOT_TEXT) and not hides_letters(data)
 
 
 def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]) -> Weight:
@@ -83,7 +85,7 @@ def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]
         if part.get("image_url") is not None:
             text_bytes -= _url_chars(part["image_url"])
             table_tokens += IMAGE_TOKENS
-        elif part.get("file") is not None and not _has_data(part["file"]):
+        elif part.get("file") is not None or part.get("file_data") is not None:
             table_tokens += FILE_TOKENS
         else:
             table_tokens += FILE_TOKENS * sum(_addresses(part))
@@ -114,16 +116,6 @@ def _url_chars(image_url: object) -> int:
     if isinstance(image_url, dict):
         image_url = cast("dict[str, object]", image_url).get("url")
     return len(image_url) if isinstance(image_url, str) else 0
-
-
-def _has_data(file: object) -> bool:
-    if not isinstance(file, dict):
-        return False
-    return _is_data(cast("dict[str, object]", file).get("file_data"))
-
-
-def _is_data(value: object) -> bool:
-    return isinstance(value, str) and value != "" and _ADDRESS.match(value) is None
 
 
 def _addresses(part: dict[str, object]) -> Iterator[int]:
@@ -160,12 +152,8 @@ def _source_chars(source: object) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _lies_elsewhere(source: object) -> bool:
-    """Whether a block has a source that its bytes say nothing of."""
+def _is_file(source: object) -> bool:
+    """Whether what a block has is neither text nor other blocks."""
     if not isinstance(source, dict):
         return False  # a search result's is a text
-    source = cast("dict[str, object]", source)
-    kind = source.get("type")
-    if kind == "base64":
-        return not _is_data(source.get("data"))
-    return kind not in ("text", "content")
+    return cast("dict[str, object]", source).get("type") not in ("text", "content")
