@@ -29,12 +29,12 @@ from farebox.counting.factors import Factors
 from farebox.dialects.seal import Seal
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
+from farebox.server.allowance import Allowance
 from farebox.server.asgi import Asgi, application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
 from farebox.server.calibration import Calibration
 from farebox.server.count import Counting
-from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.store.books import StoreBooks

@@ -173,11 +173,14 @@ def test_tools_that_are_searched_for(agents: Agents, fake_upstream: FakeUpstream
 
 
 def test_a_web_search_that_nobody_here_can_do(agents: Agents, fake_upstream: FakeUpstream) -> None:
-    """Claude Code asks for it in a call of its own, which goes without the vendor's tool."""
+    """Claude Code asks for it in a call of its own. That is refused, since an answer without would
+    be taken for what was found, and the model is told.
+    """
     run = agents.claude(script(call("WebSearch", query="fares")), PLAIN)
-    _, search, _ = fake_upstream.requests
-    assert search.body.get("tools") in (None, [])
-    check(run, agents, calls=3)
+    assert len(fake_upstream.requests) == 2
+    (result,) = of(fake_upstream.last, "returned")
+    assert "'web_search" in json.dumps(result)
+    check(run, agents, calls=2)
 
 
 def test_the_context_is_counted_for_nothing(

@@ -118,9 +118,11 @@ OWN = {"name": "f", "input_schema": {}}
 @pytest.mark.parametrize(
     ("tools", "choice", "may_drop"),
     [
-        ([SEARCH], None, True),
-        ([SEARCH], {"type": "auto"}, True),
+        ([SEARCH], None, False),
+        ([SEARCH], {"type": "auto"}, False),
         ([SEARCH], {"type": "none"}, True),
+        ([SEARCH, OWN], None, True),
+        ([SEARCH, OWN], {"type": "auto"}, True),
         ([SEARCH], {"type": "any"}, False),
         ([SEARCH, OWN], {"type": "any"}, True),
         ([SEARCH, OWN], {"type": "tool", "name": "web_search"}, False),
@@ -129,7 +131,7 @@ OWN = {"name": "f", "input_schema": {}}
     ],
 )
 def test_a_forced_tool_is_not_left_out(tools: list[Any], choice: Any, may_drop: bool) -> None:
-    """An answer without it is not what was asked for."""
+    """An answer without it is not what was asked for; nor is one where nothing else was offered."""
     assert call_for(tools=tools, tool_choice=choice).may_drop_tools is may_drop
 
 

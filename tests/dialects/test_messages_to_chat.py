@@ -49,7 +49,10 @@ def test_the_call_is_the_same_but_for_what_belongs_to_its_dialect() -> None:
         call_for(
             stream=True,
             speed="fast",
-            tools=[{"type": "web_search_20250305", "name": "web_search"}],
+            tools=[
+                {"type": "web_search_20250305", "name": "web_search"},
+                {"name": "f", "input_schema": {"type": "object"}},
+            ],
             cache_control={"type": "ephemeral", "ttl": "1h"},
         ),
         passed_headers=((b"anthropic-beta", b"x"),),
@@ -200,11 +203,20 @@ def test_thinking_is_an_effort_and_what_the_client_sees(
     assert to.call.effort_is_wish
 
 
-@pytest.mark.parametrize("thinking", ["disabled", "adaptive"])
-def test_an_effort_counts_for_more_than_thinking(thinking: str) -> None:
-    """It is said outright."""
-    fields = {"thinking": {"type": thinking}, "output_config": {"effort": "low"}}
-    assert body(**fields)["reasoning_effort"] == "low"
+@pytest.mark.parametrize(
+    ("thinking", "effort"),
+    [
+        ({"type": "adaptive"}, "low"),
+        ({"type": "enabled", "budget_tokens": 20000}, "low"),
+        ({"type": "disabled"}, "none"),
+    ],
+)
+def test_an_effort_counts_for_more_than_thinking_unless_that_is_off(
+    thinking: dict[str, Any], effort: str
+) -> None:
+    """It is said outright; but vendors that have a switch take any effort for "on"."""
+    fields = {"thinking": thinking, "output_config": {"effort": "low"}}
+    assert body(**fields)["reasoning_effort"] == effort
 
 
 def test_the_systems_last_word_on_effort_counts_most() -> None:

@@ -118,13 +118,13 @@ def test_early_editors_can_take_back_what_they_did() -> None:
 
 
 def test_what_chat_has_no_equivalent_of_is_dropped_and_named() -> None:
-    """Without the dates; and nothing is said of tools when none is left."""
+    """Without the dates; the client's own stay."""
     kinds = """
     web_search_20260318 web_fetch_20260309 code_execution_20260521 tool_search_tool_regex
     advisor_20260301 computer_toolset_20260801 browser_toolset_20260801 something_20270101
     """
-    to = sent(tools=[SEARCH, COMPUTER, *({"type": kind} for kind in kinds.split())])
-    assert body_of(to) == {"model": "m", "messages": [user()]}
+    to = sent(tools=[SEARCH, COMPUTER, tool(), *({"type": kind} for kind in kinds.split())])
+    assert body_of(to) == {"model": "m", "messages": [user()], "tools": [function()]}
     assert to.adjusted == (
         "tools.web_search=dropped",
         "tools.computer=dropped",
@@ -178,19 +178,28 @@ def test_no_tools_leave_nothing_to_choose(choice: Any) -> None:
         ([SEARCH, tool()], {"type": "tool", "name": "web_search"}, "web_search_20250305"),
         ([COMPUTER, tool()], {"type": "tool", "name": "computer"}, "computer_20250124"),
         ([SEARCH], {"type": "any"}, "web_search_20250305"),
+        ([SEARCH], {"type": "auto"}, "web_search_20250305"),
+        ([COMPUTER, SEARCH], None, "computer_20250124"),
         ([{"type": "mcp_toolset"}], {"type": "any"}, "mcp_toolset"),
     ],
 )
 def test_a_forced_tool_that_had_to_be_left_out_is_an_error(
     tools: list[Any], choice: Any, kind: str
 ) -> None:
-    """An answer without it is not what was asked for."""
+    """An answer without it is not what was asked for; nor is one where nothing else was offered."""
     error = refused(tools=tools, tool_choice=choice)
-    assert (error.param, error.code) == ("tool_choice", "unsupported_value")
+    assert (error.param, error.code) == ("tools", "unsupported_value")
     assert error.message == (
-        f"The tool {kind!r} cannot be had with this model. Leave the choice to the model, or "
-        "declare a tool of your own."
+        f"The tool {kind!r} cannot be had with this model. Offer tools of your own, or ask without "
+        "any."
     )
+
+
+def test_tools_that_must_not_be_called_are_missed_by_nobody() -> None:
+    """Where none of them can be had."""
+    to = sent(tools=[SEARCH], tool_choice={"type": "none"})
+    assert body_of(to) == {"model": "m", "messages": [user()]}
+    assert to.adjusted == ("tools.web_search=dropped",)
 
 
 def test_names_that_chat_cannot_have_are_shortened_and_found_again() -> None:

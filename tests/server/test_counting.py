@@ -12,8 +12,8 @@ from farebox.counting.client import ProcessCounter
 from farebox.counting.factors import ENOUGH_CALLS, Factors
 from farebox.errors import OutOfCredit, TooManyRequests
 from farebox.routing.catalogue import Catalogue, Model, Route
+from farebox.server.allowance import Allowance
 from farebox.server.count import Counting
-from farebox.server.counting import Allowance
 from tests.counting.corpus import TEXTS
 from tests.counting.in_thread import InThread
 from tests.counting.truth import deepseek_chat, openai_chat

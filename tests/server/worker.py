@@ -28,11 +28,11 @@ from farebox.dialects.seal import Seal
 from farebox.errors import NotFound, UpstreamFailed
 from farebox.relay import Gateway
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
+from farebox.server.allowance import Allowance
 from farebox.server.asgi import application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
 from farebox.server.count import Counting
-from farebox.server.counting import Allowance
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.store.store import open_store

@@ -191,14 +191,15 @@ def _read_tier(fields: Fields) -> str | None:
 
 
 def _is_forced(fields: Fields, tools: list[_Tool]) -> bool:
-    """Whether an answer without the hosted tools is not what was asked for."""
+    """Whether an answer without the hosted tools is not what was asked for. Where there are no
+    others, it is not: Claude Code takes what comes back for what was found.
+    """
     choice = read_field(fields, "tool_choice", _Choice, "an object with a type")
-    if choice is None or choice.type not in ("any", "tool"):
-        return False
+    kind = None if choice is None else choice.type
     clients = [t for t in tools if hosted_name(t.type or "custom") in CLIENTS_TOOLS]
-    if choice.type == "any":
-        return not clients
-    return all(tool.name != choice.name for tool in clients)
+    if choice is not None and kind == "tool":
+        return all(tool.name != choice.name for tool in clients)
+    return kind != "none" and not clients
 
 
 def _may_write_1h(body: bytes) -> bool:

@@ -58,6 +58,7 @@ _THINKS = ("enabled", "adaptive", "between_tools")
 _DISPLAYS = ("summarized", "omitted", "updates")
 # From how many tokens of a budget on a greater effort is meant.
 _BUDGETS = ((16384, "high"), (4096, "medium"))
+_OFF = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _thinking(value: object) -> _Thinking:
     config = as_object(value, "thinking")
     kind = config.get("type")
     if kind == "disabled":
-        return _Thinking(effort="none")
+        return _Thinking(effort=_OFF)
     if kind not in _THINKS:
         raise unknown(
             "thinking.type", kind, f"disabled, {', '.join(_THINKS[:-1])} or {_THINKS[-1]}"
@@ -208,7 +209,9 @@ def _output_fields(fields: Fields, effort: str | None, thinking: _Thinking, note
     """How hard the model is to try, and what its answer is to look like."""
     config = value_of(fields, "output_config")
     output = {} if config is None else as_object(config, "output_config")
-    effort = effort or read_effort(config, "output_config") or thinking.effort
+    effort = effort or read_effort(config, "output_config")
+    if effort is None or thinking.effort == _OFF:
+        effort = thinking.effort  # vendors who switch thinking by an effort would switch it on
     if output.get("task_budget") is not None:
         noted.dropped.append("output_config.task_budget")
     body: Object = {} if effort is None else {"reasoning_effort": effort}

@@ -134,11 +134,14 @@ class Tools:
 
     def choose(self, value: object) -> Object:
         """The fields that say what may be called, for a decoded `tool_choice`. Raises BadRequest;
-        also where it forces a tool that was dropped.
+        also where only tools that were dropped could be meant.
         """
         choice = {} if value is None else as_object(value, "tool_choice")
         chosen = self._choose(choice)
         if not chosen.functions:
+            if self._dropped and choice.get("type") != "none":
+                # Without them an answer is made up: Claude Code takes it for what was found.
+                raise _not_here(next(iter(self._dropped.values())))
             return {}
         body: Object = {"tools": [self._marked(function) for function in chosen.functions]}
         if chosen.mode is not None:
@@ -172,10 +175,7 @@ class Tools:
             return self.toolbox.choose({"type": "function", "name": name})
         if not isinstance(kind, str) or kind not in _MODES:
             raise unknown("tool_choice.type", kind, "auto, any, tool or none")
-        chosen = self.toolbox.choose(_MODES[kind])
-        if kind == "any" and not chosen.functions and self._dropped:
-            raise _not_here(next(iter(self._dropped.values())))
-        return chosen
+        return self.toolbox.choose(_MODES[kind])
 
     def _marked(self, function: Object) -> Object:
         name = as_object(function["function"], "tools")["name"]
@@ -214,8 +214,8 @@ def _custom(tool: Object, path: str) -> Object:
 
 def _not_here(kind: str) -> BadRequest:
     return BadRequest(
-        f"The tool {kind[:_SHOWN_CHARS]!r} cannot be had with this model. Leave the choice to the "
-        "model, or declare a tool of your own.",
-        param="tool_choice",
+        f"The tool {kind[:_SHOWN_CHARS]!r} cannot be had with this model. Offer tools of your own, "
+        "or ask without any.",
+        param="tools",
         code="unsupported_value",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from farebox.core.kept import KeptItem, KeptResponse
 from farebox.core.settings import Settings
+from farebox.server.allowance import Allowance
 from farebox.server.auth import Directory
 from farebox.telemetry.metrics import Metrics
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from farebox.relay import Gateway
     from farebox.server.background import Background
     from farebox.server.count import Counting
-    from farebox.server.counting import Allowance
 
 
 @dataclass(frozen=True, slots=True)
