@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("tests.fakes.fixtures",)
@@ -12,6 +13,17 @@ pytest_plugins = ("tests.fakes.fixtures",)
 settings.register_profile("farebox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("farebox"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "farebox")
+
+# What a failed test shows of the log has plain tracebacks, as the gateway's own log has: to print
+# structlog's pretty ones took longer than the tests that log them.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 _MOST_PROCESSES = 4  # what several of them start takes cores too
 

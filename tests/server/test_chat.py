@@ -296,6 +296,7 @@ async def test_no_secret_and_no_word_of_a_user_is_logged(worker):
     """After good calls, refusals and defects the log holds neither keys nor bodies."""
     output = io.StringIO()
     handlers, level = logging.getLogger().handlers, logging.getLogger().level
+    before = structlog.get_config()
     logs.configure("debug", logs.Redactor([CHANNEL_SECRET]), output)
     try:
         worker.will_answer(JSON_HEAD, RAW_ANSWER)
@@ -310,7 +311,7 @@ async def test_no_secret_and_no_word_of_a_user_is_logged(worker):
     finally:
         logging.getLogger().handlers = handlers
         logging.getLogger().setLevel(level)
-        structlog.reset_defaults()
+        structlog.configure(**before)
     written = output.getvalue()
     lines = [json.loads(line) for line in written.splitlines()]
     requests = [line for line in lines if line["event"] == "request"]

@@ -22,11 +22,11 @@ KEY = new_key()
 def stream():
     """A log of its own for the test; what was configured before is put back."""
     root, output = logging.getLogger(), io.StringIO()
-    handlers, level = root.handlers, root.level
+    handlers, level, before = root.handlers, root.level, structlog.get_config()
     logs.configure("info", logs.Redactor([VENDOR_SECRET]), output)
     yield output
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 def fail(body, error):
@@ -179,12 +179,13 @@ def test_a_terminal_gets_readable_lines_with_nothing_secret():
             return True
 
     terminal = Terminal()
+    before = structlog.get_config()
     logs.configure("info", logs.Redactor([VENDOR_SECRET]), terminal)
     try:
         logs.log.info("ready", key=KEY, secret=VENDOR_SECRET, flags=[])
     finally:
         logging.getLogger().handlers = []
-        structlog.reset_defaults()
+        structlog.configure(**before)
     assert "ready" in terminal.getvalue()
     assert "flags" not in terminal.getvalue()
     assert KEY not in terminal.getvalue()
