@@ -167,7 +167,8 @@ async def test_hosted_tools_are_charged_by_how_often_they_ran(
     """One without a price is left out and named; one that did not run costs nothing."""
     async with Native(fake_upstream) as relaying:
         asked: dict[str, Any] = {"say": "Hi.", "usage": USAGE, "stream": stream}
-        client = await relaying.ask(search="q", tools=[SEARCH], **asked)
+        own = {"name": "f", "input_schema": {"type": "object"}}
+        client = await relaying.ask(search="q", tools=[SEARCH, own], **asked)
         assert client.headers[b"x-farebox-adjusted"] == b"tools.web_search=dropped"
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
         relaying.price["tools"] = {"web_search": "0.01"}
