@@ -85,7 +85,7 @@ async def test_words_of_the_clients_do_not_make_a_header(anyio_backend, path):
         worker.will_answer(JSON_HEAD, json.dumps(body).encode())
         request = REQUEST if path == "messages" else asking.REQUEST
         kinds = ["x\r\nset-cookie: a=b", *(f"kind_{n}" for n in range(5000))]
-        tools = [{"type": kind} for kind in kinds]
+        tools: list[dict[str, object]] = [{"type": kind} for kind in kinds]
         if path == "messages":
             tools.append({"name": "f", "input_schema": {"type": "object"}})
         data = json.dumps({**request, "tools": tools}).encode()
