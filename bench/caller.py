@@ -18,7 +18,6 @@ _EVENT = b"data: {"
 _KEPT = max(len(_EVENT) - 1, len(END))  # of a read, in case the next goes on with it
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
-_DONE = b"[DONE]"
 _GOOD = b"HTTP/1.1 200 "
 
 
@@ -45,7 +44,7 @@ class Caller(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_has_begun",
-        "_is_stream",
+        "_last_word",
         "_on_done",
         "_read_before",
         "_request",
@@ -57,12 +56,13 @@ class Caller(asyncio.Protocol):
     )
 
     def __init__(
-        self, request: bytes, tally: Tally, on_done: OnDone | None, *, is_stream: bool
+        self, request: bytes, tally: Tally, on_done: OnDone | None, *, last_word: bytes = b""
     ) -> None:
+        """`last_word` is in the last event of a stream; without one the answers are plain."""
         self._request = request
         self._tally = tally
         self._on_done = on_done
-        self._is_stream = is_stream
+        self._last_word = last_word
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._read_before = b""
@@ -102,7 +102,7 @@ class Caller(asyncio.Protocol):
         elif not data.startswith(_GOOD):
             self._fail(f"an answer was not 200: {data[:1000]!r}")
             return
-        if self._is_stream:
+        if self._last_word:
             self._take_events(data)
         else:
             self._take_plain(data)
@@ -115,7 +115,7 @@ class Caller(asyncio.Protocol):
         if not data.endswith(END):
             self._buffer = data[-_KEPT:]
             self._read_before = data
-        elif _DONE in data or _DONE in self._read_before + data:
+        elif self._last_word in data or self._last_word in self._read_before + data:
             self._finish()
         else:
             self._fail(f"a stream broke off: {data[-1000:]!r}")

@@ -40,6 +40,7 @@ class Case:
     every_ms: int = 0
     renamed: bool = True  # the upstream answers under another name than was asked for
     include_usage: bool = False
+    dialect: str = "chat"  # that the gateway is asked in; it asks the mock in chat
     probe_s: float = 0.0  # then first tokens are timed too, also without any gateway
 
     @property
@@ -72,6 +73,17 @@ def cases(options: Options) -> tuple[Case, ...]:
             "event",
             16,
             chunks=1000,
+        ),
+        *(
+            Case(
+                f"burst-{dialect}",
+                f"event at full rate, translated: {title} over chat",
+                "event",
+                16,
+                chunks=1000,
+                dialect=dialect,
+            )
+            for dialect, title in (("responses", "Responses"), ("messages", "Messages"))
         ),
         Case(
             "paced-same",
@@ -126,7 +138,7 @@ def plan(case: Case, target: Target, mock: Mock, seconds: float) -> Plan:
     return Plan(
         port=target.port,
         mock_port=mock.port,
-        path=target.path(case.script),
+        path=target.path(case.script, case.dialect),
         model=case.name,
         key=target.key,
         connections=case.connections,
@@ -136,6 +148,7 @@ def plan(case: Case, target: Target, mock: Mock, seconds: float) -> Plan:
         chunks=case.chunks,
         every_ms=case.every_ms,
         include_usage=case.include_usage,
+        dialect=target.dialect(case.dialect),
         probe_path=target.path(_PROBE_SCRIPT),
         probe_model=_PROBE,
         probe_s=case.probe_s,

@@ -39,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     chunks: int = 0  # events of a stream; 0: plain calls
     every_ms: int = 0
     include_usage: bool = False
+    dialect: str = "chat"  # of the calls
     probe_path: str = ""  # short streams beside the paced ones, for their first tokens
     probe_model: str = ""
     probe_s: float = 0.0
@@ -81,12 +82,17 @@ class _Load:
         """The connections of the measurement itself."""
         plan = self.plan
         body = wire.request_body(
-            plan.model, plan.body_bytes, stream=bool(plan.chunks), include_usage=plan.include_usage
+            plan.model,
+            plan.body_bytes,
+            stream=bool(plan.chunks),
+            include_usage=plan.include_usage,
+            dialect=plan.dialect,
         )
         request = wire.request(plan.path, plan.key, body)
+        last_word = wire.LAST_WORDS[plan.dialect] if plan.chunks else b""
 
         def make() -> Caller:
-            return Caller(request, self.tally, on_done, is_stream=bool(plan.chunks))
+            return Caller(request, self.tally, on_done, last_word=last_word)
 
         return [await self._connect(plan.port, make) for _ in range(plan.connections)]
 
@@ -97,16 +103,14 @@ class _Load:
         request = wire.request(plan.probe_path, plan.key, body)
 
         def make() -> Caller:
-            return Caller(request, self.probed, None, is_stream=True)
+            return Caller(request, self.probed, None, last_word=wire.LAST_WORDS["chat"])
 
         return [await self._connect(plan.port, make) for _ in range(_PROBES)]
 
     async def close_streams(self) -> None:
         """Have the mock end its paced streams."""
         request = wire.request(wire.CLOSING, "none", b"{}")
-        caller = await self._connect(
-            self.plan.mock_port, lambda: Caller(request, Tally(), None, is_stream=False)
-        )
+        caller = await self._connect(self.plan.mock_port, lambda: Caller(request, Tally(), None))
         caller.call()
         await self.until(lambda: not caller.is_waiting, "the mock's answer")
         await self.until(lambda: self.tally.calls == self.plan.connections, "every stream's end")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import proc
-from bench.wire import COMPLETIONS, Script
+from bench.wire import COMPLETIONS, ROUTES, Script
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 45.0
@@ -103,9 +103,13 @@ class Target:
     roots: tuple[int, ...] = ()
     worker: int = 0
 
-    def path(self, script: Script) -> str:
+    def dialect(self, wanted: str) -> str:
+        """What it is asked in: the others pass on what the mock speaks."""
+        return wanted if self.name == "farebox" else "chat"
+
+    def path(self, script: Script, dialect: str = "chat") -> str:
         """Farebox knows by the model where a call goes; the others pass the path on."""
-        return COMPLETIONS if self.name == "farebox" else script.prefix + COMPLETIONS
+        return ROUTES[dialect] if self.name == "farebox" else script.prefix + COMPLETIONS
 
 
 def environ() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What travels in a measurement: a path that tells the mock how to answer, requests, answers.
 
 Shapes are those of OpenAI's chat completions; an event of a stream has about 310 bytes, as theirs.
+A gateway may also be asked in dialects that it translates to that.
 """
 
 from __future__ import annotations
@@ -10,10 +11,18 @@ from dataclasses import dataclass
 import msgspec
 
 COMPLETIONS = "/v1/chat/completions"
+# Where the gateway is asked in other dialects, and how its streams end there.
+ROUTES = {"chat": COMPLETIONS, "responses": "/v1/responses", "messages": "/v1/messages"}
+LAST_WORDS = {"chat": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}
 FIRST_EVENTS, LAST_EVENTS = 1, 2  # the role; the finish reason and the usage
 USAGE = {"prompt_tokens": 200, "completion_tokens": 120, "total_tokens": 320}
 CLOSING = "/closing" + COMPLETIONS  # the mock then ends every paced stream
 END = b"0\r\n\r\n"  # of a chunked body
+_FIELDS = {  # of a request: its conversation and its cap
+    "chat": ("messages", "max_completion_tokens"),
+    "responses": ("input", "max_output_tokens"),
+    "messages": ("messages", "max_tokens"),
+}
 _WORDS = "The quick gateway counts every token that passes, and it loses none of them.\n"
 _MESSAGE_CHARS = 2000
 
@@ -42,17 +51,22 @@ class Script:
         return cls(model, int(chunks), int(every_ms))
 
 
-def request_body(model: str, size_bytes: int, *, stream: bool, include_usage: bool) -> bytes:
+def request_body(
+    model: str, size_bytes: int, *, stream: bool, include_usage: bool, dialect: str = "chat"
+) -> bytes:
     """A conversation of about this size, as compact JSON."""
     text = (_WORDS * (size_bytes // len(_WORDS) + 1))[: max(1, size_bytes - 150)]
     parts = [text[i : i + _MESSAGE_CHARS] for i in range(0, len(text), _MESSAGE_CHARS)]
     roles = ("user", "assistant")
+    listed, cap = _FIELDS[dialect]
     body: dict[str, object] = {
         "model": model,
-        "messages": [{"role": roles[i % 2], "content": part} for i, part in enumerate(parts)],
+        listed: [{"role": roles[i % 2], "content": part} for i, part in enumerate(parts)],
         "temperature": 0.7,
-        "max_completion_tokens": 4000,
+        cap: 4000,
     }
+    if dialect == "responses":
+        body["store"] = False  # as coding agents say
     if stream:
         body["stream"] = True
     if include_usage:

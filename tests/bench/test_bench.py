@@ -27,8 +27,9 @@ def test_a_short_run_measures_every_case_and_finds_every_call_in_the_books(tmp_p
     assert "nginx is not on the PATH" in done.stdout
     results = json.loads(output.read_text())
     assert results["calls_charged"] > 0
-    cases = ("plain-1k", "plain-50k", "plain-400k", "burst-same", "burst-renamed")
-    assert [*results["rows"]] == [*cases, "paced-same", "paced-renamed"]
+    plain = ("plain-1k", "plain-50k", "plain-400k")
+    burst = ("burst-same", "burst-renamed", "burst-responses", "burst-messages")
+    assert [*results["rows"]] == [*plain, *burst, "paced-same", "paced-renamed"]
     samples = [row["samples"]["farebox"] for row in results["rows"].values()]
     assert {len(each) for each in samples} == {1}
     # On a busy machine a long stream may not end once in so short a window.
