@@ -13,11 +13,11 @@ from farebox import relay
 from farebox.admission import Memory
 from farebox.billing.prices import read_price
 from farebox.core.account import Account, Caller, Key
-from farebox.core.call import Headers
+from farebox.core.call import Call, Headers
 from farebox.core.channel import Channel
 from farebox.core.ports import HoldRequest, Settled, Settlement
 from farebox.core.settings import Settings
-from farebox.dialects import chat
+from farebox.dialects import chat, messages, responses
 from farebox.dialects.seal import Seal
 from farebox.errors import BillingUnavailable, OutOfCredit
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
@@ -31,13 +31,21 @@ PRICE = {"input": "2.5", "output": "10"}
 # 1 credit = 10^9; 10 tokens in, 5 out: 10 × 2500 + 5 × 10000 nano-credits
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 USAGE_CHARGE = 75_000
+CACHED_USAGE = {
+    "prompt_tokens": 30,
+    "completion_tokens": 9,
+    "total_tokens": 39,
+    "prompt_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 5},
+    "completion_tokens_details": {"reasoning_tokens": 4},
+}
+FULL = 10**10  # the balance of an account that paid nothing
 SEAL = Seal(b"s" * 32)
 
 
 class MemoryBooks:
     """Books of one account: plain integers, checked after each step."""
 
-    def __init__(self, balance: int = 10**10) -> None:
+    def __init__(self, balance: int = FULL) -> None:
         self.available = balance
         self.holds: dict[str, int] = {}
         self.settled: list[Settlement] = []
@@ -127,6 +135,7 @@ class Relaying:
     settings: dict[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ("openai",)
     vendors: dict[str, str] = field(default_factory=dict)  # persona -> vendor, if named otherwise
+    speaks: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by persona, if not chat
     model: dict[str, Any] = field(default_factory=lambda: {"max_output": 1000})
     price: dict[str, Any] = field(default_factory=lambda: dict(PRICE))
     rate_ppm: int = 1_000_000
@@ -154,6 +163,7 @@ class Relaying:
                 self.vendors.get(persona, persona),
                 self.base_urls.get(persona) or self.upstream.base_url(persona),
                 self.upstream.key(persona),
+                speaks=self.speaks.get(persona, ("chat",)),
             )
             for n, persona in enumerate(self.channels)
         ]
@@ -165,20 +175,36 @@ class Relaying:
         self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
     ) -> RecordingClient:
         """Make one call of model `m`; give `fields` of the body, such as say="text"."""
+        asked = [{"role": "user", "content": _script(fields) or "Hello"}]
+        return await self._serve(chat.parse, {"messages": asked, **fields}, upstream_models, client)
+
+    async def respond(
+        self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
+    ) -> RecordingClient:
+        """Ask for one response of it, as `call` does."""
+        body = {"input": _script(fields) or "Hello", "store": False, **fields}
+        return await self._serve(responses.parse, body, upstream_models, client)
+
+    async def message(
+        self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
+    ) -> RecordingClient:
+        """Ask for one message of it, as `call` does."""
+        asked = [{"role": "user", "content": _script(fields) or "Hello"}]
+        body = {"max_tokens": 500, "messages": asked, **fields}
+        return await self._serve(messages.parse, body, upstream_models, client)
+
+    async def _serve(
+        self,
+        parse: Callable[[bytes, str], Call],
+        body: dict[str, Any],
+        upstream_models: tuple[str, ...],
+        client: RecordingClient | None,
+    ) -> RecordingClient:
         assert self.client is not None
         client = client or RecordingClient(self.books.log)
-        script = "\n".join(
-            f"{name}: {json.dumps(fields.pop(name)) if name == 'usage' else fields.pop(name)}"
-            for name in ("say", "think", "usage", "finish")
-            if name in fields
-        )
-        body: dict[str, Any] = {
-            "model": "m",
-            "messages": [{"role": "user", "content": script or "Hello"}],
-            **fields,
-        }
-        call = chat.parse(json.dumps(body).encode(), f"req_{len(self.books.settled)}")
-        gateway = relay.Gateway(
+        raw = json.dumps({"model": "m", **body}).encode()
+        call = parse(raw, f"req_{len(self.books.settled)}")
+        self.gateway = relay.Gateway(
             self.all_settings,
             "inst_self",
             self.catalogue(*(upstream_models or ("gpt-4o",))),
@@ -189,8 +215,7 @@ class Relaying:
             self.memory,
             find_vendor=self.find_vendor,
         )
-        self.gateway = gateway
-        await relay.serve(gateway, CALLER, call, client)
+        await relay.serve(self.gateway, CALLER, call, client)
         return client
 
     async def start(
@@ -207,3 +232,12 @@ class Relaying:
     def settlement(self) -> Settlement:
         """The latest."""
         return self.books.settled[-1]
+
+
+def _script(fields: dict[str, Any]) -> str:
+    """What the fake upstream is to say, taken out of the fields: `say`, `usage` …"""
+    return "\n".join(
+        f"{name}: {json.dumps(fields.pop(name)) if name == 'usage' else fields.pop(name)}"
+        for name in ("say", "think", "search", "usage", "finish")
+        if name in fields
+    )

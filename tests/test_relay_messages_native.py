@@ -5,85 +5,27 @@ what becomes of an upstream's faults.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from farebox import relay
 from farebox.core.usage import Usage
-from farebox.dialects import messages, responses
 from farebox.errors import BadRequest, UpstreamFailed
-from farebox.routing.catalogue import Catalogue
 from tests.fakes.upstream import FakeUpstream
-from tests.relaying import CALLER, SEAL, USAGE, USAGE_CHARGE, RecordingClient, Relaying
+from tests.relaying import CACHED_USAGE, FULL, USAGE, USAGE_CHARGE, RecordingClient, Relaying
 
 pytestmark = pytest.mark.anyio
 
 SEARCH = {"type": "web_search_20260318", "name": "web_search"}
-CACHED = {
-    "prompt_tokens": 30,
-    "completion_tokens": 9,
-    "total_tokens": 39,
-    "prompt_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 5},
-    "completion_tokens_details": {"reasoning_tokens": 4},
-}
-FULL = 10**10  # the balance of an account that paid nothing
 
 
 @dataclass
 class Native(Relaying):
-    """A gateway whose channels speak what `speaks` says; DeepSeek's speak chat."""
+    """A gateway whose channels of Anthropic speak Messages alone."""
 
     channels: tuple[str, ...] = ("anthropic",)
-    speaks: tuple[str, ...] = ("messages",)
-    dialect: str = "messages"
-
-    def catalogue(self, *upstream_models: str) -> Catalogue:
-        made = super().catalogue(*upstream_models)
-        channels = [
-            channel if channel.vendor == "deepseek" else replace(channel, speaks=self.speaks)
-            for channel in made.channels.values()
-        ]
-        return replace(made, channels={channel.id: channel for channel in channels})
-
-    async def ask(
-        self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
-    ) -> RecordingClient:
-        """Ask for one answer of model `m`; what `say`, `usage` … are, a chat's call says."""
-        assert self.client is not None
-        client = client or RecordingClient(self.books.log)
-        script = "\n".join(
-            f"{name}: {json.dumps(fields.pop(name)) if name == 'usage' else fields.pop(name)}"
-            for name in ("say", "think", "search", "usage", "finish")
-            if name in fields
-        )
-        asked = [{"role": "user", "content": script or "Hello"}]
-        body: dict[str, Any] = {"model": "m", "max_tokens": 500, "messages": asked, **fields}
-        parse = messages.parse
-        if self.dialect == "responses":
-            parse = responses.parse
-            body = {
-                "model": "m",
-                "max_output_tokens": 500,
-                "input": script,
-                "store": False,
-                **fields,
-            }
-        gateway = relay.Gateway(
-            self.all_settings,
-            "inst_self",
-            self.catalogue(*(upstream_models or ("claude",))),
-            self.client,
-            self.books,
-            lambda settlement, settled: self.observed.append((settlement, settled)),
-            SEAL,
-            self.memory,
-            find_vendor=self.find_vendor,
-        )
-        call = parse(json.dumps(body).encode(), f"req_{len(self.books.settled)}")
-        await relay.serve(gateway, CALLER, call, client)
-        return client
+    speaks: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"anthropic": ("messages",)})
 
 
 def _text(client: RecordingClient) -> str:
@@ -108,7 +50,7 @@ async def test_a_stream_leaves_at_once_and_its_end_after_the_charge(
 ) -> None:
     """Deltas, then the commit, then what ends the message, with the usage charged."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask("slow", say="one two three four", usage=USAGE, stream=True)
+        client = await relaying.message("slow", say="one two three four", usage=USAGE, stream=True)
         assert relaying.books.log.count("part") >= 3
         assert relaying.books.log[-2:] == ["settled", "last"]
         assert _text(client) == "one two three four"
@@ -125,7 +67,7 @@ async def test_a_stream_leaves_at_once_and_its_end_after_the_charge(
 async def test_a_whole_answer_leaves_after_its_charge(fake_upstream: FakeUpstream) -> None:
     """Under the model's name and the id as asked."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask(say="Hi.", usage=USAGE)
+        client = await relaying.message(say="Hi.", usage=USAGE)
         answer = json.loads(client.body)
         assert relaying.books.log == ["settled", "last"]
         assert (answer["id"], answer["model"], answer["stop_reason"]) == ("msg_0", "m", "end_turn")
@@ -144,10 +86,13 @@ async def test_one_answer_costs_the_same_in_three_dialects_and_over_three_wires(
             if speaks == "messages" != dialect:
                 continue  # nothing else is told in Messages
             async with Native(
-                fake_upstream, channels=("openai_compatible",), speaks=(speaks,), dialect=dialect
+                fake_upstream,
+                channels=("openai_compatible",),
+                speaks={"openai_compatible": (speaks,)},
             ) as relaying:
-                ask = relaying.call if dialect == "chat" else relaying.ask
-                client = await ask("up", say="Hi.", usage=CACHED, stream=stream)
+                asks = {"chat": relaying.call, "responses": relaying.respond}
+                ask = asks.get(dialect, relaying.message)
+                client = await ask("up", say="Hi.", usage=CACHED_USAGE, stream=stream)
                 settled = relaying.settlement
                 charged.append((settled.usage, settled.due_nanocredits, settled.flags))
                 if dialect == "messages":
@@ -168,14 +113,14 @@ async def test_hosted_tools_are_charged_by_how_often_they_ran(
     async with Native(fake_upstream) as relaying:
         asked: dict[str, Any] = {"say": "Hi.", "usage": USAGE, "stream": stream}
         own = {"name": "f", "input_schema": {"type": "object"}}
-        client = await relaying.ask(search="q", tools=[SEARCH, own], **asked)
+        client = await relaying.message(search="q", tools=[SEARCH, own], **asked)
         assert client.headers[b"x-farebox-adjusted"] == b"tools.web_search=dropped"
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
         relaying.price["tools"] = {"web_search": "0.01"}
-        await relaying.ask(search="q", tools=[SEARCH], **asked)
+        await relaying.message(search="q", tools=[SEARCH], **asked)
         assert relaying.settlement.tool_calls == (("web_search", 1),)
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE + 10_000_000
-        await relaying.ask(tools=[SEARCH], **asked)
+        await relaying.message(tools=[SEARCH], **asked)
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
 
 
@@ -188,7 +133,7 @@ async def test_a_compaction_is_paid_for_too(fake_upstream: FakeUpstream) -> None
     }
     async with Native(fake_upstream) as relaying:
         for stream in (False, True):
-            await relaying.ask(usage=usage, stream=stream)
+            await relaying.message(usage=usage, stream=stream)
             assert relaying.settlement.usage == Usage(110, output=55)
 
 
@@ -196,7 +141,7 @@ async def test_a_call_for_no_tokens_only_fills_the_cache(fake_upstream: FakeUpst
     """It goes to who speaks Messages, with its cap of 0, and costs what was written."""
     usage = {"input_tokens": 3, "cache_creation_input_tokens": 100, "output_tokens": 0}
     async with Native(fake_upstream) as relaying:
-        await relaying.ask(usage=usage, max_tokens=0)
+        await relaying.message(usage=usage, max_tokens=0)
         assert fake_upstream.last.body["max_tokens"] == 0
         assert relaying.settlement.usage == Usage(3, cache_write=100)
 
@@ -213,7 +158,7 @@ async def test_another_channel_answers_for_one_charge(
     """Also one that speaks chat alone: the client sees one message."""
     for second in ("anthropic", "deepseek"):
         async with Native(fake_upstream, channels=("anthropic", second)) as relaying:
-            client = await relaying.ask(fault, "claude", say="Hi.", usage=USAGE, stream=stream)
+            client = await relaying.message(fault, "claude", say="Hi.", usage=USAGE, stream=stream)
             settlement = relaying.settlement
             assert [each.error is None for each in settlement.attempts] == [False, True]
             assert relaying.books.available == FULL - USAGE_CHARGE
@@ -232,7 +177,7 @@ async def test_a_message_that_fails_before_its_content_is_tried_elsewhere(
         async with Native(
             fake_upstream, channels=("anthropic", "anthropic"), settings=settings
         ) as relaying:
-            client = await relaying.ask(fault, "claude", say="Hi.", usage=USAGE, stream=True)
+            client = await relaying.message(fault, "claude", say="Hi.", usage=USAGE, stream=True)
             assert len(relaying.settlement.attempts) == 2
             assert relaying.books.available == FULL - USAGE_CHARGE
             _check_order(client)
@@ -244,11 +189,11 @@ async def test_when_all_fail_before_the_content_nothing_is_charged(
     """An error of HTTP while no head has left, the event `error` after it."""
     async with Native(fake_upstream) as relaying:
         with pytest.raises(UpstreamFailed) as caught:
-            await relaying.ask("error-after-start", stream=True)
+            await relaying.message("error-after-start", stream=True)
         assert caught.value.status == 502
         assert relaying.books.available == FULL
     async with Native(fake_upstream, settings={"keepalive_s": 0.0}) as relaying:
-        client = await relaying.ask("error-after-start", stream=True)
+        client = await relaying.message("error-after-start", stream=True)
         assert client.events[-1]["type"] == "error"
         assert relaying.books.available == FULL
 
@@ -263,7 +208,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_and_what_came_is_charged(
 ) -> None:
     """Never a silent end, and never message_stop. The input is known by then, the output is not."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask(
+        client = await relaying.message(
             fault, say="one two three four five six seven", usage=USAGE, stream=True
         )
         _check_order(client, "error")
@@ -284,7 +229,7 @@ async def test_whatever_usage_comes_the_client_sees_what_was_charged(
 ) -> None:
     """And an estimate is flagged."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask(fault, say="a b c d", usage=USAGE, stream=stream)
+        client = await relaying.message(fault, say="a b c d", usage=USAGE, stream=stream)
         shown, settled = _shown(client, stream=stream), relaying.settlement.usage
         assert (shown["input_tokens"], shown["output_tokens"]) == (
             settled.uncached_input,
@@ -304,7 +249,7 @@ async def test_odd_framing_changes_neither_the_answer_nor_the_charge(
 ) -> None:
     """However the bytes come, the text is the same and the usage is read."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask(fault, say="one two three", usage=USAGE, stream=True)
+        client = await relaying.message(fault, say="one two three", usage=USAGE, stream=True)
         assert _text(client).replace("x", "") == "one two three"
         _check_order(client)
         assert _shown(client, stream=True)["output_tokens"] == 5
@@ -315,7 +260,7 @@ async def test_odd_framing_changes_neither_the_answer_nor_the_charge(
 async def test_silence_after_the_end_is_not_waited_for(fake_upstream: FakeUpstream) -> None:
     """message_stop is the last that matters."""
     async with Native(fake_upstream) as relaying:
-        client = await relaying.ask("hang-after-usage", usage=USAGE, stream=True)
+        client = await relaying.message("hang-after-usage", usage=USAGE, stream=True)
         _check_order(client)
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
 
@@ -324,7 +269,7 @@ async def test_a_hang_up_is_drained_for_the_exact_usage(fake_upstream: FakeUpstr
     """As over chat."""
     async with Native(fake_upstream) as relaying:
         client = RecordingClient(hang_up_after=1)
-        await relaying.ask("slow", client=client, say="a b c", usage=USAGE, stream=True)
+        await relaying.message("slow", client=client, say="a b c", usage=USAGE, stream=True)
         settlement = relaying.settlement
         assert (settlement.outcome, settlement.flags) == ("client_gone", ())
         assert settlement.due_nanocredits == USAGE_CHARGE
@@ -339,7 +284,7 @@ async def test_what_lies_in_the_shared_account_is_not_named(
     named: dict[str, Any] = {field: "x_1"}
     async with Native(fake_upstream) as relaying:
         with pytest.raises(BadRequest) as caught:
-            await relaying.ask(**named)
+            await relaying.message(**named)
         assert (caught.value.param, caught.value.code) == (field, "unsupported_value")
         assert fake_upstream.requests == []
         assert relaying.books.available == FULL

@@ -5,18 +5,15 @@ what becomes of an upstream's faults.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from farebox import relay
 from farebox.core.usage import Usage
-from farebox.dialects import responses
 from farebox.errors import BadRequest, UpstreamFailed
-from farebox.routing.catalogue import Catalogue
 from tests.fakes.upstream import FakeUpstream
-from tests.relaying import CALLER, SEAL, USAGE, USAGE_CHARGE, RecordingClient, Relaying
+from tests.relaying import CACHED_USAGE, FULL, USAGE, USAGE_CHARGE, RecordingClient, Relaying
 
 pytestmark = pytest.mark.anyio
 
@@ -28,49 +25,15 @@ SHOWN = {
     "total_tokens": 15,
 }
 SEARCH = {"type": "web_search"}
-FULL = 10**10  # the balance of an account that paid nothing
 
 
 @dataclass
 class Native(Relaying):
-    """A gateway whose channels speak Responses, but for those of DeepSeek."""
+    """A gateway whose channels of OpenAI speak Responses too."""
 
-    def catalogue(self, *upstream_models: str) -> Catalogue:
-        made = super().catalogue(*upstream_models)
-        channels = [
-            channel
-            if channel.vendor == "deepseek"
-            else replace(channel, speaks=("chat", "responses"))
-            for channel in made.channels.values()
-        ]
-        return replace(made, channels={channel.id: channel for channel in channels})
-
-    async def respond(
-        self, *upstream_models: str, client: RecordingClient | None = None, **fields: Any
-    ) -> RecordingClient:
-        """Ask for one response of model `m`; what `say`, `usage` … are, a chat's call says."""
-        assert self.client is not None
-        client = client or RecordingClient(self.books.log)
-        script = "\n".join(
-            f"{name}: {json.dumps(fields.pop(name)) if name == 'usage' else fields.pop(name)}"
-            for name in ("say", "think", "search", "usage", "finish")
-            if name in fields
-        )
-        body = {"model": "m", "input": script or "Hello", "store": False, **fields}
-        call = responses.parse(json.dumps(body).encode(), f"req_{len(self.books.settled)}")
-        gateway = relay.Gateway(
-            self.all_settings,
-            "inst_self",
-            self.catalogue(*(upstream_models or ("gpt-4o",))),
-            self.client,
-            self.books,
-            lambda settlement, settled: self.observed.append((settlement, settled)),
-            SEAL,
-            self.memory,
-            find_vendor=self.find_vendor,
-        )
-        await relay.serve(gateway, CALLER, call, client)
-        return client
+    speaks: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"openai": ("chat", "responses")}
+    )
 
 
 def _text(client: RecordingClient) -> str:
@@ -119,17 +82,10 @@ async def test_the_receipt_is_that_of_the_same_answer_in_chat(
     fake_upstream: FakeUpstream, *, stream: bool
 ) -> None:
     """Cache and reasoning told apart alike, over one upstream."""
-    usage = {
-        "prompt_tokens": 30,
-        "completion_tokens": 9,
-        "total_tokens": 39,
-        "prompt_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 5},
-        "completion_tokens_details": {"reasoning_tokens": 4},
-    }
     async with Native(fake_upstream) as relaying:
-        client = await relaying.respond(say="Hi.", usage=usage, stream=stream)
+        client = await relaying.respond(say="Hi.", usage=CACHED_USAGE, stream=stream)
         native = relaying.settlement
-        await relaying.call(say="Hi.", usage=usage, stream=stream)
+        await relaying.call(say="Hi.", usage=CACHED_USAGE, stream=stream)
         chat = relaying.settlement
     assert (native.usage, native.due_nanocredits, native.flags, native.service_tier) == (
         chat.usage,

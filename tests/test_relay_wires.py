@@ -5,16 +5,15 @@ and what becomes of an upstream's faults.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from farebox.errors import BadRequest, FareboxError, UpstreamFailed
-from farebox.routing.catalogue import Catalogue
 from tests.fakes.responses_rules import violations
 from tests.fakes.upstream import FakeUpstream
-from tests.relaying import USAGE, USAGE_CHARGE, RecordingClient, Relaying
+from tests.relaying import CACHED_USAGE, USAGE, USAGE_CHARGE, RecordingClient, Relaying
 
 pytestmark = pytest.mark.anyio
 
@@ -33,14 +32,7 @@ class Wired(Relaying):
 
     def __post_init__(self) -> None:
         self.vendors = {ONLY: "openai_compatible", **self.vendors}
-
-    def catalogue(self, *upstream_models: str) -> Catalogue:
-        made = super().catalogue(*upstream_models)
-        channels = [
-            replace(channel, speaks=("responses",)) if channel.id.endswith(ONLY) else channel
-            for channel in made.channels.values()
-        ]
-        return replace(made, channels={channel.id: channel for channel in channels})
+        self.speaks = {ONLY: ("responses",), **self.speaks}
 
 
 def _wired(upstream: FakeUpstream, *channels: str, **more: Any) -> Wired:
@@ -87,17 +79,10 @@ async def test_the_receipt_is_that_of_the_same_answer_over_chat(
     fake_upstream: FakeUpstream, *, stream: bool
 ) -> None:
     """Cache and reasoning told apart alike."""
-    usage = {
-        "prompt_tokens": 30,
-        "completion_tokens": 9,
-        "total_tokens": 39,
-        "prompt_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 5},
-        "completion_tokens_details": {"reasoning_tokens": 4},
-    }
     settled: list[Any] = []
     for channel in ("openai", ONLY):
         async with _wired(fake_upstream, channel) as relaying:
-            await relaying.call(say="Hi.", usage=usage, stream=stream)
+            await relaying.call(say="Hi.", usage=CACHED_USAGE, stream=stream)
             settled.append((relaying.settlement.usage, relaying.settlement.due_nanocredits))
     assert settled[0] == settled[1]
 
