@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import logging
-import threading
 
 import openai
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from farebox.errors import OutOfCredit, UpstreamFailed
 from farebox.telemetry import logs
 from tests.server.worker import CHANNEL_SECRET, JSON_HEAD, SSE_HEAD, make_worker, parse, running
+from tests.values import json_values
 
 pytestmark = pytest.mark.anyio
 
@@ -326,32 +326,7 @@ async def test_no_secret_and_no_word_of_a_user_is_logged(worker):
         assert canary not in written
 
 
-@pytest.fixture(scope="module")
-def elsewhere():
-    """A worker in a thread with a loop of its own, for tests that are not async."""
-    loop = asyncio.new_event_loop()
-    started, stop = threading.Event(), asyncio.Event()
-    worker = make_worker()
-
-    async def serve():
-        async with running(worker):
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    yield worker
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
+JSON = json_values(8, floats=st.floats())
 NAMES = """model messages stream stream_options n max_tokens max_completion_tokens service_tier
     tools modalities web_search_options response_format temperature stop user metadata store"""
 

@@ -2,21 +2,15 @@
 
 import asyncio
 import json
-import threading
 
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.server.messaging import REQUEST, TOOL, post, will_say
-from tests.server.worker import make_worker, running
+from tests.values import json_values
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
+JSON = json_values(8, floats=st.floats())
 KINDS = [
     "text",
     "image",
@@ -108,27 +102,6 @@ FIELDS = st.fixed_dictionaries({}, optional=KNOWN) | st.dictionaries(
     st.sampled_from(NAMES), JSON, max_size=4
 )
 MESSAGES = JSON | st.lists(MESSAGE | JSON, max_size=3)
-
-
-@pytest.fixture(scope="module")
-def elsewhere():
-    """A worker in a thread with a loop of its own, for tests that are not async."""
-    loop = asyncio.new_event_loop()
-    started, stop = threading.Event(), asyncio.Event()
-    worker = make_worker()
-
-    async def serve():
-        async with running(worker):
-            started.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    yield worker
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
 
 
 @given(st.tuples(FIELDS, MESSAGES) | FIELDS | JSON | st.binary(max_size=60))

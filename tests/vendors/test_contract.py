@@ -16,6 +16,7 @@ from farebox.core.ports import UpstreamHead
 from farebox.errors import BadRequest, UpstreamRefused
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
+from tests.values import worded_values
 from tests.vendors.contract import CHECKS, KEY, call_of, channel_of
 
 VENDORS = list(registry.all().values())
@@ -37,22 +38,7 @@ developer assistant system none disabled file_id json_schema schema tool_calls n
 type role content reasoning_content é \u0066 " \
 """
 FIELDS = st.sampled_from(_FIELD_NAMES.split())
-WORDS = st.sampled_from(_WORDS.split())
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | WORDS
-    | st.text()
-)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
+JSON = worded_values(_WORDS)
 
 
 @given(st.sampled_from(VENDORS), st.dictionaries(FIELDS, JSON), st.booleans(), st.booleans())

@@ -5,49 +5,29 @@ What other requests share with these (hops, refusals, an operator's options) is 
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.core.call import Call
 from farebox.core.channel import Channel, ChannelOptions
 from farebox.errors import BadRequest
 from farebox.vendors import registry
-from farebox.vendors.base import Prepared, Vendor
+from farebox.vendors.base import Vendor
 from tests.fakes.personas import ALL_PERSONAS
 from tests.fakes.upstream import FakeUpstream
+from tests.values import worded_values
 from tests.vendors.contract import CAP, HOP, KEY, UNKNOWN, call_of, channel_of
+from tests.vendors.preparing import EVERY, VENDORS, Preparing, post
 
-VENDORS = list(registry.all().values())
-EVERY = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 MESSAGES = b'"messages":[{"role" : "user","content":"hello"}]'
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 BETAS = ((b"anthropic-version", b"2026-10-21"), (b"anthropic-beta", b"a-1,b-2"))
-
-
-def messages_call(body: bytes | dict[str, Any], **changes: Any) -> Call:
-    """A call with that body, as the dialect hands it on."""
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return call_of(raw, dialect="messages", **changes)
-
-
-def prepared(
-    vendor: Vendor, body: bytes | dict[str, Any], channel: Channel | None = None, **changes: Any
-) -> Prepared:
-    """The body prepared for the vendor."""
-    call = messages_call(body, **changes)
-    return vendor.prepare(channel or channel_of(vendor), "up-1", call, CAP, HOP, "alice")
-
-
-def sent(vendor: Vendor, body: bytes | dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The decoded body that the vendor would get."""
-    return msgspec.json.decode(prepared(vendor, body, **changes).request.body)
+API = Preparing("messages")
+prepared, sent = API.prepared, API.sent
 
 
 @EVERY
@@ -180,7 +160,7 @@ def test_a_budget_of_thinking_stays_below_a_lower_cap(
     vendor = registry.find("anthropic")
     edits = [{"type": "clear_thinking_20251015"}, {"type": "compact_20260112"}]
     given = {"type": "enabled", "budget_tokens": budget, "x": 1}
-    call = messages_call(
+    call = API.call(
         {**HELLO, "max_tokens": asked, "thinking": given, "context_management": {"edits": edits}}
     )
     result = vendor.prepare(channel_of(vendor), "m", call, cap, HOP, "alice")
@@ -236,12 +216,7 @@ HARMLESS: tuple[tuple[str, Any], ...] = (
 @pytest.mark.parametrize(("field", "value"), KEPT_THERE)
 def test_what_lies_at_a_shared_vendor_is_not_named(vendor: Vendor, field: str, value: Any) -> None:
     """It may be another caller's. Only the account that owns the channel may name it."""
-    body = {**HELLO, field: value}
-    for owner in ("", "bob"):
-        with pytest.raises(BadRequest) as caught:
-            prepared(vendor, body, channel_of(vendor, dedicated_account=owner))
-        assert (caught.value.code, caught.value.param) == ("unsupported_value", field)
-    prepared(vendor, body, channel_of(vendor, dedicated_account="alice"))
+    API.check_is_kept_apart(vendor, {**HELLO, field: value}, field)
 
 
 @pytest.mark.parametrize("value", [each[1] for each in KEPT_THERE if "'file_id" in str(each[1])])
@@ -311,16 +286,8 @@ def test_what_claude_code_sends_is_accepted_by_every_vendor_that_speaks_it(
     assert "messages" in ALL_PERSONAS[name].speaks
     channel = Channel("c", name, fake_upstream.base_url(name), fake_upstream.key(name))
     request = prepared(registry.find(name), HARD, channel, passed_headers=BETAS).request
-    url = urlsplit(request.url)
-    connection = http.client.HTTPConnection(url.netloc, timeout=10)
-    try:
-        headers = {name.decode(): value.decode() for name, value in request.headers}
-        connection.request("POST", url.path, request.body, headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    assert (answer.status, b"message_stop" in body) == (200, True), body
+    status, body = post(request)
+    assert (status, b"message_stop" in body) == (200, True), body
     assert fake_upstream.violations == []
 
 
@@ -332,14 +299,7 @@ _WORDS = r"""
 type tools custom file_id container input input_schema source content budget_tokens enabled edits
 clear_thinking_20251015 \u0066 " \
 """
-WORDS = st.sampled_from(_WORDS.split())
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | WORDS | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
+JSON = worded_values(_WORDS)
 
 
 @given(

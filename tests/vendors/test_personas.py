@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +12,7 @@ from farebox.core.ports import UpstreamHead
 from farebox.vendors import registry
 from tests.fakes.upstream import FakeUpstream
 from tests.vendors.contract import CAP, call_of
+from tests.vendors.preparing import post
 
 HARD: dict[str, Any] = {
     "messages": [
@@ -54,15 +53,7 @@ def ask(
     vendor = registry.find(name)
     channel = Channel("c", name, upstream.base_url(name), key or upstream.key(name))
     request = vendor.prepare(channel, model, call_of(json.dumps(body).encode()), CAP, "hop").request
-    url = urlsplit(request.url)
-    connection = http.client.HTTPConnection(url.netloc, timeout=10)
-    try:
-        headers = {name.decode(): value.decode() for name, value in request.headers}
-        connection.request("POST", url.path, request.body, headers)
-        answer = connection.getresponse()
-        return channel, answer.status, answer.read()
-    finally:
-        connection.close()
+    return channel, *post(request)
 
 
 @pytest.mark.parametrize("name", registry.all())

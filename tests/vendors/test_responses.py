@@ -5,50 +5,30 @@ What other requests share with these (headers, refusals, an operator's options) 
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.core.call import Call
 from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead
 from farebox.errors import BadRequest
 from farebox.vendors import registry
-from farebox.vendors.base import Prepared, Vendor
+from farebox.vendors.base import Vendor
 from tests.fakes.personas import ALL_PERSONAS
 from tests.fakes.responses_rules import violations
 from tests.fakes.upstream import FakeUpstream
-from tests.vendors.contract import CAP, HOP, KEY, UNKNOWN, call_of, channel_of
+from tests.values import worded_values
+from tests.vendors.contract import CAP, HOP, KEY, UNKNOWN, channel_of
+from tests.vendors.preparing import EVERY, VENDORS, Preparing, post
 
-VENDORS = list(registry.all().values())
-EVERY = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 INPUT = b'"input":[{"role" : "user","content":"hello"}]'
 HELLO: dict[str, Any] = {"input": "hello"}
-
-
-def responses_call(body: bytes | dict[str, Any], **changes: Any) -> Call:
-    """A call with that body, as the dialect hands it on."""
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return call_of(raw, dialect="responses", **changes)
-
-
-def prepared(
-    vendor: Vendor, body: bytes | dict[str, Any], channel: Channel | None = None, **changes: Any
-) -> Prepared:
-    """The body prepared for the vendor."""
-    call = responses_call(body, **changes)
-    return vendor.prepare(channel or channel_of(vendor), "up-1", call, CAP, HOP, "alice")
-
-
-def sent(vendor: Vendor, body: bytes | dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The decoded body that the vendor would get."""
-    return msgspec.json.decode(prepared(vendor, body, **changes).request.body)
+API = Preparing("responses")
+prepared, sent = API.prepared, API.sent
 
 
 @EVERY
@@ -88,7 +68,7 @@ def test_the_cap_is_the_one_that_was_held_for(vendor: Vendor) -> None:
     channel = channel_of(vendor, options=options)
     body = msgspec.json.decode(prepared(vendor, {**HELLO, "cap": 99_999}, channel).request.body)
     assert body["cap"] == CAP
-    small = vendor.prepare(channel_of(vendor), "m", responses_call(HELLO), 5, HOP, "alice")
+    small = vendor.prepare(channel_of(vendor), "m", API.call(HELLO), 5, HOP, "alice")
     assert msgspec.json.decode(small.request.body)["max_output_tokens"] == 16
 
 
@@ -193,12 +173,7 @@ HARMLESS: tuple[tuple[str, Any], ...] = (
 @pytest.mark.parametrize(("field", "value"), KEPT_THERE)
 def test_what_lies_at_a_shared_vendor_is_not_named(vendor: Vendor, field: str, value: Any) -> None:
     """It may be another caller's. Only the account that owns the channel may name it."""
-    body = {**HELLO, field: value}
-    for owner in ("", "bob"):
-        with pytest.raises(BadRequest) as caught:
-            prepared(vendor, body, channel_of(vendor, dedicated_account=owner))
-        assert (caught.value.code, caught.value.param) == ("unsupported_value", field)
-    prepared(vendor, body, channel_of(vendor, dedicated_account="alice"))
+    API.check_is_kept_apart(vendor, {**HELLO, field: value}, field)
 
 
 @pytest.mark.parametrize(
@@ -299,16 +274,8 @@ def test_what_codex_sends_is_accepted_by_every_vendor_that_speaks_it(
     assert "responses" in ALL_PERSONAS[name].speaks
     channel = Channel("c", name, fake_upstream.base_url(name), fake_upstream.key(name))
     request = prepared(registry.find(name), HARD, channel).request
-    url = urlsplit(request.url)
-    connection = http.client.HTTPConnection(url.netloc, timeout=10)
-    try:
-        headers = {name.decode(): value.decode() for name, value in request.headers}
-        connection.request("POST", url.path, request.body, headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    assert (answer.status, b"response.completed" in body) == (200, True), body
+    status, body = post(request)
+    assert (status, b"response.completed" in body) == (200, True), body
     assert violations(fake_upstream.last.body) == []
 
 
@@ -320,14 +287,7 @@ _WORDS = r"""
 type tools function namespace additional_tools file_id container image_generation_call result
 json_schema schema format effort medium é \u0066 " \
 """
-WORDS = st.sampled_from(_WORDS.split())
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | WORDS | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
+JSON = worded_values(_WORDS)
 
 
 @given(
