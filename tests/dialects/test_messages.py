@@ -15,6 +15,7 @@ from farebox.dialects.chat_weight import FILE_TOKENS, IMAGE_TOKENS
 from farebox.dialects.messages import parse, parse_count
 from farebox.errors import BadRequest
 from tests.dialects.asking import call_for, document, image, result, text, user
+from tests.values import json_values
 
 LINK = "https://img.example/cat.png"
 
@@ -272,15 +273,7 @@ def test_blocks_are_weighed_however_deep_they_lie() -> None:
     assert _weight(block) == (-12, IMAGE_TOKENS)
 
 
-_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=8,
-)
+_VALUES = json_values(most_leaves=8)
 _NAMES = st.sampled_from(
     ["model", "messages", "system", "max_tokens", "stream", "service_tier", "speed", "tools",
      "inference_geo", "fallbacks", "tool_choice", "mcp_servers", "metadata", "cache_control"]

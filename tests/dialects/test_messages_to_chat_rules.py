@@ -27,45 +27,22 @@ from tests.dialects.asking import (
     user,
 )
 from tests.dialects.translating import ACCOUNT, SEAL
+from tests.values import typed_values
 
-_JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
-_WORDS = st.sampled_from(
-    """
+_LIKELY = typed_values(
+    types="""
     text image document search_result tool_use tool_result thinking redacted_thinking compaction
     server_tool_use web_search_tool_result container_upload tool_reference browser_state fallback
     tool_addition tool_removal tool_definition base64 url file content ephemeral 1h custom
     bash_20250124 memory_20250818 computer_20250124 web_search_20250305 mcp_toolset auto any tool
     none enabled disabled adaptive omitted json_schema user assistant system toolu_1 low max
-    """.split()  # noqa: SIM905 (fifty words)
-)
-_KEYS = st.sampled_from(
-    """
+    """,
+    names="""
     type role content text source data media_type url file_id title context citations id name input
     tool_use_id is_error thinking signature cache_control ttl tool definition tabs tool_name
     input_schema description strict disable_parallel_tool_use budget_tokens display effort format
     schema output_config clear_at
-    """.split()  # noqa: SIM905 (as above)
-)
-_LIKELY = st.recursive(
-    _JSON | _WORDS,
-    lambda inner: (
-        st.dictionaries(_KEYS, inner, max_size=5)
-        | st.builds(
-            lambda kind, rest: {**rest, "type": kind},
-            _WORDS,
-            st.dictionaries(_KEYS, inner, max_size=5),
-        )
-        | st.lists(inner, max_size=3)
-    ),
-    max_leaves=12,
+    """,
 )
 _BLOCK = st.sampled_from(
     [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from farebox.errors import BadRequest
 from tests.dialects.translating import body, call, function, messages, output, sent, user
+from tests.values import typed_values
 
 IMAGE = {"type": "input_image", "image_url": "https://x/y.png"}
 _IDS = st.sampled_from(["c1", "c2", "c3", "c1_2"])
@@ -84,43 +85,19 @@ def test_what_was_sent_is_sent_again_alike(
     assert after[: len(before)] == before
 
 
-_JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
-_WORDS = st.sampled_from(
-    """
+_LIKELY = typed_values(
+    types="""
     message reasoning function_call function_call_output custom_tool_call custom_tool_call_output
     tool_search_call tool_search_output additional_tools compaction compaction_trigger
     context_compaction configuration_update item_reference agent_message web_search_call poem
     input_text output_text refusal input_image input_file input_audio encrypted_content
     function custom namespace tool_search allowed_tools json_schema grammar user assistant system
-    """.split()  # noqa: SIM905 (thirty words)
-)
-_KEYS = st.sampled_from(
-    """
+    """,
+    names="""
     type role content text refusal image_url file_id file_data detail call_id name namespace
     arguments input output tools parameters description format definition strict execution
     encrypted_content summary reasoning effort id mode schema
-    """.split()  # noqa: SIM905 (as above)
-)
-_LIKELY = st.recursive(
-    _JSON | _WORDS,
-    lambda inner: (
-        st.dictionaries(_KEYS, inner, max_size=5)
-        | st.builds(
-            lambda kind, rest: {**rest, "type": kind},
-            _WORDS,
-            st.dictionaries(_KEYS, inner, max_size=5),
-        )
-        | st.lists(inner, max_size=3)
-    ),
-    max_leaves=12,
+    """,
 )
 
 
