@@ -16,19 +16,14 @@ from anthropic.types import Message, RawMessageStreamEvent
 from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.chat_tools import Tool
-from farebox.dialects.interpreter import Circumstances, Endings
+from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_from_chat import MessageFromChat, WholeMessageFromChat
 from farebox.dialects.messages_to_chat import MessagesToChat
 from farebox.dialects.recall import Recall
 from farebox.dialects.seal import Seal
-from farebox.errors import UpstreamFailed
-from tests.dialects.streaming import choice, chunk
+from tests.dialects import feeding, responding
+from tests.dialects.responding import ENDINGS, MIB, USAGE
 
-A_CALL = "call_aaaaaaaaaaaa"
-B_CALL = "call_bbbbbbbbbbbb"
-MIB = 1024 * 1024
-ENDINGS = Endings({"sensitive": "content_filter"}, frozenset({"network_error"}))
-USAGE = Usage(uncached_input=6, cache_read=3, output=5)
 TOOLS = {"look": Tool("function", "look"), "long_0123": Tool("function", "a/long name")}
 
 
@@ -43,8 +38,8 @@ SEAL = FixedSeal()
 
 
 def circumstances(recall: Recall | None = None) -> Circumstances:
-    """Account 1, at a fixed time."""
-    return Circumstances(1, 1_790_000_000, SEAL, recall or Recall(), lambda: 1_790_000_009)
+    """Account 1, at a fixed time, with a seal whose blobs are known."""
+    return responding.circumstances(recall, SEAL)
 
 
 def sent_for(
@@ -53,23 +48,6 @@ def sent_for(
     """What was sent in the call's place, as far as its answer hangs on it."""
     chat = Call(call.request_id, "chat", "up", {}, stream=call.stream)
     return MessagesToChat(chat, (), TOOLS, shows, omits, stops)
-
-
-def thought(text: str) -> dict[str, Any]:
-    """A chunk with a piece of reasoning."""
-    return chunk(choice({"reasoning_content": text}))
-
-
-def called(
-    n: int = 0, call_id: str | None = None, name: str | None = None, arguments: str = ""
-) -> dict[str, Any]:
-    """A piece of the tool call `n`."""
-    call: dict[str, Any] = {"index": n, "function": {"arguments": arguments}}
-    if call_id:
-        call |= {"id": call_id, "type": "function"}
-    if name:
-        call["function"]["name"] = name
-    return chunk(choice({"tool_calls": [call]}))
 
 
 def inputs(message: dict[str, Any]) -> list[Any]:
@@ -116,18 +94,9 @@ def events(data: bytes) -> list[dict[str, Any]]:
 
 def feed(stream: Any, parts: list[bytes], usage: Usage = USAGE) -> Passed:
     """Feed a stream as the relay does, to the end or until nothing more can matter."""
-    sent = b""
-    for part in parts:
-        if stream.finished:
-            break
-        sent += stream.feed(part)
-    if not stream.finished:
-        sent += stream.end()
-    failure = stream.failure
-    assert failure is None or isinstance(failure, UpstreamFailed)
-    is_good = stream.ending and failure is None and stream.error is None
-    tail = stream.tail(usage) if is_good else b""
-    return Passed(sent, tail, failure and failure.reason, stream.error, stream)
+    sent = feeding.feed(stream, *parts)
+    tail = stream.tail(usage) if feeding.is_good(stream) else b""
+    return Passed(sent, tail, feeding.reason_of(stream), stream.error, stream)
 
 
 def translate(

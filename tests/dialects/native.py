@@ -16,6 +16,7 @@ from farebox.core.usage import Usage
 from farebox.dialects.responses import parse
 from farebox.dialects.responses_shell import Shell
 from farebox.dialects.responses_stream import NativeStream
+from tests.dialects.feeding import is_good, reason_of
 from tests.dialects.responding import circumstances, events
 from tests.fakes.personas import OPENAI
 from tests.fakes.responses import answer_for
@@ -100,10 +101,8 @@ def run(
         sent += (shell.ping() if n in pings else b"") + stream.feed(part)
     if not stream.finished:
         sent += stream.end()
-    good = stream.ending and stream.failure is None and stream.error is None
-    failure = stream.failure.reason if stream.failure else None
-    tail = stream.tail(usage or Usage(uncached_input=7, output=3)) if good else b""
-    return Passed(sent, tail, failure, stream, shell)
+    tail = stream.tail(usage or Usage(uncached_input=7, output=3)) if is_good(stream) else b""
+    return Passed(sent, tail, reason_of(stream), stream, shell)
 
 
 def accepted(passed: Passed) -> Response:

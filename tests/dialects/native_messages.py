@@ -14,6 +14,8 @@ from farebox.core.usage import Usage
 from farebox.dialects.messages import parse
 from farebox.dialects.messages_stream import NativeMessageStream
 from farebox.dialects.usage import Reading, read_usage
+from tests.dialects import accumulating
+from tests.dialects.feeding import feed, is_good, reason_of
 from tests.fakes.messages import message_to
 from tests.fakes.messages_events import as_sse, events_of
 from tests.fakes.personas import ANTHROPIC
@@ -65,12 +67,7 @@ class Passed:
     @property
     def events(self) -> list[Event]:
         """All events in order; each is checked to be named by its type."""
-        found: list[Event] = []
-        for raw in filter(None, (self.sent + self.tail).decode().split("\n\n")):
-            name, *lines = raw.split("\n")
-            found.append(json.loads("".join(line.removeprefix("data: ") for line in lines)))
-            assert name == f"event: {found[-1]['type']}"
-        return found
+        return accumulating.events(self.sent + self.tail)
 
     @property
     def types(self) -> list[str]:
@@ -86,13 +83,12 @@ class Passed:
     def known(self) -> tuple[Any, ...]:
         """What settling looks at."""
         stream = self.stream
-        reason = stream.failure.reason if stream.failure else None
         return (
             self.reading,
             stream.tool_calls,
             stream.text_bytes,
             stream.error,
-            reason,
+            reason_of(stream),
             stream.service_tier,
         )
 
@@ -100,15 +96,8 @@ class Passed:
 def run(parts: list[bytes], usage: Usage = CHARGED, call: Call | None = None) -> Passed:
     """Feed a stream as the relay does."""
     stream = NativeMessageStream(call or asked(), MIB)
-    sent = b""
-    for part in parts:
-        if stream.finished:
-            break
-        sent += stream.feed(part)
-    if not stream.finished:
-        sent += stream.end()
-    good = stream.ending and stream.failure is None and stream.error is None
-    return Passed(sent, stream.tail(usage) if good else b"", stream)
+    sent = feed(stream, *parts)
+    return Passed(sent, stream.tail(usage) if is_good(stream) else b"", stream)
 
 
 def accepted(passed: Passed) -> anthropic.types.Message:

@@ -20,6 +20,7 @@ from farebox.dialects.responses_from_chat_answer import WholeFromChat
 from farebox.dialects.responses_shell import Shell
 from farebox.dialects.responses_to_chat import to_chat
 from farebox.dialects.seal import Seal
+from tests.dialects.feeding import feed, is_good, reason_of
 
 MIB = 1024 * 1024
 ENDINGS = Endings({"sensitive": "content_filter"}, frozenset({"network_error"}))
@@ -27,9 +28,9 @@ USAGE = Usage(uncached_input=6, cache_read=3, output=5)
 SEAL = Seal(b"s" * 32)
 
 
-def circumstances(recall: Recall | None = None) -> Circumstances:
+def circumstances(recall: Recall | None = None, seal: Seal = SEAL) -> Circumstances:
     """Account 1, at a fixed time."""
-    return Circumstances(1, 1_790_000_000, SEAL, recall or Recall(), lambda: 1_790_000_009)
+    return Circumstances(1, 1_790_000_000, seal, recall or Recall(), lambda: 1_790_000_009)
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,10 @@ def translate(
     body = {"model": "m", "input": "hi", "stream": True, **fields}
     call = parse(json.dumps(body).encode(), "req_abc")
     stream = FromChat(Shell(call, around), to_chat(call, around), around, ENDINGS, MIB)
-    sent = b""
-    for part in parts:
-        if stream.finished:
-            break
-        sent += stream.feed(part)
-    if not stream.finished:
-        sent += stream.end()
-    ending = stream.ending and stream.failure is None and stream.error is None
-    failure = stream.failure.reason if stream.failure else None
-    return Passed(
-        sent, stream.tail(usage) if ending else b"", failure, stream.error, ending, stream
-    )
+    sent = feed(stream, *parts)
+    ending = is_good(stream)
+    tail = stream.tail(usage) if ending else b""
+    return Passed(sent, tail, reason_of(stream), stream.error, ending, stream)
 
 
 def whole(completion: dict[str, Any], **fields: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from farebox.core.call import Call
 from farebox.dialects.chat_stream import ChatStream
-from farebox.errors import UpstreamFailed
+from tests.dialects.feeding import feed, reason_of
 
 MIB = 1024 * 1024
 DONE = b"data: [DONE]\n\n"
@@ -102,22 +102,14 @@ def run(
 ) -> Passed:
     """Feed it as the relay does: to the end, or until nothing more can matter."""
     stream = stream_for(model, include_usage=include_usage)
-    sent = b""
-    for part in parts:
-        if stream.finished:
-            break
-        sent += stream.feed(part)
-    if not stream.finished:
-        sent += stream.end()
-    failure = stream.failure
-    assert failure is None or isinstance(failure, UpstreamFailed)
+    sent = feed(stream, *parts)
     return Passed(
         sent,
         stream.tail(usage_chunk),
         None if stream.usage is None else msgspec.json.decode(stream.usage),
         stream.service_tier,
         stream.error,
-        failure and failure.reason,
+        reason_of(stream),
         stream.text_bytes,
         stream.started,
         stream.ending,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from farebox.dialects.chat_from_responses import read_responses_answer, with_usage
 from farebox.errors import UpstreamFailed
+from tests.dialects.feeding import cut, feed
 from tests.dialects.streaming import DONE, MIB, dump
 from tests.dialects.unfolding import (
     CHARGED,
@@ -31,7 +32,6 @@ from tests.dialects.unfolding import (
     custom_item,
     deltas_of,
     events_of,
-    feed,
     function_item,
     message_item,
     refusal_part,
@@ -235,8 +235,7 @@ def test_any_cut_of_a_stream_gives_the_same_bytes(items: list[Item], data: st.Da
     body = body_of(*events_of(response_of(*items)))
     whole = stream_for()
     sent = feed(whole, body) + whole.tail(CHARGED)
-    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=10).map(sorted))
-    pieces = [body[i:j] for i, j in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    pieces = data.draw(cut(body, 10))
     bytewise = [body[n : n + 1] for n in range(len(body))]
     for parts in (pieces, bytewise):
         stream = stream_for()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.dialects.feeding import feed
 from tests.dialects.unfolding import (
     ROLE,
     body_of,
@@ -11,7 +12,6 @@ from tests.dialects.unfolding import (
     custom_item,
     deltas_of,
     events_of,
-    feed,
     function_item,
     message_item,
     refusal_part,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from farebox.core.call import Call
 from farebox.dialects.chat_stream import ChatStream
+from tests.dialects.feeding import cut
 from tests.dialects.streaming import (
     DONE,
     USAGE,
@@ -369,8 +370,7 @@ _PIECES: list[Any] = [
 def cut_streams(draw: st.DrawFn) -> list[bytes]:
     """Any order of good and bad events, in pieces."""
     body = body_of(*draw(st.lists(st.sampled_from(_PIECES), max_size=12)))
-    cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=12)))
-    return [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    return draw(cut(body, 12))
 
 
 @given(cut_streams(), st.sampled_from(["up", "asked"]), st.booleans())

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from farebox.core.usage import Usage
 from farebox.dialects.recall import Recall
 from tests.dialects.accumulating import (
-    A_CALL,
-    B_CALL,
     SEAL,
     accumulated,
-    called,
     check_order,
     events,
-    thought,
     translate,
 )
+from tests.dialects.chatting import A_CALL, TEXTS, called, pieces, thought
+from tests.dialects.feeding import cut
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
 
 REPORTED = {
@@ -254,28 +252,16 @@ def test_what_is_told_is_what_is_charged() -> None:
     }
 
 
-texts = st.text(st.sampled_from('ab é你🙂"\\\n'), min_size=1, max_size=6)
-objects = st.dictionaries(texts, st.integers() | texts | st.just({"a": []}), max_size=2)
-arguments = st.one_of(texts, objects.map(json.dumps), st.sampled_from(["", " ", "null", "[]"]))
-pieces = st.lists(
-    st.one_of(
-        texts.map(said),
-        texts.map(thought),
-        st.builds(
-            called,
-            st.integers(0, 2),
-            st.sampled_from([None, A_CALL, B_CALL, "call_1"]),
-            st.sampled_from([None, "look", "long_0123", "unknown"]),
-            arguments,
-        ),
-        texts.map(lambda text: chunk(choice({"refusal": text}))),
-        st.just(b": keep-alive\n\n"),
-    ),
-    max_size=8,
+objects = st.dictionaries(TEXTS, st.integers() | TEXTS | st.just({"a": []}), max_size=2)
+arguments = st.one_of(TEXTS, objects.map(json.dumps), st.sampled_from(["", " ", "null", "[]"]))
+
+
+@given(
+    pieces(["look", "long_0123", "unknown"], arguments),
+    st.sampled_from(["stop", "length", "tool_calls"]),
+    st.booleans(),
+    st.data(),
 )
-
-
-@given(pieces, st.sampled_from(["stop", "length", "tool_calls"]), st.booleans(), st.data())
 def test_wherever_the_reads_cut_the_events_are_the_same(
     written: list[Any], reason: str, shows: bool, data: st.DataObject
 ) -> None:
@@ -284,9 +270,7 @@ def test_wherever_the_reads_cut_the_events_are_the_same(
     at_once = translate([body], shows=shows)
     if at_once.failure is None:
         check_order(at_once.events)
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=6)))
-    parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    for others in (parts, [bytes([byte]) for byte in body]):
+    for others in (data.draw(cut(body)), [bytes([byte]) for byte in body]):
         passed = translate(others, shows=shows)
         assert (passed.sent, passed.tail) == (at_once.sent, at_once.tail)
         assert passed.failure == at_once.failure

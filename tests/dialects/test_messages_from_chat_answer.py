@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from farebox.dialects.recall import Recall
 from farebox.errors import UpstreamFailed
 from tests.dialects.accumulating import SEAL, accumulated, read_by_sdk, translate, whole
+from tests.dialects.chatting import completion, messages
 from tests.dialects.streaming import DONE, body_of, choice, chunk
 
 CALL = {
@@ -19,17 +20,6 @@ CALL = {
     "type": "function",
     "function": {"name": "long_0123", "arguments": '{"a": 1}'},
 }
-
-
-def completion(message: dict[str, Any], finish: str = "stop", **more: Any) -> dict[str, Any]:
-    """A chat completion of one choice."""
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "up",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish, **more}],
-    }
 
 
 def test_a_completion_is_a_message() -> None:
@@ -120,30 +110,14 @@ def test_an_answer_that_was_cut_off_by_the_vendor_has_failed() -> None:
 
 
 objects = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=3)
-messages = st.fixed_dictionaries(
-    {"role": st.just("assistant"), "content": st.none() | st.text(max_size=5)},
-    optional={
-        "reasoning_content": st.text(max_size=5),
-        "refusal": st.none() | st.text(max_size=5),
-        "tool_calls": st.lists(
-            st.builds(
-                lambda n, name, arguments: {
-                    "id": f"call_aaaaaaaaaaa{n}",
-                    "type": "function",
-                    "function": {"name": name, "arguments": arguments},
-                },
-                st.integers(0, 9),
-                st.sampled_from(["look", "long_0123", "unknown"]),
-                st.one_of(st.sampled_from(["", "null", "raw", "[1]"]), objects.map(json.dumps)),
-            ),
-            max_size=3,
-        ),
-    },
+MESSAGES = messages(
+    ["look", "long_0123", "unknown"],
+    st.one_of(st.sampled_from(["", "null", "raw", "[1]"]), objects.map(json.dumps)),
 )
 
 
 @given(
-    messages,
+    MESSAGES,
     st.sampled_from(["stop", "length", "tool_calls", "sensitive"]),
     st.sampled_from([{}, {"omits": True}, {"shows": False}]),
     st.data(),

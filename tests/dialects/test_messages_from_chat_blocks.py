@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.accumulating import (
-    A_CALL,
-    B_CALL,
-    accumulated,
-    called,
-    events,
-    inputs,
-    translate,
-)
+from tests.dialects.accumulating import accumulated, events, inputs, translate
+from tests.dialects.chatting import A_CALL, B_CALL, called
 from tests.dialects.streaming import DONE, body_of, finished, said
 
 

@@ -27,6 +27,7 @@ from tests.dialects.accumulating import (
     feed,
     read_by_sdk,
 )
+from tests.dialects.feeding import cut
 from tests.dialects.one_answer import (
     CALL_ID,
     CHARGED,
@@ -282,9 +283,7 @@ def test_wherever_the_reads_cut_the_events_are_the_same(
     body = responses_stream(response)
     at_once = streamed("responses", [body])
     assert accumulated(at_once) == read_by_sdk(answered("responses", response))
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=6)))
-    parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    for others in (parts, [bytes([byte]) for byte in body]):
+    for others in (data.draw(cut(body)), [bytes([byte]) for byte in body]):
         passed = streamed("responses", others)
         assert (passed.sent, passed.tail) == (at_once.sent, at_once.tail)
 

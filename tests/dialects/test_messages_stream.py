@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from farebox.core.usage import Usage
 from farebox.dialects.messages_stream import NativeMessageStream
 from farebox.dialects.usage import Reading
+from tests.dialects.feeding import cut
 from tests.dialects.native_messages import (
     CHARGED,
     MIB,
@@ -182,11 +182,10 @@ def test_byte_by_byte_it_is_the_same() -> None:
     )
 
 
-@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-def test_in_any_pieces_it_is_the_same(cuts: list[int]) -> None:
+@given(cut(STREAM, 20))
+def test_in_any_pieces_it_is_the_same(parts: list[bytes]) -> None:
     """Wherever the reads cut it."""
-    edges = [0, *sorted(cuts), len(STREAM)]
-    passed = run([STREAM[start:end] for start, end in itertools.pairwise(edges)])
+    passed = run(parts)
     assert (passed.sent, passed.tail, passed.known) == (
         EXPECTED.sent,
         EXPECTED.tail,

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from farebox.core.usage import Usage
 from farebox.dialects.recall import Recall
+from tests.dialects.chatting import TEXTS, called, pieces, thought
+from tests.dialects.feeding import cut
 from tests.dialects.responding import SEAL, USAGE, check, events, translate
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
 
@@ -23,22 +25,6 @@ REPORTED = {
     "total_tokens": 14,
     "completion_tokens_details": {"reasoning_tokens": 2},
 }
-
-
-def thought(text: str) -> dict[str, Any]:
-    return chunk(choice({"reasoning_content": text}))
-
-
-def called(
-    n: int = 0, call_id: str | None = None, name: str | None = None, arguments: str = ""
-) -> dict[str, Any]:
-    """A piece of the tool call `n`."""
-    call: dict[str, Any] = {"index": n, "function": {"arguments": arguments}}
-    if call_id:
-        call |= {"id": call_id, "type": "function"}
-    if name:
-        call["function"]["name"] = name
-    return chunk(choice({"tool_calls": [call]}))
 
 
 def test_a_text_is_a_message_in_openais_order_of_events() -> None:
@@ -333,26 +319,11 @@ def test_what_is_told_is_what_is_charged() -> None:
     assert told.response["usage"]["total_tokens"] == 110
 
 
-texts = st.text(st.sampled_from('ab é你🙂"\\\n'), min_size=1, max_size=6)
-pieces = st.lists(
-    st.one_of(
-        texts.map(said),
-        texts.map(thought),
-        st.builds(
-            called,
-            st.integers(0, 2),
-            st.sampled_from([None, "call_aaaaaaaaaaaa", "call_bbbbbbbbbbbb", "call_1"]),
-            st.sampled_from([None, "look", "apply_patch", "clock__now", "unknown"]),
-            texts,
-        ),
-        texts.map(lambda text: chunk(choice({"refusal": text}))),
-        st.just(b": keep-alive\n\n"),
-    ),
-    max_size=8,
+@given(
+    pieces(["look", "apply_patch", "clock__now", "unknown"], TEXTS),
+    st.sampled_from(["stop", "length", "tool_calls"]),
+    st.data(),
 )
-
-
-@given(pieces, st.sampled_from(["stop", "length", "tool_calls"]), st.data())
 def test_wherever_the_reads_cut_the_events_are_the_same(
     written: list[Any], reason: str, data: st.DataObject
 ) -> None:
@@ -362,9 +333,7 @@ def test_wherever_the_reads_cut_the_events_are_the_same(
     at_once = translate([body], tools=tools)
     if at_once.failure is None:
         check(at_once)
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=6)))
-    parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    for others in (parts, [bytes([byte]) for byte in body]):
+    for others in (data.draw(cut(body)), [bytes([byte]) for byte in body]):
         passed = translate(others, tools=tools)
         assert passed.sent + passed.tail == at_once.sent + at_once.tail
         assert passed.failure == at_once.failure

@@ -12,6 +12,7 @@ from openai._models import construct_type
 from openai.types.responses import Response
 
 from farebox.errors import UpstreamFailed
+from tests.dialects.chatting import completion, messages
 from tests.dialects.responding import translate, whole
 from tests.dialects.streaming import DONE, body_of, choice, chunk
 
@@ -20,18 +21,6 @@ TOOLS = [
     {"type": "custom", "name": "apply_patch"},
     {"type": "namespace", "name": "clock", "tools": [{"type": "function", "name": "now"}]},
 ]
-
-
-def completion(message: dict[str, Any], finish: str = "stop", **more: Any) -> dict[str, Any]:
-    """A chat completion of one choice."""
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "up",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        **more,
-    }
 
 
 def test_every_key_of_a_response_is_there() -> None:
@@ -88,30 +77,14 @@ def test_an_answer_that_was_cut_off_by_the_vendor_has_failed() -> None:
         whole(completion({"role": "assistant", "content": "Hi"}, "network_error"))
 
 
-messages = st.fixed_dictionaries(
-    {"role": st.just("assistant"), "content": st.none() | st.text(max_size=5)},
-    optional={
-        "reasoning_content": st.text(max_size=5),
-        "refusal": st.none() | st.text(max_size=5),
-        "tool_calls": st.lists(
-            st.builds(
-                lambda n, name, arguments: {
-                    "id": f"call_aaaaaaaaaaa{n}",
-                    "type": "function",
-                    "function": {"name": name, "arguments": arguments},
-                },
-                st.integers(0, 9),
-                st.sampled_from(["look", "apply_patch", "clock__now"]),
-                st.sampled_from(["", "{}", '{"input": "x"}', "raw"]),
-            ),
-            max_size=3,
-            unique_by=lambda call: call["id"],
-        ),
-    },
+MESSAGES = messages(
+    ["look", "apply_patch", "clock__now"],
+    st.sampled_from(["", "{}", '{"input": "x"}', "raw"]),
+    unique_ids=True,
 )
 
 
-@given(messages, st.sampled_from(["stop", "length", "tool_calls", "sensitive"]))
+@given(MESSAGES, st.sampled_from(["stop", "length", "tool_calls", "sensitive"]))
 def test_whole_and_streamed_are_one_answer(message: dict[str, Any], finish: str) -> None:
     """The response object is the same, whichever way the upstream gave it."""
     delta = json.loads(json.dumps(message))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from farebox.core.usage import Usage
 from farebox.dialects.responses_stream import NativeAnswer
+from tests.dialects.feeding import cut
 from tests.dialects.native import Passed, accepted, asked, bytes_of, charged, run, upstream
 from tests.fakes.personas import OPENAI
 from tests.fakes.responses import answer_for, response_object
@@ -237,10 +237,7 @@ def test_however_the_bytes_come_the_events_are_the_same(data: st.DataObject) -> 
     found = upstream()
     raw = bytes_of(found)
     whole = run([raw], charged(found))
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=12)))
-    edges = [0, *cuts, len(raw)]
-    parts = [raw[a:b] for a, b in itertools.pairwise(edges)]
-    split = run(parts, charged(found))
+    split = run(data.draw(cut(raw, 12)), charged(found))
     assert (split.sent, split.tail, split.known) == (whole.sent, whole.tail, whole.known)
 
 

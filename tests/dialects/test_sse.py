@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox.dialects.sse import Event, EventTooLarge, Splitter, event, event_data
+from tests.dialects.feeding import cut
 
 MIB = 1024 * 1024
 BOM = b"\xef\xbb\xbf"
@@ -28,9 +29,7 @@ bodies = st.binary(max_size=200) | pieces
 @st.composite
 def cut_bodies(draw: st.DrawFn, whole: st.SearchStrategy[bytes] = bodies) -> list[bytes]:
     """A body in pieces, some of them empty."""
-    body = draw(whole)
-    cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=20)))
-    return [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    return draw(cut(draw(whole), 20))
 
 
 def split(parts: list[bytes], limit_bytes: int = MIB) -> list[Event]:

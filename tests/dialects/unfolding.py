@@ -16,6 +16,7 @@ from farebox.core.usage import Usage
 from farebox.dialects import chat
 from farebox.dialects.chat_answer import Answer
 from farebox.dialects.chat_from_responses import ChatFromResponses, read_responses_answer
+from tests.dialects.feeding import feed
 from tests.dialects.streaming import DONE, MIB, dump
 
 CREATED_S = 1_790_000_001
@@ -166,16 +167,6 @@ def body_of(*events: Any) -> bytes:
 def stream_for(call: Call | None = None, limit: int = MIB) -> ChatFromResponses:
     """The stream of a call."""
     return ChatFromResponses(call or call_for(stream=True), CREATED_S, limit)
-
-
-def feed(stream: ChatFromResponses, *parts: bytes) -> bytes:
-    """Feed it as the relay does: to the end, or until nothing more can matter."""
-    sent = b""
-    for part in parts:
-        if stream.finished:
-            break
-        sent += stream.feed(part)
-    return sent if stream.finished else sent + stream.end()
 
 
 def chunks_of(data: bytes) -> list[Any]:
