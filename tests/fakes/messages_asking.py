@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from typing import Any
 
+from tests.fakes.asking import events_of, exchange
 from tests.fakes.personas import ALL_PERSONAS
 from tests.fakes.upstream import FakeUpstream
 
@@ -25,19 +24,11 @@ def post(
     headers: dict[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Status and body of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", upstream.port, timeout=10)
     path = next(p for p, api in ALL_PERSONAS[persona].paths.items() if api == "messages")
-    try:
-        own = {"x-api-key": upstream.key(persona), **VERSION} if headers is None else headers
-        connection.request("POST", path, json.dumps(body), own)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    own = {"x-api-key": upstream.key(persona), **VERSION} if headers is None else headers
+    return exchange(upstream, path, body, own)
 
 
 def events(upstream: FakeUpstream, body: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream."""
-    status, raw = post(upstream, {**body, "stream": True})
-    assert status == 200
-    return [json.loads(e.partition("data: ")[2]) for e in raw.decode().split("\n\n") if e]
+    return events_of(post(upstream, {**body, "stream": True}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import anthropic
 import pytest
 
 from tests.fakes import messages_faults
+from tests.fakes.asking import HANGING, check_fault_ends
 from tests.fakes.faults import FAULTS
 from tests.fakes.messages_asking import VERSION, events, post, request
 from tests.fakes.personas import ALL_PERSONAS
@@ -182,20 +182,10 @@ def test_what_would_lie_at_the_vendor_is_recorded(
     assert fake_upstream.violations == [place]
 
 
-HANGING = {"hang-before-head", "hang-mid-stream", "hang-after-usage", "endless", "hop-loop"}
-CUT = {"close-before-head", "truncated", "reset-mid-stream"}
-
-
 @pytest.mark.parametrize("fault", sorted((FAULTS | messages_faults.FAULTS) - HANGING))
 def test_every_fault_ends(fake_upstream: FakeUpstream, fault: str):
     """A fault spoils its own answer and no later one."""
-    for stream in (False, True):
-        try:
-            post(fake_upstream, request(model=fault, stream=stream))
-        except (http.client.HTTPException, ConnectionError):
-            assert fault in CUT
-    assert post(fake_upstream, request())[0] == 200
-    fake_upstream.wait_for_sockets()
+    check_fault_ends(fake_upstream, fault, post, request)
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
 
 import pytest
 
 from tests.fakes import responses_faults
+from tests.fakes.asking import HANGING, check_fault_ends
 from tests.fakes.faults import FAULTS
 from tests.fakes.responses_asking import events, post, request
 from tests.fakes.upstream import FakeUpstream
-
-HANGING = {"hang-before-head", "hang-mid-stream", "hang-after-usage", "endless", "hop-loop"}
-CUT = {"close-before-head", "truncated", "reset-mid-stream"}
 
 
 @pytest.mark.parametrize("fault", sorted((FAULTS | responses_faults.FAULTS) - HANGING))
 def test_every_fault_ends(fake_upstream: FakeUpstream, fault: str):
     """A fault spoils its own answer and no later one."""
-    for stream in (False, True):
-        try:
-            post(fake_upstream, request(model=fault, stream=stream))
-        except (http.client.HTTPException, ConnectionError):
-            assert fault in CUT
-    assert post(fake_upstream, request())[0] == 200
-    fake_upstream.wait_for_sockets()
+    check_fault_ends(fake_upstream, fault, post, request)
 
 
 @pytest.mark.parametrize(

@@ -9,27 +9,17 @@ from typing import Any
 import pytest
 
 from tests.fakes import faults
+from tests.fakes.asking import CUT, HANGING, exchange
 from tests.fakes.personas import PERSONAS
 from tests.fakes.upstream import FakeUpstream
-
-HANGING = {"hang-before-head", "hang-mid-stream", "hang-after-usage", "endless", "hop-loop"}
 
 
 def post(
     upstream: FakeUpstream, persona: str, body: dict[str, Any], *, key: str | None = None
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", upstream.port, timeout=10)
-    try:
-        connection.request(
-            "POST",
-            PERSONAS[persona].base_path + "/chat/completions",
-            json.dumps(body),
-            {"authorization": f"Bearer {key or upstream.key(persona)}"},
-        )
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    path = PERSONAS[persona].base_path + "/chat/completions"
+    headers = {"authorization": f"Bearer {key or upstream.key(persona)}"}
+    return exchange(upstream, path, body, headers)
 
 
 def hello(model: str = "m", text: str = "hello", **fields: Any) -> dict[str, Any]:
@@ -106,7 +96,7 @@ def test_every_fault_that_ends_ends(fake_upstream: FakeUpstream, fault: str, str
         expected = int(fault[5:8]) if fault.startswith("fail-") and fault[5] in "45" else status
         assert status == expected
     except (http.client.HTTPException, ConnectionError):
-        assert fault in {"close-before-head", "truncated", "reset-mid-stream"}
+        assert fault in CUT
     assert post(fake_upstream, "openai_compatible", hello())[0] == 200
     fake_upstream.wait_for_sockets()
 
