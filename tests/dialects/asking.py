@@ -19,6 +19,10 @@ PNG = "iVBORw0KGgo="
 PDF = "JVBERi0xLjQK"
 MARK = {"type": "ephemeral"}
 ANY = {"type": "object", "properties": {}}  # the schema of a function that takes nothing
+# What the least of them are in chat: a use's arguments, a picture's part, a document's file.
+F = '{"a":1}'
+SEEN = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+FILE = {"file_data": f"data:application/pdf;base64,{PDF}", "filename": "document.pdf"}
 
 
 def call_for(*messages: Any, **fields: Any) -> Call:
@@ -73,6 +77,11 @@ def assistant(*content: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": _content(content)}
 
 
+def system(content: Any, **more: Any) -> dict[str, Any]:
+    """A message of the system's, also as chat has it."""
+    return {"role": "system", "content": content, **more}
+
+
 def _content(content: tuple[Any, ...]) -> Any:
     if not content:
         return "Hi"
@@ -109,19 +118,6 @@ def document(source: Any = None, **more: Any) -> dict[str, Any]:
 def tool(name: str = "f", **more: Any) -> dict[str, Any]:
     """A tool of the client's."""
     return {"name": name, "input_schema": {"type": "object", "properties": {}}, **more}
-
-
-def called(*calls: tuple[str, str, str], content: Any = "", **more: Any) -> dict[str, Any]:
-    """The chat message of calls: id, name, arguments."""
-    return {
-        "role": "assistant",
-        "content": content,
-        **more,
-        "tool_calls": [
-            {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for call_id, name, arguments in calls
-        ],
-    }
 
 
 def returned(use_id: str = "toolu_1", content: Any = "ok") -> dict[str, Any]:

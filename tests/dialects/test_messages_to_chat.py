@@ -16,7 +16,6 @@ from tests.dialects.asking import (
     body,
     body_of,
     call_for,
-    called,
     function,
     refused,
     result,
@@ -27,7 +26,7 @@ from tests.dialects.asking import (
     use,
     user,
 )
-from tests.dialects.translating import around
+from tests.dialects.translating import around, called
 from tests.fakes.personas import PERSONAS
 
 SCHEMA = {

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tests.dialects.asking import (
+    FILE,
     MARK,
-    PDF,
     PNG,
+    SEEN,
+    F,
     assistant,
     body_of,
-    called,
     chat,
     document,
     function,
@@ -21,20 +22,15 @@ from tests.dialects.asking import (
     result,
     returned,
     sent,
+    system,
     text,
     tool,
     use,
     user,
 )
+from tests.dialects.translating import called
 
-F = '{"a":1}'
-SEEN = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
-FILE = {"file_data": f"data:application/pdf;base64,{PDF}", "filename": "document.pdf"}
 URL = "https://x.example/a"
-
-
-def _system(content: Any, **more: Any) -> dict[str, Any]:
-    return {"role": "system", "content": content, **more}
 
 
 @pytest.mark.parametrize(
@@ -195,11 +191,11 @@ def test_citations_are_dropped_and_named() -> None:
         (assistant(use(input="{}")), ".content[0].input"),
         (assistant({"type": "thinking", "signature": "x"}), ".content[0].thinking"),
         (assistant({"type": "thinking", "thinking": "", "signature": 5}), ".content[0].signature"),
-        (_system([image()]), ".content[0].type"),
-        (_system("x", output_config={"effort": "x"}), ".output_config.effort"),
-        (_system([{"type": "tool_addition"}]), ".content[0].tool"),
+        (system([image()]), ".content[0].type"),
+        (system("x", output_config={"effort": "x"}), ".output_config.effort"),
+        (system([{"type": "tool_addition"}]), ".content[0].tool"),
         (
-            _system([{"type": "tool_addition", "tool": {"type": "tool_definition"}}]),
+            system([{"type": "tool_addition", "tool": {"type": "tool_definition"}}]),
             ".content[0].tool.definition",
         ),
     ],

@@ -11,7 +11,6 @@ from tests.dialects.asking import (
     assistant,
     body,
     body_of,
-    called,
     function,
     refused,
     result,
@@ -20,6 +19,7 @@ from tests.dialects.asking import (
     use,
     user,
 )
+from tests.dialects.translating import called
 
 STRICT = {
     "type": "object",

@@ -10,29 +10,21 @@ from farebox.dialects.messages_to_chat_turns import SUMMARY_INTRO
 from farebox.dialects.recall import Recall
 from farebox.errors import BadRequest
 from tests.dialects.asking import (
-    PDF,
-    PNG,
+    SEEN,
+    F,
     assistant,
-    called,
     chat,
     image,
     refused,
     result,
     returned,
     sent,
+    system,
     text,
     use,
     user,
 )
-from tests.dialects.translating import ACCOUNT, SEAL
-
-F = '{"a":1}'
-SEEN = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
-FILE = {"file_data": f"data:application/pdf;base64,{PDF}", "filename": "document.pdf"}
-
-
-def _system(content: Any, **more: Any) -> dict[str, Any]:
-    return {"role": "system", "content": content, **more}
+from tests.dialects.translating import ACCOUNT, SEAL, called
 
 
 def _thought(text: str = "", blob: str | None = None, account: int = ACCOUNT) -> dict[str, Any]:
@@ -65,7 +57,7 @@ def test_turns_of_one_side_in_a_row_are_legal() -> None:
         user("c"),
         assistant("c"),
         assistant(use("t1"), use("t2")),
-        _system("Beware."),
+        system("Beware."),
         user(result("t1")),
         user(result("t2"), text("d")),
         user(""),
@@ -74,7 +66,7 @@ def test_turns_of_one_side_in_a_row_are_legal() -> None:
         called(("t1", "f", F), ("t2", "f", F), content="c"),
         returned("t1"),
         returned("t2"),
-        _system("Beware."),
+        system("Beware."),
         user("d"),
     ]
 
@@ -99,29 +91,29 @@ def test_ids_may_come_again_in_a_later_answer() -> None:
 def test_the_system_may_speak_at_any_time() -> None:
     """What it says first is one message; what was meant for an earlier turn is gone."""
     said = [
-        _system("b"),
+        system("b"),
         user("c"),
-        _system("gone", clear_at="next_user_message"),
-        _system([text("d"), text("e")], clear_at="never"),
+        system("gone", clear_at="next_user_message"),
+        system([text("d"), text("e")], clear_at="never"),
         assistant("f"),
         user("g"),
-        _system("h", clear_at="next_user_message"),
+        system("h", clear_at="next_user_message"),
     ]
     assert chat(*said, system="a") == [
-        _system("a\n\nb"),
+        system("a\n\nb"),
         user("c"),
-        _system("d\n\ne"),
+        system("d\n\ne"),
         assistant("f"),
         user("g"),
-        _system("h"),
+        system("h"),
     ]
 
 
 def test_only_a_block_of_its_own_is_the_billing_header() -> None:
     """A text that begins like it is what the user wrote."""
     header = "x-anthropic-billing-header: cc_version=1;"
-    assert chat(user(header), system=[text(header), text("a")]) == [_system("a"), user(header)]
-    assert chat(system=f"{header}\na") == [_system(f"{header}\na"), user()]
+    assert chat(user(header), system=[text(header), text("a")]) == [system("a"), user(header)]
+    assert chat(system=f"{header}\na") == [system(f"{header}\na"), user()]
     assert chat(system=[text(header)]) == [user()]
 
 
@@ -129,7 +121,7 @@ def test_tools_may_come_within_the_conversation() -> None:
     """Those that are only referred to are there anyway; what is taken away stays, and is named."""
     to = sent(
         user(),
-        _system(
+        system(
             [
                 {
                     "type": "tool_addition",

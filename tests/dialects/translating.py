@@ -71,7 +71,7 @@ def output(call_id: str, output: Any = "ok") -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
-def called(*calls: tuple[str, str, str], content: str = "", **more: Any) -> dict[str, Any]:
+def called(*calls: tuple[str, str, str], content: Any = "", **more: Any) -> dict[str, Any]:
     """The chat message of calls: id, name, arguments."""
     return {
         "role": "assistant",
