@@ -5,7 +5,6 @@ Anthropic's own SDK makes of it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, cast
 
 from anthropic._models import construct_type
@@ -56,15 +55,8 @@ def inputs(message: dict[str, Any]) -> list[Any]:
     return [(call["name"], call["input"]) for call in calls]
 
 
-@dataclass(frozen=True)
-class Passed:
-    """What a stream gave: bytes that left before the commit, the tail, and what it knows."""
-
-    sent: bytes
-    tail: bytes
-    failure: str | None
-    error: Any
-    stream: Any
+class Passed(feeding.Passed):
+    """What a stream of a message gave."""
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -94,9 +86,7 @@ def events(data: bytes) -> list[dict[str, Any]]:
 
 def feed(stream: Any, parts: list[bytes], usage: Usage = USAGE) -> Passed:
     """Feed a stream as the relay does, to the end or until nothing more can matter."""
-    sent = feeding.feed(stream, *parts)
-    tail = stream.tail(usage) if feeding.is_good(stream) else b""
-    return Passed(sent, tail, feeding.reason_of(stream), stream.error, stream)
+    return Passed.of(stream, parts, usage)
 
 
 def translate(

@@ -6,11 +6,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.dialects.streaming import choice, chunk, said
+from tests.dialects.streaming import body_of, choice, chunk, finished, said
 
 A_CALL = "call_aaaaaaaaaaaa"
 B_CALL = "call_bbbbbbbbbbbb"
 TEXTS = st.text(st.sampled_from('ab é你🙂"\\\n'), min_size=1, max_size=6)
+
+# Streams that break off or are none, and what is made of them: failure, error.
+BROKEN: list[tuple[list[bytes], str | None, Any]] = [
+    ([body_of(said("Hi"))], None, None),
+    ([body_of(said("Hi"), finished("network_error"))], "finish_network_error", None),
+    ([b"data: <html>\n\n"], "bad_event", None),
+    ([body_of(said("Hi"), {"error": {"message": "x"}})], None, {"message": "x"}),
+    ([b"data: " + b"x" * 2_000_000], "event_too_large", None),
+]
+NO_COMPLETIONS: list[dict[str, Any]] = [
+    {},
+    {"choices": None},
+    {"choices": [{"message": 5}]},
+    {"choices": {}},
+]
 
 
 def thought(text: str) -> dict[str, Any]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
 from hypothesis import strategies as st
 
+from farebox.core.usage import Usage
 from farebox.dialects.interpreter import Stream
 from farebox.errors import UpstreamFailed
 
@@ -28,6 +33,24 @@ def reason_of(stream: Stream) -> str | None:
     failure = stream.failure
     assert failure is None or isinstance(failure, UpstreamFailed)
     return failure and failure.reason
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a stream gave: bytes that left before the commit, the tail, and what it knows."""
+
+    sent: bytes
+    tail: bytes
+    failure: str | None
+    error: Any
+    stream: Any
+
+    @classmethod
+    def of(cls, stream: Any, parts: Iterable[bytes], usage: Usage) -> Self:
+        """What one gives of these parts, with a tail for this usage if it ended well."""
+        sent = feed(stream, *parts)
+        tail = stream.tail(usage) if is_good(stream) else b""
+        return cls(sent, tail, reason_of(stream), stream.error, stream)
 
 
 def cut(body: bytes, most: int = 6) -> st.SearchStrategy[list[bytes]]:

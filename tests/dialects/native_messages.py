@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -14,8 +14,7 @@ from farebox.core.usage import Usage
 from farebox.dialects.messages import parse
 from farebox.dialects.messages_stream import NativeMessageStream
 from farebox.dialects.usage import Reading, read_usage
-from tests.dialects import accumulating
-from tests.dialects.feeding import feed, is_good, reason_of
+from tests.dialects import accumulating, feeding
 from tests.fakes.messages import message_to
 from tests.fakes.messages_events import as_sse, events_of
 from tests.fakes.personas import ANTHROPIC
@@ -56,13 +55,8 @@ def bytes_of(found: list[Event]) -> bytes:
     return b"".join(map(as_sse, found))
 
 
-@dataclass(frozen=True)
-class Passed:
+class Passed(feeding.Passed):
     """What a stream gave, and what it knows."""
-
-    sent: bytes
-    tail: bytes
-    stream: NativeMessageStream
 
     @property
     def events(self) -> list[Event]:
@@ -87,17 +81,15 @@ class Passed:
             self.reading,
             stream.tool_calls,
             stream.text_bytes,
-            stream.error,
-            reason_of(stream),
+            self.error,
+            self.failure,
             stream.service_tier,
         )
 
 
 def run(parts: list[bytes], usage: Usage = CHARGED, call: Call | None = None) -> Passed:
     """Feed a stream as the relay does."""
-    stream = NativeMessageStream(call or asked(), MIB)
-    sent = feed(stream, *parts)
-    return Passed(sent, stream.tail(usage) if is_good(stream) else b"", stream)
+    return Passed.of(NativeMessageStream(call or asked(), MIB), parts, usage)
 
 
 def accepted(passed: Passed) -> anthropic.types.Message:

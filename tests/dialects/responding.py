@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, cast
 
 from openai import omit
@@ -20,7 +19,7 @@ from farebox.dialects.responses_from_chat_answer import WholeFromChat
 from farebox.dialects.responses_shell import Shell
 from farebox.dialects.responses_to_chat import to_chat
 from farebox.dialects.seal import Seal
-from tests.dialects.feeding import feed, is_good, reason_of
+from tests.dialects import feeding
 
 MIB = 1024 * 1024
 ENDINGS = Endings({"sensitive": "content_filter"}, frozenset({"network_error"}))
@@ -33,16 +32,13 @@ def circumstances(recall: Recall | None = None, seal: Seal = SEAL) -> Circumstan
     return Circumstances(1, 1_790_000_000, seal, recall or Recall(), lambda: 1_790_000_009)
 
 
-@dataclass(frozen=True)
-class Passed:
-    """What a stream gave: bytes that left before the commit, the tail, and what it knows."""
+class Passed(feeding.Passed):
+    """What a stream of a response gave."""
 
-    sent: bytes
-    tail: bytes
-    failure: str | None
-    error: Any
-    ending: bool
-    stream: FromChat
+    @property
+    def ending(self) -> bool:
+        """Whether it ended as a response does."""
+        return feeding.is_good(self.stream)
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -87,10 +83,7 @@ def translate(
     body = {"model": "m", "input": "hi", "stream": True, **fields}
     call = parse(json.dumps(body).encode(), "req_abc")
     stream = FromChat(Shell(call, around), to_chat(call, around), around, ENDINGS, MIB)
-    sent = feed(stream, *parts)
-    ending = is_good(stream)
-    tail = stream.tail(usage) if ending else b""
-    return Passed(sent, tail, reason_of(stream), stream.error, ending, stream)
+    return Passed.of(stream, parts, usage)
 
 
 def whole(completion: dict[str, Any], **fields: Any) -> dict[str, Any]:

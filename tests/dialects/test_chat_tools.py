@@ -319,28 +319,18 @@ def test_malformed_tools_are_named(tools: Any, choice: Any, param: str) -> None:
 
 def test_earlier_calls_have_the_upstreams_names() -> None:
     """Also of tools that are declared no more, which lead back to what they were."""
-    to = sent(
-        [
-            call("c1", "now", "{}", namespace="clock"),
-            call("c2", "gone", "{}", namespace="old"),
-            call("c3", "clock__now", "{}"),
-            {"type": "custom_tool_call", "call_id": "c4", "name": "exec", "input": 'a"b'},
-        ],
-        tools=[
-            namespace("clock", function("now")),
-            namespace("functions", {"type": "custom", "name": "exec"}),
-        ],
-    )
-    made = messages(
+    calls = [
         call("c1", "now", "{}", namespace="clock"),
         call("c2", "gone", "{}", namespace="old"),
         call("c3", "clock__now", "{}"),
         {"type": "custom_tool_call", "call_id": "c4", "name": "exec", "input": 'a"b'},
-        tools=[
-            namespace("clock", function("now")),
-            namespace("functions", {"type": "custom", "name": "exec"}),
-        ],
-    )[0]["tool_calls"]
+    ]
+    tools = [
+        namespace("clock", function("now")),
+        namespace("functions", {"type": "custom", "name": "exec"}),
+    ]
+    to = sent(calls, tools=tools)
+    made = messages(*calls, tools=tools)[0]["tool_calls"]
     assert [call["function"] for call in made] == [
         {"name": "clock__now", "arguments": "{}"},
         {"name": "old__gone", "arguments": "{}"},

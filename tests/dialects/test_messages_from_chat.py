@@ -18,7 +18,7 @@ from tests.dialects.accumulating import (
     events,
     translate,
 )
-from tests.dialects.chatting import A_CALL, TEXTS, called, pieces, thought
+from tests.dialects.chatting import A_CALL, BROKEN, TEXTS, called, pieces, thought
 from tests.dialects.feeding import cut
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
 
@@ -221,16 +221,7 @@ def test_what_is_kept_has_a_limit() -> None:
     assert (passed.failure, passed.tail) == ("tail_too_large", b"")
 
 
-@pytest.mark.parametrize(
-    ("parts", "failure", "error"),
-    [
-        ([body_of(said("Hi"))], None, None),
-        ([body_of(said("Hi"), finished("network_error"))], "finish_network_error", None),
-        ([b"data: <html>\n\n"], "bad_event", None),
-        ([body_of(said("Hi"), {"error": {"message": "x"}})], None, {"message": "x"}),
-        ([b"data: " + b"x" * 2_000_000], "event_too_large", None),
-    ],
-)
+@pytest.mark.parametrize(("parts", "failure", "error"), BROKEN)
 def test_what_has_no_end_is_no_answer(parts: list[bytes], failure: Any, error: Any) -> None:
     """No clean end comes of it; the relay sends the failure."""
     passed = translate(parts)

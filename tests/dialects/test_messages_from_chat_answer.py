@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from farebox.dialects.recall import Recall
 from farebox.errors import UpstreamFailed
 from tests.dialects.accumulating import SEAL, accumulated, read_by_sdk, translate, whole
-from tests.dialects.chatting import completion, messages
+from tests.dialects.chatting import NO_COMPLETIONS, completion, messages
 from tests.dialects.streaming import DONE, body_of, choice, chunk
 
 CALL = {
@@ -93,9 +93,7 @@ def test_a_stop_sequence_is_told_where_the_upstream_tells_it() -> None:
     assert whole(answer)["stop_reason"] == "end_turn"
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"choices": None}, {"choices": [{"message": 5}]}, {"choices": {}}]
-)
+@pytest.mark.parametrize("body", NO_COMPLETIONS)
 def test_what_is_no_completion_is_refused(body: dict[str, Any]) -> None:
     """As for clients of chat."""
     with pytest.raises(UpstreamFailed) as caught:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from farebox.core.usage import Usage
 from farebox.dialects.recall import Recall
-from tests.dialects.chatting import TEXTS, called, pieces, thought
+from tests.dialects.chatting import BROKEN, TEXTS, called, pieces, thought
 from tests.dialects.feeding import cut
 from tests.dialects.responding import SEAL, USAGE, check, events, translate
 from tests.dialects.streaming import DONE, body_of, choice, chunk, finished, said
@@ -274,16 +274,7 @@ def test_logprobs_stay_with_their_text() -> None:
     assert passed.items[0]["content"][0]["logprobs"] == [log]
 
 
-@pytest.mark.parametrize(
-    ("parts", "failure", "error"),
-    [
-        ([body_of(said("Hi"))], None, None),
-        ([body_of(said("Hi"), finished("network_error"))], "finish_network_error", None),
-        ([b"data: <html>\n\n"], "bad_event", None),
-        ([body_of(said("Hi"), {"error": {"message": "x"}})], None, {"message": "x"}),
-        ([b"data: " + b"x" * 2_000_000], "event_too_large", None),
-    ],
-)
+@pytest.mark.parametrize(("parts", "failure", "error"), BROKEN)
 def test_what_has_no_end_is_no_answer(parts: list[bytes], failure: Any, error: Any) -> None:
     """No terminal event comes of it; the relay sends the failure."""
     passed = translate(parts)

@@ -12,7 +12,7 @@ from openai._models import construct_type
 from openai.types.responses import Response
 
 from farebox.errors import UpstreamFailed
-from tests.dialects.chatting import completion, messages
+from tests.dialects.chatting import NO_COMPLETIONS, completion, messages
 from tests.dialects.responding import translate, whole
 from tests.dialects.streaming import DONE, body_of, choice, chunk
 
@@ -61,9 +61,7 @@ def test_reasoning_text_and_calls_are_items_in_this_order() -> None:
     assert response["output"][2]["arguments"] == "{}"
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"choices": None}, {"choices": [{"message": 5}]}, {"choices": {}}]
-)
+@pytest.mark.parametrize("body", NO_COMPLETIONS)
 def test_what_is_no_completion_is_refused(body: dict[str, Any]) -> None:
     """As for clients of chat."""
     with pytest.raises(UpstreamFailed) as caught:

@@ -17,6 +17,8 @@ from farebox.core.ports import UpstreamRequest
 from farebox.errors import BadRequest
 from farebox.vendors import registry
 from farebox.vendors.base import Prepared, Vendor
+from tests.fakes.personas import ALL_PERSONAS
+from tests.fakes.upstream import FakeUpstream
 from tests.vendors.contract import CAP, HOP, call_of, channel_of
 
 VENDORS = list(registry.all().values())
@@ -62,6 +64,26 @@ class Preparing:
                 self.prepared(vendor, body, channel_of(vendor, dedicated_account=owner))
             assert (caught.value.code, caught.value.param) == ("unsupported_value", field)
         self.prepared(vendor, body, channel_of(vendor, dedicated_account="alice"))
+
+    def prepared_again(
+        self, vendor: Vendor, body: dict[str, Any], *, stream: bool
+    ) -> dict[str, Any] | None:
+        """What the vendor would get, also when that is prepared once more; None if refused."""
+        try:
+            result = self.prepared(vendor, body, stream=stream)
+        except BadRequest:
+            return None
+        again = self.prepared(vendor, result.request.body, stream=stream)
+        assert (again.request.body, again.adjusted) == (result.request.body, ())
+        return msgspec.json.decode(result.request.body)
+
+    def posted(
+        self, upstream: FakeUpstream, name: str, body: dict[str, Any], **changes: Any
+    ) -> tuple[int, bytes]:
+        """Status and body of what the fake vendor of this name answers."""
+        assert self.dialect in ALL_PERSONAS[name].speaks
+        channel = Channel("c", name, upstream.base_url(name), upstream.key(name))
+        return post(self.prepared(registry.find(name), body, channel, **changes).request)
 
 
 def post(request: UpstreamRequest) -> tuple[int, bytes]:

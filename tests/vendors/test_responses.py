@@ -13,17 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.core.channel import Channel, ChannelOptions
+from farebox.core.channel import ChannelOptions
 from farebox.core.ports import UpstreamHead
 from farebox.errors import BadRequest
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
-from tests.fakes.personas import ALL_PERSONAS
 from tests.fakes.responses_rules import violations
 from tests.fakes.upstream import FakeUpstream
 from tests.values import worded_values
 from tests.vendors.contract import CAP, HOP, KEY, UNKNOWN, channel_of
-from tests.vendors.preparing import EVERY, VENDORS, Preparing, post
+from tests.vendors.preparing import EVERY, VENDORS, Preparing
 
 INPUT = b'"input":[{"role" : "user","content":"hello"}]'
 HELLO: dict[str, Any] = {"input": "hello"}
@@ -271,10 +270,7 @@ def test_what_codex_sends_is_accepted_by_every_vendor_that_speaks_it(
     fake_upstream: FakeUpstream, name: str
 ) -> None:
     """Though each refuses what it does not know."""
-    assert "responses" in ALL_PERSONAS[name].speaks
-    channel = Channel("c", name, fake_upstream.base_url(name), fake_upstream.key(name))
-    request = prepared(registry.find(name), HARD, channel).request
-    status, body = post(request)
+    status, body = API.posted(fake_upstream, name, HARD)
     assert (status, b"response.completed" in body) == (200, True), body
     assert violations(fake_upstream.last.body) == []
 
@@ -297,12 +293,8 @@ def test_any_body_is_prepared_or_refused(
     vendor: Vendor, body: dict[str, Any], stream: bool
 ) -> None:
     """No shape of any field crashes a vendor, and a second time changes nothing."""
-    try:
-        result = prepared(vendor, json.dumps(body).encode(), stream=stream)
-    except BadRequest:
+    made = API.prepared_again(vendor, body, stream=stream)
+    if made is None:
         return
-    made = msgspec.json.decode(result.request.body)
     assert (made["model"], made["max_output_tokens"]) == ("up-1", CAP)
     assert made["store"] is False
-    again = prepared(vendor, result.request.body, stream=stream)
-    assert (again.request.body, again.adjusted) == (result.request.body, ())
