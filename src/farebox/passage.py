@@ -19,7 +19,7 @@ from farebox.core.ports import Books, Client, Exchange, Settled, Settlement, Ups
 from farebox.core.settings import Settings
 from farebox.core.usage import Usage
 from farebox.dialects.chat_answer import Answer
-from farebox.dialects.interpreter import Interpreter, Stream
+from farebox.dialects.interpreter import Circumstances, Interpreter, Stream
 from farebox.dialects.recall import Recall
 from farebox.dialects.seal import Seal
 from farebox.errors import UpstreamFailed
@@ -53,6 +53,10 @@ class Gateway:
     recall: Recall = field(default_factory=Recall)
     find_vendor: Callable[[str], Vendor] = registry.find
     sample: Callable[[Passage], None] = lambda _: None  # told of each call when it is over
+
+    def circumstances(self, account_id: int, created_s: int) -> Circumstances:
+        """What a dialect must know of a call of this account, admitted at that Unix time."""
+        return Circumstances(account_id, created_s, self.seal, self.recall, clock.now_s)
 
 
 @dataclass(slots=True)

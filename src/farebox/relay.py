@@ -10,14 +10,13 @@ from functools import partial
 
 import structlog
 
-from farebox.admission import Admitted, admit
+from farebox.admission import admit
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
 from farebox.core.channel import Channel
 from farebox.core.ports import Client, Exchange, UpstreamHead, UpstreamRequest
 from farebox.dialects.body import LARGE_BYTES
-from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import (
     BadRequest,
@@ -52,12 +51,13 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     except OutOfCredit as error:
         await write_refusal(gateway, caller, call, admitted)
         raise OutOfCredit(error.message, status=gateway.settings.out_of_credit_status) from error
+    around = gateway.circumstances(caller.account.id, admitted.at_us // 1_000_000)
     passage = Passage(
         gateway,
         caller,
         call,
         client,
-        DIALECTS[call.dialect](call, _circumstances(gateway, caller, admitted)),
+        DIALECTS[call.dialect](call, around),
         admitted,
         held,
         admitted.cap_for(held),
@@ -72,11 +72,6 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         gateway.sample(passage)
     finally:
         await passage.let_go()
-
-
-def _circumstances(gateway: Gateway, caller: Caller, admitted: Admitted) -> Circumstances:
-    created_s = admitted.at_us // 1_000_000
-    return Circumstances(caller.account.id, created_s, gateway.seal, gateway.recall, clock.now_s)
 
 
 async def _ride(passage: Passage) -> FareboxError | None:

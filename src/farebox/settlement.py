@@ -15,7 +15,7 @@ from farebox.core.account import Caller
 from farebox.core.call import Call
 from farebox.core.ports import Books, Settled, Settlement
 from farebox.core.usage import Usage
-from farebox.dialects.usage import Reading, read_usage
+from farebox.dialects.usage import BYTES_A_TOKEN, Reading, read_usage
 from farebox.errors import (
     BillingUnavailable,
     FareboxError,
@@ -26,7 +26,6 @@ from farebox.errors import (
 from farebox.passage import Gateway, Passage
 
 _DEFECT = "The gateway failed; the request id finds the reason in its log."
-_BYTES_A_TOKEN = 4  # of English text, by OpenAI's rule of thumb; for answers without usage
 _log = structlog.get_logger(__name__)
 
 
@@ -186,6 +185,6 @@ def _usage(passage: Passage, reported: _Reported) -> tuple[Usage, tuple[str, ...
     most = passage.output_cap * call.choices
     usage = Usage(
         uncached_input=estimate.likely_tokens(call, key_id, model.id),
-        output=min(most, -(-reported.text_bytes // _BYTES_A_TOKEN)),
+        output=min(most, -(-reported.text_bytes // BYTES_A_TOKEN)),
     )
     return usage, (*reading.flags, "estimated")

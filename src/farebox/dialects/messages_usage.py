@@ -18,12 +18,11 @@ from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.messages import hosted_name
 from farebox.dialects.messages_shell import message_id, usage_object
 from farebox.dialects.raw import to_raw
-from farebox.dialects.usage import ESTIMATED, read_usage
+from farebox.dialects.usage import BYTES_A_TOKEN, ESTIMATED, read_usage
 
 RawObject = dict[str, msgspec.Raw]
 
 _encode = msgspec.json.encode
-_BYTES_A_TOKEN = 4  # of English text, by OpenAI's rule of thumb
 _MAX_RUNS = 10_000  # of a tool, in one answer
 _ZERO = msgspec.Raw(b"0")
 _INPUT: Final = "input_tokens"
@@ -96,7 +95,7 @@ class Counts:
         """
         if self._is_last or not self._tells_input:
             return self._reported
-        written = max(self._output_tokens, -(-text_bytes // _BYTES_A_TOKEN))
+        written = max(self._output_tokens, -(-text_bytes // BYTES_A_TOKEN))
         if self._call.output_cap is not None:
             written = min(written, self._call.output_cap)
         self._reported = msgspec.Raw(self._head + _ESTIMATE % written)

@@ -19,6 +19,7 @@ import msgspec
 
 from farebox.core.usage import CLASSES, Usage
 
+BYTES_A_TOKEN = 4  # of English text, by OpenAI's rule of thumb; for answers without usage
 _UNKNOWN_CONTEXT = 2_500_000  # tokens: no model on the market takes more
 _ABSURD_CONTEXTS = 4
 

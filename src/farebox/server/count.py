@@ -17,7 +17,6 @@ from farebox.counting.client import Counter
 from farebox.counting.factors import Factors
 from farebox.counting.rules import Rule, rule_for
 from farebox.counting.tally import Tally, tally, tally_loosely
-from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import BadRequest, TooLarge
 from farebox.passage import Gateway
@@ -57,7 +56,8 @@ def prepare(gateway: Gateway, account_id: int, model: Model, call: Call) -> Prep
     """
     rule = rule_for([*(route.model for route in model.routes), model.id])
     # A new interpreter: what is asked of a call's own decides how its answer is read.
-    interpreter = DIALECTS[call.dialect](call, _circumstances(gateway, account_id))
+    around = gateway.circumstances(account_id, clock.now_s())
+    interpreter = DIALECTS[call.dialect](call, around)
     try:
         outgoing = interpreter.outgoing("chat")
     except BadRequest as refusal:
@@ -78,10 +78,6 @@ def prepare(gateway: Gateway, account_id: int, model: Model, call: Call) -> Prep
             " more than any model takes. Send less."
         )
     return Prepared(model.id, rule, counted, payload)
-
-
-def _circumstances(gateway: Gateway, account_id: int) -> Circumstances:
-    return Circumstances(account_id, clock.now_s(), gateway.seal, gateway.recall, clock.now_s)
 
 
 class Counting:
