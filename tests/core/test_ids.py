@@ -28,7 +28,7 @@ def _all_ones(bits: int) -> int:
 @pytest.mark.parametrize(
     ("name", "bits", "pattern"),
     [
-        (new_request_id, 128, r"req_[0-9A-Za-z]{22}"),
+        (lambda chance: new_request_id(2**48 * 1000 - 1, chance), 80, r"req_[0-9A-Za-z]{22}"),
         (lambda chance: new_id("key", chance), 72, r"key_[0-9A-Za-z]{13}"),
         (new_key, 256, r"sk-fb-[0-9A-Za-z]{49}"),
     ],
@@ -49,9 +49,16 @@ def test_each_name_holds_all_the_chance_it_says(name, bits: int, pattern: str) -
 
 def test_names_differ_by_default() -> None:
     """Chance comes from the system unless a test brings its own."""
-    assert new_request_id() != new_request_id()
+    assert new_request_id(0) != new_request_id(0)
     assert new_id("key") != new_id("key")
     assert new_key() != new_key()
+
+
+@given(st.integers(0, 2**47), st.integers(1, 10**6))
+def test_request_ids_sort_by_their_time(millis: int, later: int) -> None:
+    """An id of a later millisecond sorts behind, whatever chance gave either."""
+    first = new_request_id(millis * 1000 + 999, _all_ones)
+    assert first < new_request_id((millis + later) * 1000, lambda _: 0)
 
 
 @given(st.integers(0, 2**256 - 1))

@@ -31,7 +31,7 @@ print("ready", flush=True)
 won = 0
 try:
     while True:
-        request_id = ids.new_request_id()
+        request_id = ids.new_request_id(0)
         held = store.hold(hold_request(request_id, 1, 300, 300), sys.argv[2])
         store.settle(settlement(request_id, 1, 300, held))
         won += 1

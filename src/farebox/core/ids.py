@@ -8,6 +8,7 @@ from collections.abc import Callable
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARS = 43  # 62^43 > 2^256
 _CHECK_CHARS = 6  # 62^6 > 2^32
+_TIME_BITS, _CHANCE_BITS = 48, 80  # of a request id; 80 are more than anybody guesses
 KEY_PREFIX = "sk-fb-"
 KEY_CHARS = len(KEY_PREFIX) + _SECRET_CHARS + _CHECK_CHARS
 
@@ -22,9 +23,15 @@ def _base62(value: int, width: int) -> str:
     return "".join(reversed(digits))
 
 
-def new_request_id(random_bits: RandomBits = secrets.randbits) -> str:
-    """`req_` and 128 random bits in base 62."""
-    return "req_" + _base62(random_bits(128), 22)
+def new_request_id(now_us: int, random_bits: RandomBits = secrets.randbits) -> str:
+    """`req_` and 128 bits in base 62: the milliseconds since the Unix epoch in 48 of them, the rest
+    by chance.
+
+    Ids of one time sort together, so that the store writes new calls at the end of its index and
+    not all over it: with many calls kept, that is a third of the work (as UUID version 7, RFC 9562).
+    """
+    millis = now_us // 1000 & (1 << _TIME_BITS) - 1
+    return "req_" + _base62(millis << _CHANCE_BITS | random_bits(_CHANCE_BITS), 22)
 
 
 def new_id(prefix: str, random_bits: RandomBits = secrets.randbits) -> str:

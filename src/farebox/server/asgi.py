@@ -74,7 +74,7 @@ class _Application:
         started_s = clock.monotonic_s()
         path = scope["path"] = _plain_path(scope["path"])
         form = form_of(path, scope["headers"])
-        reply = Reply(send, new_request_id(), form, close=state.draining)
+        reply = Reply(send, new_request_id(clock.now_us()), form, close=state.draining)
         receive = reply.noting(receive)
         record = Record(reply.request_id, scope["method"])
         current_record.set(record)

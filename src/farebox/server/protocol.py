@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from farebox.core import clock
 from farebox.core.ids import new_request_id
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, FareboxError
@@ -308,7 +309,7 @@ class Protocol(HttpToolsProtocol):
         return not self._in_head and self._problem is None and cycle.more_body
 
     def _answer(self, error: FareboxError) -> None:
-        request_id = new_request_id()
+        request_id = new_request_id(clock.now_us())
         form = form_of(self.url.partition(b"?")[0].decode("latin-1"), self.headers)
         status, body = form.status(error), form.body(error, request_id)
         logs.log.info("bad_http", request_id=request_id, status=status, detail=error.message)

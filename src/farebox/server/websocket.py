@@ -32,7 +32,7 @@ async def serve(
 ) -> None:
     """Answer a handshake, then serve the socket to its end."""
     started_s = clock.monotonic_s()
-    record = Record(new_request_id(), "GET")
+    record = Record(new_request_id(clock.now_us()), "GET")
     current_record.set(record)
     headers: dict[bytes, bytes] = dict(scope["headers"])
     status = 101
