@@ -28,7 +28,7 @@ def new_request_id(now_us: int, random_bits: RandomBits = secrets.randbits) -> s
     by chance.
 
     Ids of one time sort together, so that the store writes new calls at the end of its index and
-    not all over it: with many calls kept, that is a third of the work (as UUID version 7, RFC 9562).
+    not all over it: with many calls kept, that is a third of the work (as UUIDv7, RFC 9562).
     """
     millis = now_us // 1000 & (1 << _TIME_BITS) - 1
     return "req_" + _base62(millis << _CHANCE_BITS | random_bits(_CHANCE_BITS), 22)

@@ -119,6 +119,16 @@ class HoldRequest:
     key_id: str
     least_nanocredits: int
     most_nanocredits: int
+    budget: Budget | None = None  # of the key
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a key may be charged in a period, and when the present one began."""
+
+    limit_nanocredits: int
+    period: str  # total | day | month
+    since_us: int  # 0 for a total
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +174,22 @@ class Books(Protocol):
         """Reserve; the nano-credits held. Raises errors.OutOfCredit, errors.BillingUnavailable."""
         ...
 
+    async def extend(self, request_id: str, more_nanocredits: int) -> int:
+        """Hold so much more for a call; what is held for it altogether. Raises as `hold`, and then
+        what was held stays.
+        """
+        ...
+
     async def settle(self, settlement: Settlement) -> Settled:
-        """Release the hold, charge, and write the usage row and its attempts, in one transaction.
+        """Release the hold, charge, and write the call with its attempts, in one transaction.
 
         A request id that is settled already changes nothing and gives the first answer again.
+        Raises errors.BillingUnavailable.
+        """
+        ...
+
+    def delivered(self, request_id: str) -> None:
+        """The client has the end of an answer that was settled as complete. Until this is said, it
+        counts as undelivered if the worker dies.
         """
         ...

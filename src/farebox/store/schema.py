@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0003"
-KNOWN_VERSIONS = ("0001", "0002", "0003")  # every version that migrations/ can lead from
+SCHEMA_VERSION = "0004"
+KNOWN_VERSIONS = ("0001", "0002", "0003", "0004")  # every version that migrations/ can lead from
 VERSION_TABLE = "schema_version"
 
 # PostgreSQL's INTEGER has 32 bits; SQLite's STRICT tables know no BIGINT.
@@ -59,8 +59,9 @@ catalogues = _table(
     _text("document"),
 )
 
-# The checks are the ledger's pair assertions: no statement can leave an account that does not
-# add up, or one below its floor.
+# `available` is what no lease holds, `credited` all top-ups less debits. Both change only in the
+# transaction that inserts the transfer that explains it. What is held is in `leases`, what was
+# charged in the roll-ups: the audit proves that they add up.
 accounts = _table(
     "accounts",
     sa.Column("id", Int, primary_key=True),
@@ -69,30 +70,37 @@ accounts = _table(
     sa.Column("rate_ppm", Int),
     _int("credit_limit", default="0"),
     _int("available", default="0"),
-    _int("held", default="0"),
-    _int("spent", default="0"),
     _int("credited", default="0"),
     _int("disabled", default="0"),
     _int("created_us"),
     _int("revision"),
-    sa.CheckConstraint("credited = available + held + spent", name="accounts_add_up"),
     sa.CheckConstraint("available >= -credit_limit", name="accounts_above_floor"),
-    sa.CheckConstraint("held >= 0", name="accounts_held"),
     sa.CheckConstraint("credit_limit >= 0", name="accounts_credit_limit"),
     sa.Index("accounts_by_revision", "revision"),
 )
 
-# Appended, never edited. `amount` is positive; the kind says which way it went:
-# top_up and debit change `credited`, charge changes `spent`, absorbed is borne by the operator.
+# Appended, never edited. `amount` is positive and goes from `debit` to `credit`, which are
+# `account:ID`, `lease:ID` or one of the operator's: `operator:credits` (where top-ups come from and
+# debits go to), `operator:revenue`, `operator:absorbed`, `operator:unpaid`, `operator:lost`.
+# By kind:
+#   top_up, refund   operator:credits -> account     debit        account -> operator:credits
+#   lease_grant      account -> lease                lease_return lease -> account
+#   charge           lease -> operator:revenue       (the calls of one batch: `calls` of them)
+#   absorbed         operator:absorbed -> operator:unpaid         lost  lease -> operator:lost
+#   correction       any of these the other way round; `corrects` names the transfer
 transfers = _table(
     "transfers",
     sa.Column("id", Int, primary_key=True),
     _int("account_id", sa.ForeignKey("accounts.id")),
     _text("kind"),
+    _text("debit"),
+    _text("credit"),
     _int("amount"),
+    _int("calls", default="0"),
+    sa.Column("lease_id", Int),
+    sa.Column("corrects", Int),
     sa.Column("external_id", sa.Text),
     sa.Column("reason", sa.Text),
-    sa.Column("request_id", sa.Text),
     _int("created_us"),
     sa.CheckConstraint("amount > 0", name="transfers_amount"),
     sa.Index(
@@ -102,6 +110,55 @@ transfers = _table(
         sqlite_where=sa.text("external_id IS NOT NULL"),
         postgresql_where=sa.text("external_id IS NOT NULL"),
     ),
+    sa.Index("transfers_by_account", "account_id", "id"),
+)
+
+# One ledger process's name, which it keeps when it is replaced. `heartbeat_us` is by the database's
+# clock, and asked for with PostgreSQL only. States: live, expired, lost.
+owners = _table(
+    "owners",
+    _text("id", primary_key=True),
+    _text("host"),
+    _text("state"),
+    _int("heartbeat_us"),
+    _int("created_us"),
+    rowid=False,
+)
+
+# Credit of an account that one owner may spend without asking.
+# granted = spent + returned + what is not spent yet. States: open, draining, closed, lost.
+leases = _table(
+    "leases",
+    sa.Column("id", Int, primary_key=True),
+    _int("account_id", sa.ForeignKey("accounts.id")),
+    _text("owner"),
+    _text("state"),
+    _int("granted"),
+    _int("spent", default="0"),
+    _int("returned", default="0"),
+    _int("opened_us"),
+    sa.Column("closed_us", Int),
+    sa.CheckConstraint(
+        "spent >= 0 AND returned >= 0 AND spent + returned <= granted", name="leases_add_up"
+    ),
+    sa.Index(
+        "leases_unspent",
+        "account_id",
+        "owner",
+        sqlite_where=sa.text("state IN ('open', 'draining')"),
+        postgresql_where=sa.text("state IN ('open', 'draining')"),
+    ),
+)
+
+# What was charged to a lease in one hour (of the calls' admission), so that it can be compared with
+# the rows of that hour.
+lease_hours = _table(
+    "lease_hours",
+    _int("lease_id", primary_key=True),
+    _int("hour_us", primary_key=True),
+    _int("calls"),
+    _int("charge"),
+    rowid=False,
 )
 
 keys = _table(
@@ -112,6 +169,8 @@ keys = _table(
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
     _text("hint"),
     _text("models"),
+    sa.Column("budget", Int),  # nano-credits a period; none: no limit
+    _text("budget_period", server_default="total"),  # total, day, month
     _int("created_us"),
     sa.Column("expires_us", Int),
     sa.Column("revoked_us", Int),
@@ -119,22 +178,14 @@ keys = _table(
     sa.Index("keys_by_revision", "revision"),
 )
 
-holds = _table(
-    "holds",
-    _text("request_id", primary_key=True),
-    _int("account_id", sa.ForeignKey("accounts.id")),
-    _text("key_id"),
-    _text("owner"),
-    _int("amount"),
-    _int("created_us"),
-    sa.CheckConstraint("amount >= 0", name="holds_amount"),
-    rowid=False,
-)
-
+# No foreign keys here and in the roll-ups: PostgreSQL checks each by a query a row, which is most of
+# what a row costs. The audit finds what they would.
+# `attempts`, `tool_calls` and `flags` are JSON: see billing.entry. A call without a charge has no
+# lease. outcome: complete, client_gone, upstream_failed, refused, undelivered.
 usage = _table(
     "usage",
     _text("request_id", primary_key=True),
-    _int("account_id", sa.ForeignKey("accounts.id")),
+    _int("account_id"),
     _text("key_id"),
     _text("model"),
     sa.Column("channel", sa.Text),
@@ -142,45 +193,68 @@ usage = _table(
     _int("stream"),
     _text("outcome"),
     _int("created_us"),
-    _int("settled_us"),
     _int("price_version"),
     _int("rate_ppm"),
     *(_int(name, default="0") for name in TOKEN_COLUMNS),
     _int("due"),
-    _int("charge"),
-    _int("absorbed"),
     _int("hold"),
     sa.Column("service_tier", sa.Text),
     _text("tool_calls"),
     _text("flags"),
+    _text("attempts"),
     _int("ms"),
     sa.Column("ttft_ms", Int),
+    sa.Column("lease_id", Int),
+    _int("charge"),
+    _int("absorbed"),
+    _int("settled_us"),
     sa.CheckConstraint("charge + absorbed = due", name="usage_adds_up"),
     sa.CheckConstraint("charge >= 0 AND absorbed >= 0", name="usage_amounts"),
+    sa.Index("usage_by_time", "created_us"),
+    sa.Index(
+        "usage_undelivered",
+        "created_us",
+        sqlite_where=sa.text("outcome = 'undelivered'"),
+        postgresql_where=sa.text("outcome = 'undelivered'"),
+    ),
 )
 
-attempts = _table(
-    "attempts",
-    _text("request_id", sa.ForeignKey("usage.request_id"), primary_key=True),
-    _int("n", primary_key=True),
-    _text("channel"),
-    sa.Column("status", Int),
-    sa.Column("error", sa.Text),
-    _int("ms"),
-    sa.Column("ttft_ms", Int),
-    rowid=False,
-)
-
+# The roll-ups, by the hour of admission. Kept for ever.
 usage_hours = _table(
     "usage_hours",
-    _int("account_id", sa.ForeignKey("accounts.id"), primary_key=True),
+    _int("account_id", primary_key=True),
     _text("key_id", primary_key=True),
     _text("model", primary_key=True),
     _int("hour_us", primary_key=True),
     _int("calls"),
     *(_int(name, default="0") for name in TOKEN_COLUMNS),
     _int("charge"),
+    _int("absorbed", default="0"),
+    sa.Index("usage_hours_by_hour", "hour_us"),
     rowid=False,
+)
+
+# An hour whose rows were all found right; `checksum` is of its roll-ups. A row that comes to it
+# later takes the seal away. `dropped_us`: when its rows were dropped, at the end of their time.
+sealed_hours = _table(
+    "sealed_hours",
+    _int("hour_us", primary_key=True),
+    _int("calls"),
+    _int("charge"),
+    _text("checksum"),
+    _int("sealed_us"),
+    sa.Column("dropped_us", Int),
+    rowid=False,
+)
+
+# Calls that could not be written, with why: each is a defect, and none delays the others.
+settle_rejected = _table(
+    "settle_rejected",
+    sa.Column("id", Int, primary_key=True),
+    _text("request_id"),
+    _text("entry"),
+    _text("error"),
+    _int("created_us"),
 )
 
 # Calls whose input was counted here and reported by the upstream; see core.measured.

@@ -1,0 +1,361 @@
+"""The ledger of one host: holds answered from memory, charges handed to the store in batches.
+
+A state machine without I/O. What comes in are the methods; what goes out is collected in `answers`
+(for workers), `jobs` (for the store, whose outcomes come back by `done`), `recalls` (accounts that
+other hosts are to give back) and `recalled` (tokens of recalls that are done). Time is given.
+
+The one rule that everything here serves: what is held or charged is always taken from a lease, a
+lease is credit that the store has set apart, and the store counts a charge only with the row that
+explains it. So whatever a crash makes this forget costs nobody anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from farebox.billing import messages as m
+from farebox.billing.budget import Budget
+from farebox.billing.credit import Credit, Waiting, Worker
+from farebox.billing.entry import Entry
+from farebox.billing.jobs import (
+    Grant,
+    Job,
+    LeaseGone,
+    OpenLease,
+    Outcome,
+    Post,
+    Posted,
+    Rejected,
+    Return,
+    Spending,
+    Spooled,
+    Undelivered,
+)
+from farebox.billing.purse import Lease, Purse
+
+START_S = 1.0  # for workers to tell a new ledger what the one before had held for them
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call in flight: what is held for it, and of which lease."""
+
+    worker: Worker
+    purse: Purse
+    lease: Lease | None
+    amount: int
+    budget: Budget | None
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A charge that waits for credit, or is on its way into the store."""
+
+    worker: Worker | None  # None: it has gone
+    purse: Purse
+    budget: Budget | None
+    lease: Lease | None = None
+    charge: int = 0
+
+
+class Ledger(Credit):
+    """See the module. `halted` stops all holds; what is in flight is still charged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[tuple[Worker, m.Answer]] = []
+        self.halted = False
+        self._calls: dict[str, _Call] = {}
+        self._writing: dict[str, _Writing] = {}
+        self._of: dict[Worker, set[str]] = {}  # calls in flight
+        self._undelivered: dict[Worker, set[str]] = {}  # answers whose end is on its way
+        self._spooled: dict[str, Spooled] = {}
+        self._resumes_due = 0
+        self._deferred: list[tuple[Worker, m.Hold]] = []
+        self._start_until_s = 0.0
+
+    def begin(
+        self,
+        leases: Iterable[OpenLease],
+        spooled: Iterable[Spooled],
+        workers: int,
+        now_s: float,
+    ) -> None:
+        """Take over what an earlier life left. So many workers live, and will say what they had
+        held: until they have, nobody else is held for.
+        """
+        self._spooled = {each.request_id: each for each in spooled}
+        waits: dict[int | None, int] = {}
+        for each in self._spooled.values():
+            waits[each.lease_id] = waits.get(each.lease_id, 0) + each.charge
+        for lease in leases:
+            self._adopt(lease, lease.unspent - waits.get(lease.lease_id, 0), now_s)
+        self._ticked_s = now_s
+        self._resumes_due = workers
+        self._start_until_s = now_s + START_S
+
+    def tick(self, now_s: float) -> None:
+        """To be called a few times a second."""
+        if not self._resumes_due:
+            self._tick(now_s)
+        elif now_s >= self._start_until_s:
+            self._start(now_s)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are held for."""
+        return len(self._calls)
+
+    # What workers say.
+
+    def resume(self, worker: Worker, holds: Iterable[m.OpenHold], now_s: float) -> None:
+        """A worker is here, or here again, with calls in flight that were held for."""
+        for hold in holds:
+            call = self._calls.get(hold.request_id)
+            if call is not None:
+                self._of[call.worker].discard(hold.request_id)
+                call.worker = worker
+                self._of.setdefault(worker, set()).add(hold.request_id)
+                continue
+            purse = self._purse(hold.account_id)
+            budget = self._budget(hold.key_id, hold.budget, hold.since_us)
+            # What a lease lacks of it, if one was lost meanwhile, is got when it is charged.
+            amount = min(hold.amount, purse.free)
+            lease = purse.take(amount, now_s)
+            self._note(hold.request_id, _Call(worker, purse, lease, amount, budget))
+        if self._resumes_due:
+            self._resumes_due -= 1
+            if not self._resumes_due:
+                self._start(now_s)
+
+    def hold(self, worker: Worker, request: m.Hold, now_s: float) -> None:
+        """Hold for a call. Asking again gives the same answer."""
+        call = self._calls.get(request.request_id)
+        if call is not None:
+            self.answers.append((worker, m.Held(request.request_id, call.amount)))
+        elif self.halted:
+            self.answers.append((worker, m.Refused(request.request_id, "away")))
+        elif self._resumes_due:
+            self._deferred.append((worker, request))
+        else:
+            budget = self._budget(request.key_id, request.budget, request.since_us)
+            self._wait(
+                self._purse(request.account_id),
+                Waiting(worker, request, request.least, request.most, budget, request.budget or 0),
+                now_s,
+            )
+
+    def extend(self, worker: Worker, request: m.Extend, now_s: float) -> None:
+        """Hold more for a call that is held for."""
+        call = self._calls.get(request.request_id)
+        if call is None or self.halted:
+            self.answers.append((worker, m.Refused(request.request_id, "away")))
+        else:
+            self._wait(call.purse, Waiting(worker, request, request.more, request.more), now_s)
+
+    def release(self, request_id: str, now_s: float) -> None:
+        """The call will not be settled."""
+        call = self._end(request_id, now_s)
+        if call is not None:
+            self._serve(call.purse, now_s)
+            return
+        for purse in self._purses.values():
+            for waiting in purse.queue:
+                if isinstance(waiting.request, m.Hold) and (
+                    waiting.request.request_id == request_id
+                ):
+                    purse.queue.remove(waiting)
+                    return
+
+    def settle(self, worker: Worker, entry: Entry, now_s: float) -> None:
+        """Charge a call and have it written; what was held for it is free again."""
+        request_id = entry.request_id
+        writing = self._writing.get(request_id)
+        if writing is not None:
+            writing.worker = worker
+            return
+        call = self._end(request_id, now_s)
+        spooled = self._spooled.get(request_id)
+        if spooled is not None:
+            answer = m.Settled(request_id, spooled.charge, spooled.absorbed)
+            self.answers.append((worker, answer))
+            return
+        purse = call.purse if call else self._purse(entry.account_id)
+        writing = _Writing(worker, purse, call.budget if call else None)
+        self._writing[request_id] = writing
+        self._charge(writing, entry, now_s)
+        if call is not None:
+            self._serve(purse, now_s)
+
+    def delivered(self, worker: Worker, request_id: str) -> None:
+        """The client has all of its answer."""
+        waiting = self._undelivered.get(worker)
+        if waiting is not None:
+            waiting.discard(request_id)
+
+    def gone(self, worker: Worker, now_s: float) -> None:
+        """A worker's connection has ended. If it lives, it connects again and says once more all
+        that counts; if it died, what is not on its way into the store yet is not charged.
+        """
+        for request_id in tuple(self._of.get(worker, ())):
+            self._end(request_id, now_s)
+        self._of.pop(worker, None)
+        self._deferred = [each for each in self._deferred if each[0] != worker]
+        self._withdraw(worker)
+        for purse in self._purses.values():
+            if any(each.worker == worker for each in purse.queue):
+                kept = [each for each in purse.queue if each.worker != worker]
+                for each in purse.queue:
+                    if each.worker == worker and isinstance(each.request, Entry):
+                        del self._writing[each.request.request_id]
+                purse.queue.clear()
+                purse.queue.extend(kept)
+            self._serve(purse, now_s)
+        undelivered = self._undelivered.pop(worker, set())
+        self._mark(sorted(undelivered))
+
+    def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now_s: float) -> None:
+        """A batch was done, or could not be: one outcome for each job."""
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(job, Post):
+                self._posted(job, outcome, now_s)
+            elif isinstance(job, Grant):
+                self._granted(job, outcome, now_s)
+            elif isinstance(job, Return):
+                self._returned(job, outcome)
+            elif isinstance(job, Spending):
+                self._read(job, outcome, now_s)
+            else:
+                self._marked(job, outcome)
+
+    # How it is done.
+
+    def _start(self, now_s: float) -> None:
+        """All that was held is known; others may be held for."""
+        self._resumes_due = 0
+        self._ticked_s = now_s
+        deferred, self._deferred = self._deferred, []
+        for worker, request in deferred:
+            self.hold(worker, request, now_s)
+
+    def _note(self, request_id: str, call: _Call) -> None:
+        self._calls[request_id] = call
+        self._of.setdefault(call.worker, set()).add(request_id)
+        if call.budget is not None:
+            call.budget.held += call.amount
+
+    def _end(self, request_id: str, now_s: float) -> _Call | None:
+        """Forget a call in flight; what was held for it is free."""
+        call = self._calls.pop(request_id, None)
+        if call is not None:
+            self._of[call.worker].discard(request_id)
+            call.purse.give_back(call.amount, call.lease, now_s)
+            if call.budget is not None:
+                call.budget.held -= call.amount
+        return call
+
+    def _give(self, waiting: Waiting, purse: Purse, amount: int, now_s: float) -> None:
+        request = waiting.request
+        if isinstance(request, Entry):
+            self._post(self._writing[request.request_id], request, amount)
+        elif isinstance(request, m.Hold):
+            lease = purse.take(amount, now_s)
+            self._note(
+                request.request_id, _Call(waiting.worker, purse, lease, amount, waiting.budget)
+            )
+            self.answers.append((waiting.worker, m.Held(request.request_id, amount)))
+        else:
+            self._lengthen(waiting.worker, request.request_id, amount, now_s)
+
+    def _lengthen(self, worker: Worker, request_id: str, amount: int, now_s: float) -> None:
+        call = self._calls.get(request_id)
+        if call is None:
+            return  # it ended while it waited for more
+        if call.lease is None or call.lease.gone:
+            call.purse.give_back(call.amount, call.lease, now_s)
+            call.amount = 0
+        call.lease = call.purse.take(amount, now_s)
+        call.amount += amount
+        if call.budget is not None:
+            call.budget.held += amount
+        self.answers.append((worker, m.Held(request_id, call.amount)))
+
+    def _refuse(self, waiting: Waiting, refusal: m.Refused) -> None:
+        self.answers.append((waiting.worker, refusal))
+
+    def _charge(self, writing: _Writing, entry: Entry, now_s: float) -> None:
+        purse = writing.purse
+        if entry.due <= purse.free:
+            self._post(writing, entry, entry.due)
+            return
+        # It goes before those who wait to be held for: it has been sent already.
+        purse.queue.appendleft(Waiting(writing.worker, entry, 0, entry.due))
+        self._serve(purse, now_s)
+
+    def _post(self, writing: _Writing, entry: Entry, charge: int) -> None:
+        lease = writing.lease = writing.purse.charge(charge)
+        writing.charge = charge
+        if writing.budget is not None:
+            writing.budget.posted += charge
+        lease_id = lease.lease_id if lease and charge else None
+        self.jobs.append(Post(entry, lease_id, charge, entry.due - charge))
+
+    def _posted(self, job: Post, outcome: Outcome, now_s: float) -> None:
+        request_id = job.entry.request_id
+        writing = self._writing[request_id]
+        lease, purse, budget = writing.lease, writing.purse, writing.budget
+        if lease is not None:
+            lease.posted -= 1
+        if budget is not None:
+            budget.posted -= writing.charge
+        if isinstance(outcome, LeaseGone):
+            if lease is purse.lease:
+                purse.lose()
+            self._charge(writing, job.entry, now_s)
+            return
+        del self._writing[request_id]
+        if isinstance(outcome, Posted) and outcome.inserted:
+            if budget is not None and budget.spent is not None:
+                budget.spent += writing.charge
+        elif lease is not None and not lease.gone:
+            lease.free += writing.charge  # it was written before, or is not at all
+        self._tell(request_id, writing.worker, job.entry, outcome)
+        self._serve(purse, now_s)
+
+    def _tell(self, request_id: str, worker: Worker | None, entry: Entry, outcome: Outcome) -> None:
+        is_whole = entry.outcome == "complete" and isinstance(outcome, Posted) and outcome.charge
+        if worker is None:
+            if is_whole:
+                self._mark([request_id])
+            return
+        if isinstance(outcome, Posted):
+            self.answers.append((worker, m.Settled(request_id, outcome.charge, outcome.absorbed)))
+            if is_whole:
+                self._undelivered.setdefault(worker, set()).add(request_id)
+        else:
+            reason = outcome.reason if isinstance(outcome, Rejected) else "away"
+            self.answers.append((worker, m.NotSettled(request_id, reason)))
+
+    def _mark(self, request_ids: Sequence[str]) -> None:
+        if request_ids:
+            self.jobs.append(Undelivered(tuple(request_ids)))
+
+    def _withdraw(self, worker: Worker) -> None:
+        """Charges of this worker that nobody has taken to the store yet are not made."""
+        kept: list[Job] = []
+        for job in self.jobs:
+            writing = self._writing.get(job.entry.request_id) if isinstance(job, Post) else None
+            if isinstance(job, Post) and writing is not None and writing.worker == worker:
+                del self._writing[job.entry.request_id]
+                if writing.lease is not None:
+                    writing.lease.posted -= 1
+                    writing.lease.free += 0 if writing.lease.gone else writing.charge
+                if writing.budget is not None:
+                    writing.budget.posted -= writing.charge
+            else:
+                kept.append(job)
+        self.jobs[:] = kept
+        for writing in self._writing.values():
+            if writing.worker == worker:
+                writing.worker = None

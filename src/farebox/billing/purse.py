@@ -1,0 +1,166 @@
+"""One account's credit in the hands of one ledger: its lease, and how much to take from the store.
+
+Arithmetic only. Who waits for what is ledger.py's; amounts are nano-credits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from farebox.billing.jobs import Grant, Return
+
+if TYPE_CHECKING:
+    from farebox.billing.credit import Waiting
+
+SPEND_S = 10.0  # a block lasts about so long
+IDLE_S = 2.0  # a lease that nobody has used for so long is given back
+_DECAY_S = 10.0  # after this, half of the largest hold is forgotten
+_SETTLE_DOWN_S = 1.0  # after a top-up brought little, so that a poor account is not asked always
+
+
+@dataclass(slots=True)
+class Lease:
+    """Credit that may be spent without asking the store. `free` is neither held nor spent."""
+
+    lease_id: int
+    free: int = 0
+    posted: int = 0  # calls on their way into the store
+    gone: bool = False  # the store knows it no more: what is given back to it is lost with it
+
+
+@dataclass(slots=True)
+class Purse:
+    """What one ledger knows of one account."""
+
+    account_id: int
+    lease: Lease | None = None
+    held: int = 0  # of calls in flight
+    queue: deque[Waiting] = field(default_factory=deque["Waiting"])
+    asked: bool = False  # a Grant is on its way
+    recalling: bool = False  # other hosts are being asked to give back, for those who wait now
+    recalled: bool = False  # they have, or cannot
+    used_s: float = 0.0
+    # For the size of a block:
+    spent: int = 0  # since the last tick
+    spend_per_s: float = 0.0
+    largest: int = 0  # hold of late
+    largest_s: float = 0.0
+    quiet_until_s: float = 0.0
+
+    @property
+    def free(self) -> int:
+        """What may be held."""
+        return self.lease.free if self.lease else 0
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is in flight, waits, or is being written."""
+        return not (self.held or self.queue or self.asked or (self.lease and self.lease.posted))
+
+    @property
+    def block(self) -> int:
+        """How much to have at hand: some seconds of spending, or one more of the largest holds."""
+        return max(int(self.spend_per_s * SPEND_S), self.largest)
+
+    def take(self, amount: int, now_s: float) -> Lease | None:
+        """Hold so much more, which is free; the lease that it is of."""
+        assert 0 <= amount <= self.free
+        if amount:
+            assert self.lease is not None
+            self.lease.free -= amount
+            self.held += amount
+        self.used_s = now_s
+        if amount >= self.largest:
+            self.largest, self.largest_s = amount, now_s
+        return self.lease
+
+    def give_back(self, amount: int, lease: Lease | None, now_s: float) -> None:
+        """A hold of that lease has ended."""
+        self.held -= amount
+        assert self.held >= 0
+        if amount and lease is not None and not lease.gone:
+            lease.free += amount
+        self.used_s = now_s
+
+    def charge(self, amount: int) -> Lease | None:
+        """So much of what is free is spent, and on its way into the store; the lease it is of."""
+        lease = self.lease
+        if amount:
+            assert lease is not None
+            assert amount <= lease.free
+            lease.free -= amount
+            self.spent += amount
+        if lease is not None:
+            lease.posted += 1
+        return lease
+
+    def ask(self, least: int, need: int, hosts: int) -> Grant:
+        """The Grant for who waits; at the same time a new block is taken."""
+        self.asked = True
+        lease_id = self.lease.lease_id if self.lease else None
+        # As much again as is needed, so that the next call of a burst need not wait.
+        want = need + max(need, self.block)
+        return Grant(self.account_id, lease_id, least, need, want, hosts)
+
+    def top_up(self, now_s: float, hosts: int) -> Grant | None:
+        """The Grant that keeps a busy account from ever waiting, when half a block is gone."""
+        if self.asked or not self.held or now_s < self.quiet_until_s:
+            return None
+        if self.free * 2 >= self.block:
+            return None
+        return self.ask(0, 0, hosts)
+
+    def granted(self, lease_id: int | None, amount: int, now_s: float) -> None:
+        """The store's answer. Another lease than before is given only where that one is not open
+        any more.
+        """
+        self.asked = False
+        if amount * 2 < self.block:
+            self.quiet_until_s = now_s + _SETTLE_DOWN_S
+        if lease_id is None or not amount:
+            return
+        if self.lease is None or self.lease.lease_id != lease_id:
+            self.lose()
+            self.lease = Lease(lease_id)
+        self.lease.free += amount
+
+    def lose(self) -> None:
+        """The lease is not there any more, with all that was free or held of it."""
+        if self.lease is not None:
+            self.lease.gone, self.lease.free, self.lease = True, 0, None
+
+    def tick(self, elapsed_s: float, now_s: float) -> None:
+        """Follow the spending."""
+        rate = self.spent / elapsed_s
+        self.spend_per_s = rate if rate > self.spend_per_s else (self.spend_per_s + rate) / 2
+        self.spent = 0
+        if now_s - self.largest_s > _DECAY_S:
+            self.largest, self.largest_s = self.largest // 2, now_s
+
+    def excess(self, now_s: float) -> Return | None:
+        """What need not be kept: all of an idle lease; of a busy one what is far above a block."""
+        lease = self.lease
+        if lease is None or self.asked or self.queue:
+            return None
+        if self.is_idle and now_s - self.used_s >= IDLE_S:
+            return self.give_up()
+        if lease.free > 4 * self.block and now_s - self.largest_s >= IDLE_S:
+            amount = lease.free - self.block
+            lease.free -= amount
+            return Return(lease.lease_id, self.account_id, amount, close=False)
+        return None
+
+    def give_up(self) -> Return | None:
+        """All that is free, and the lease itself if nothing else of it is used."""
+        lease = self.lease
+        if lease is None:
+            return None
+        close = self.is_idle
+        if not (close or lease.free):
+            return None
+        amount, lease.free = lease.free, 0
+        if close:
+            self.lease = None
+        return Return(lease.lease_id, self.account_id, amount, close)
