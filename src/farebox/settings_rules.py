@@ -167,6 +167,12 @@ _BY_NAME: dict[str, tuple[Any, str]] = {
     "drain_after_hangup_s": _seconds(0),
     "drain_timeout_s": _seconds(0),
     "usage_wait_s": _seconds(0),
+    # An idle lease is to be back within 5 s, which `accounts show` promises.
+    "lease_idle_s": (
+        Annotated[float, BeforeValidator(_number), Limits(ge=0.01, le=4)],
+        "a number of seconds from 0.01 to 4",
+    ),
+    "usage_keep_days": _whole(36500, " of days"),
     "responses_keep_days": _whole(
         3650, " of days"
     ),  # ten years: an expiry must fit the store's 64 bits

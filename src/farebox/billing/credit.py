@@ -28,7 +28,8 @@ from farebox.billing.jobs import (
 from farebox.billing.purse import Lease, Purse
 
 Worker = Hashable
-_TICK_S = 0.2  # spending is not looked at more often
+IDLE_S = 2.0  # a lease that nobody has used for so long is given back
+_RATE_S = 0.2  # spending is not looked at more often
 _FORGET_S = 60.0  # a purse without a lease
 
 
@@ -47,7 +48,8 @@ class Waiting:
 class Credit(ABC):
     """Purses and budgets. `hosts` is how many ledgers share the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
         self.jobs: list[Job] = []
         self.recalls: list[int] = []  # accounts that other hosts are to give back
         self.recalled: list[Hashable] = []  # tokens of recalls that are done
@@ -93,14 +95,15 @@ class Credit(ABC):
 
     def _tick(self, now_s: float) -> None:
         elapsed_s = now_s - self._ticked_s
-        if elapsed_s < _TICK_S:
-            return
-        self._ticked_s = now_s
-        self.jobs += self._due
-        self._due = []
+        follow = elapsed_s >= _RATE_S
+        if follow:
+            self._ticked_s = now_s
+            self.jobs += self._due
+            self._due = []
         for purse in tuple(self._purses.values()):
-            purse.tick(elapsed_s, now_s)
-            job = purse.excess(now_s)
+            if follow:
+                purse.tick(elapsed_s, now_s)
+            job = purse.excess(now_s, self._idle_s)
             if job is not None:
                 self.jobs.append(job)
             elif purse.lease is None and purse.is_idle and now_s - purse.used_s > _FORGET_S:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from farebox.billing import messages as m
 from farebox.billing.budget import Budget
-from farebox.billing.credit import Credit, Waiting, Worker
+from farebox.billing.credit import IDLE_S, Credit, Waiting, Worker
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
     Grant,
@@ -62,8 +62,8 @@ class _Writing:
 class Ledger(Credit):
     """See the module. `halted` stops all holds; what is in flight is still charged."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        super().__init__(idle_s)
         self.answers: list[tuple[Worker, m.Answer]] = []
         self.halted = False
         self._calls: dict[str, _Call] = {}

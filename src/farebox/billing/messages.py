@@ -67,6 +67,12 @@ class Resume(msgspec.Struct, array_like=True, tag="o", frozen=True, gc=False):
     holds: list[OpenHold]
 
 
+class Recall(msgspec.Struct, array_like=True, tag="c", frozen=True, gc=False):
+    """Give back what nobody needs of an account; an operator wants it. Answer: Recalled."""
+
+    account_id: int
+
+
 class Held(msgspec.Struct, array_like=True, tag="H", frozen=True, gc=False):
     """So much is held for the call altogether."""
 
@@ -105,5 +111,11 @@ class NotSettled(msgspec.Struct, array_like=True, tag="N", frozen=True, gc=False
     reason: str
 
 
-Request = Hold | Extend | Release | Settle | Delivered | Resume
-Answer = Held | Refused | Settled | NotSettled
+class Recalled(msgspec.Struct, array_like=True, tag="C", frozen=True, gc=False):
+    """What could be given back of the account has been."""
+
+    account_id: int
+
+
+Request = Hold | Extend | Release | Settle | Delivered | Resume | Recall
+Answer = Held | Refused | Settled | NotSettled | Recalled

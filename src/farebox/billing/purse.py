@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from farebox.billing.credit import Waiting
 
 SPEND_S = 10.0  # a block lasts about so long
-IDLE_S = 2.0  # a lease that nobody has used for so long is given back
+_STILL_S = 2.0  # no hold as large as the largest for so long: a busy lease may be cut down
 _DECAY_S = 10.0  # after this, half of the largest hold is forgotten
 _SETTLE_DOWN_S = 1.0  # after a top-up brought little, so that a poor account is not asked always
 
@@ -139,14 +139,14 @@ class Purse:
         if now_s - self.largest_s > _DECAY_S:
             self.largest, self.largest_s = self.largest // 2, now_s
 
-    def excess(self, now_s: float) -> Return | None:
+    def excess(self, now_s: float, idle_s: float) -> Return | None:
         """What need not be kept: all of an idle lease; of a busy one what is far above a block."""
         lease = self.lease
         if lease is None or self.asked or self.queue:
             return None
-        if self.is_idle and now_s - self.used_s >= IDLE_S:
+        if self.is_idle and now_s - self.used_s >= idle_s:
             return self.give_up()
-        if lease.free > 4 * self.block and now_s - self.largest_s >= IDLE_S:
+        if lease.free > 4 * self.block and now_s - self.largest_s >= _STILL_S:
             amount = lease.free - self.block
             lease.free -= amount
             return Return(lease.lease_id, self.account_id, amount, close=False)

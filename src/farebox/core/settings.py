@@ -39,6 +39,9 @@ class Settings:
         2.0  # from the usage to the upstream's end, before the tail is sent anyway
     )
     drain_timeout_s: float = 30.0  # streams in flight on SIGTERM
+    lease_idle_s: float = 2.0  # credit set apart for an account that makes no calls is given back
+    spool: bool = True  # charges are kept in the data folder while the database is away
+    usage_keep_days: int = 90  # rows of single calls; sums by hour are kept for ever
     pool_idle_s: float = 60.0  # an unused upstream connection is closed
     pool_per_origin: int = 1000  # upstream connections open to one origin at a time
     responses_store: bool = True  # whether responses may be kept at all; clients can only say less
