@@ -168,7 +168,7 @@ class Relaying:
             for n, persona in enumerate(self.channels)
         ]
         routes = tuple(Route(ch.id, name) for ch, name in zip(channels, names, strict=False))
-        model = Model("m", routes, read_price(self.price), aliases=("alias",), **self.model)
+        model = Model("m", routes, (read_price(self.price),), aliases=("alias",), **self.model)
         return Catalogue.of(7, channels, [model], [Group("default", self.rate_ppm)])
 
     async def call(

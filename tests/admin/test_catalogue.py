@@ -70,11 +70,11 @@ def test_a_snapshot_holds_what_the_document_says() -> None:
         "deepseek-v4-pro": Model(
             "deepseek-v4-pro",
             (Route("ds", "v4-pro"),),
-            read_price(MODEL["price"]),
+            (read_price(MODEL["price"]),),
             aliases=("pro",),
             context=1_000_000,
             max_output=384_000,
-            cost=read_price(MODEL["cost"]),
+            costs=(read_price(MODEL["cost"]),),
             owned_by="deepseek",
         )
     }
@@ -125,10 +125,10 @@ def test_cache_prices_follow_the_rule_unless_the_vendors_are_wanted() -> None:
     by_rule = _snapshot(document).models
     by_vendor = _snapshot({**document, "billing": {"cache_prices": "vendor"}}).models
     prices = [
-        (model.price.cache_read, model.price.cache_write)
+        (price.cache_read, price.cache_write)
         for models in (by_rule, by_vendor)
         for model in models.values()
-        if model.price
+        for price in model.prices
     ]
     assert prices == [
         (132_000_000, 1_650_000_000),
@@ -140,7 +140,7 @@ def test_cache_prices_follow_the_rule_unless_the_vendors_are_wanted() -> None:
 
 def test_a_model_without_a_price_is_in_the_catalogue_unsold() -> None:
     """Whether it may be called is decided elsewhere."""
-    assert _snapshot({"models": [{"id": "m"}]}).models["m"].price is None
+    assert _snapshot({"models": [{"id": "m"}]}).models["m"].prices == ()
 
 
 def test_a_vendor_that_is_no_longer_installed_closes_its_channels() -> None:

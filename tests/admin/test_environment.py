@@ -198,14 +198,14 @@ def test_the_list_as_a_whole_is_a_catalogue_under_both_rules() -> None:
 def test_deepseek_is_dearer_at_peak_and_openai_above_272k() -> None:
     """The list's base is the cheaper figure."""
     models = catalogue.snapshot(check(_derive(KEYS).document), 1, 0).models
-    pro = models["deepseek-v4-pro"].price
+    pro = models["deepseek-v4-pro"].price_at(0)
     assert pro is not None
     assert pro.input * 2 == 1_320_000_000
     assert [(w.start_minute, w.end_minute, w.multiplier_ppm) for w in pro.windows] == [
         (60, 240, 2_000_000),
         (360, 600, 2_000_000),
     ]
-    gpt = models["gpt-5.5"].price
+    gpt = models["gpt-5.5"].price_at(0)
     assert gpt is not None
     assert gpt.long_context is not None
     assert gpt.long_context.threshold == 272_000

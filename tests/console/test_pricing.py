@@ -39,10 +39,12 @@ RICH = read_price(
     }
 )
 MODELS = [
-    Model("deepseek-v4-pro", (), PLAIN, aliases=("ds-pro",), context=1_000_000, max_output=384_000),
-    Model("<script>alert('x')</script>", (), RICH),
-    Model("unpriced", (), None),
-    Model("not-yet", (), read_price({"input": "1", "output": "1", "from": "2999-01-01"})),
+    Model(
+        "deepseek-v4-pro", (), (PLAIN,), aliases=("ds-pro",), context=1_000_000, max_output=384_000
+    ),
+    Model("<script>alert('x')</script>", (), (RICH,)),
+    Model("unpriced", (), ()),
+    Model("not-yet", (), (read_price({"input": "1", "output": "1", "from": "2999-01-01"}),)),
 ]
 CATALOGUE = Catalogue.of(3, [], MODELS, [Group("default", 1_000_000)])
 EMPTY = Catalogue.of(1, [], [], [])
@@ -231,7 +233,7 @@ async def test_the_curl_lines_work_as_pasted(catalogue):
         assert b"Authorization: Bearer sk-fb-x" in said
         bodies.append(json.loads(said[-2]))
     plain, stream = bodies
-    sold = [model.id for model in catalogue.models.values() if model.price]
+    sold = [model.id for model in catalogue.models.values() if model.prices]
     assert plain["model"] == stream["model"] == (sold[0] if sold else "MODEL")
     assert "stream" not in plain
     assert (stream["stream"], stream["stream_options"]) == (True, {"include_usage": True})

@@ -9,9 +9,9 @@ import pytest
 from farebox.core.channel import Channel
 from farebox.routing.catalogue import Catalogue, Group, Model, matches
 
-GLM = Model("ZHIPU/GLM-5.3", (), None, aliases=("glm-5.3", "Best"))
-MIMO = Model("xiaomi/mimo-v2.6-pro", (), None, aliases=("mimo-v2.6-pro", "best", "glm-5.3"))
-STRASSE = Model("STRASSE-1", (), None)
+GLM = Model("ZHIPU/GLM-5.3", (), (), aliases=("glm-5.3", "Best"))
+MIMO = Model("xiaomi/mimo-v2.6-pro", (), (), aliases=("mimo-v2.6-pro", "best", "glm-5.3"))
+STRASSE = Model("STRASSE-1", (), ())
 
 
 def _catalogue(*models: Model) -> Catalogue:
@@ -29,7 +29,7 @@ def test_a_model_is_found_by_id_and_alias_whatever_the_case(name: str) -> None:
 
 def test_an_id_wins_over_an_alias() -> None:
     """Also of a model that stands before it."""
-    other = Model("Other", (), None, aliases=("straße-1",))
+    other = Model("Other", (), (), aliases=("straße-1",))
     assert _catalogue(other, STRASSE).find("straße-1") is STRASSE
     assert _catalogue(other, STRASSE).find("other") is other
 

@@ -23,14 +23,14 @@ CHEAP = Group("free", 10**6, ("*-mini", "glm-*"))
 
 
 def _model(id: str, **more: Any) -> Model:
-    return Model(id, (Route("a", f"up-{id}"),), **{"price": PRICE, **more})
+    return Model(id, (Route("a", f"up-{id}"),), **{"prices": (PRICE,), **more})
 
 
 GPT = _model("gpt-5.6")
 MINI = _model("gpt-5.6-mini", aliases=("mini",))
 GLM = _model("ZHIPU/GLM-5.3", aliases=("glm-5.3",))
-FREE = _model("gpt-free", price=None)
-SOON = _model("gpt-5.7", price=LATER)
+FREE = _model("gpt-free", prices=())
+SOON = _model("gpt-5.7", prices=(LATER,))
 MODELS = (GPT, MINI, GLM, FREE, SOON)
 
 
@@ -135,7 +135,7 @@ def _channel(id: str, **more: Any) -> Channel:
 
 def _candidates(*channels: Channel, wires: tuple[str, ...] = ("chat",)) -> list[str]:
     routes = tuple(Route(name, f"up-{name}") for name in ("a", "b", "c", "d"))
-    found = candidates(_catalogue(*channels), Model("m", routes, PRICE), wires)
+    found = candidates(_catalogue(*channels), Model("m", routes, (PRICE,)), wires)
     assert all(each.model == f"up-{each.channel.id}" for each in found)
     return [each.channel.id for each in found]
 

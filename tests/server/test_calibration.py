@@ -18,7 +18,7 @@ from tests.server.worker import CATALOGUE, JSON_HEAD, MODELS, PRICE, SSE_HEAD
 
 pytestmark = pytest.mark.anyio
 
-OPENAI = Model("openai-m", (Route("c", "gpt-4o"),), PRICE)
+OPENAI = Model("openai-m", (Route("c", "gpt-4o"),), (PRICE,))
 SAID = [{"role": "user", "content": "words of a user"}]
 TOKENS = 3 + 1 + 4 + 3  # the message, its role, its words, the answer's beginning
 REPORTED = 10

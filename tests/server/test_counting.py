@@ -26,10 +26,10 @@ PATH = "/input_tokens"
 BODY = {"messages": [{"role": "user", "content": "words of a user"}]}
 NATIVE = Channel("n", "openai", "http://vendor.invalid/v1", "k", speaks=("responses",))
 COUNTED = [
-    Model("openai-m", (Route("c", "gpt-4o-2024-08-06"),), PRICE),
-    Model("deepseek-m", (Route("c", "deepseek-v4-flash"),), PRICE),
-    Model("glm-m", (Route("c", "glm-5.3"),), PRICE),
-    Model("native-m", (Route("n", "gpt-5"),), PRICE),
+    Model("openai-m", (Route("c", "gpt-4o-2024-08-06"),), (PRICE,)),
+    Model("deepseek-m", (Route("c", "deepseek-v4-flash"),), (PRICE,)),
+    Model("glm-m", (Route("c", "glm-5.3"),), (PRICE,)),
+    Model("native-m", (Route("n", "gpt-5"),), (PRICE,)),
 ]
 TRUTH = {"openai-m": openai_chat, "deepseek-m": deepseek_chat}
 NO_SYSTEM = [{"role": "user", "content": "Hi"}]

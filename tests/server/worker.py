@@ -42,10 +42,10 @@ PEPPER = b"pepper of tests"
 CHANNEL_SECRET = "vendor-secret-canary-0123456789"
 PRICE = read_price({"input": "1", "output": "2"})
 MODELS = [
-    Model("m", (Route("c", "upstream-m"),), PRICE, context=8000, max_output=100),
-    Model("xiaomi/mimo-v2.6-pro", (Route("c", "mimo"),), PRICE, aliases=("mimo-pro",)),
-    Model("secret-m", (Route("c", "s"),), PRICE),
-    Model("free-by-mistake", (Route("c", "f"),), None),
+    Model("m", (Route("c", "upstream-m"),), (PRICE,), context=8000, max_output=100),
+    Model("xiaomi/mimo-v2.6-pro", (Route("c", "mimo"),), (PRICE,), aliases=("mimo-pro",)),
+    Model("secret-m", (Route("c", "s"),), (PRICE,)),
+    Model("free-by-mistake", (Route("c", "f"),), ()),
 ]
 CATALOGUE = Catalogue.of(
     7,

@@ -102,11 +102,11 @@ def _model(table: ModelTable, billing: BillingTable, vendors: Mapping[str, str])
     return Model(
         id=table.id,
         routes=tuple(Route(route.channel, route.model) for route in table.channels),
-        price=None if price is None else read_price(price),
+        prices=() if price is None else (read_price(price),),
         aliases=tuple(table.aliases),
         context=table.context,
         max_output=table.max_output,
-        cost=None if table.cost is None else read_price(table.cost),
+        costs=() if table.cost is None else (read_price(table.cost),),
         owned_by=next((vendors[route.channel] for route in table.channels), "farebox"),
     )
 

@@ -11,6 +11,7 @@ from farebox.admin.catalogue import resolve, snapshot
 from farebox.admin.environment import derive
 from farebox.admin.first_run import circles
 from farebox.admin.secret import SecretError, fingerprint, load_secret
+from farebox.core import clock
 from farebox.core.bus import LocalEndpoint
 from farebox.core.money import PPM, show_credits, show_ppm
 from farebox.core.price import Price
@@ -111,8 +112,9 @@ def examine(
     endpoint = None if local_missing else LocalEndpoint("http://127.0.0.1:0/v1", "")
     catalogue, _ = resolve(catalogue, environ, endpoint if settings.local else None)
     findings += _channels(catalogue, settings)
-    findings += _models(catalogue)
-    return Diagnosis(tuple(findings), tuple(_margins(catalogue)))
+    now_us = clock.now_us()
+    findings += _models(catalogue, now_us)
+    return Diagnosis(tuple(findings), tuple(_margins(catalogue, now_us)))
 
 
 def _data_folder(settings: Settings) -> Finding:
@@ -170,28 +172,41 @@ def _channels(catalogue: Catalogue, settings: Settings) -> Iterator[Finding]:
         yield Finding("problem", "channels", text)
 
 
-def _models(catalogue: Catalogue) -> Iterator[Finding]:
+def _models(catalogue: Catalogue, now_us: int) -> Iterator[Finding]:
     for model in catalogue.models.values():
-        for text in _complaints(model, catalogue):
+        for text in _complaints(model, catalogue, now_us):
             yield Finding("warning", f"model {model.id}", text)
 
 
-def _complaints(model: Model, catalogue: Catalogue) -> Iterator[str]:
-    if model.price is None:
+def _complaints(model: Model, catalogue: Catalogue, now_us: int) -> Iterator[str]:
+    if not model.prices:
         yield "has no price, so it is not sold"
     if all(catalogue.channels[route.channel].closed for route in model.routes):
         yield "has no open channel"
-    if model.price is None or model.cost is None:
-        return
+    for starts_us in _changes(model, now_us):
+        price, cost = model.price_at(starts_us), model.cost_at(starts_us)
+        if price is not None and cost is not None:
+            when = f" from {clock.rfc3339(starts_us)[:10]}" if starts_us > now_us else ""
+            for text in _losses(price, cost):
+                yield f"{text}{when}"
+
+
+def _changes(model: Model, now_us: int) -> list[int]:
+    """Now, and when a price or a cost to come begins."""
+    starts = {each.starts_us for each in (*model.prices, *model.costs)}
+    return [now_us, *sorted(start for start in starts if start > now_us)]
+
+
+def _losses(price: Price, cost: Price) -> Iterator[str]:
     below = [
         f"{name} {show_credits(sold)} < {show_credits(cost)}"
-        for name, sold, cost in _pairs(model.price, model.cost)
+        for name, sold, cost in _pairs(price, cost)
         if sold < cost
     ]
     if below:
         yield f"sells below cost: {', '.join(below)}"
     for name in _SHAPES:
-        if getattr(model.cost, name) and getattr(model.cost, name) != getattr(model.price, name):
+        if getattr(cost, name) and getattr(cost, name) != getattr(price, name):
             yield f"costs more at times ({name}), which its price does not follow"
 
 
@@ -200,12 +215,13 @@ def _pairs(price: Price, cost: Price) -> Iterator[tuple[str, int, int]]:
         yield name, getattr(price, name), getattr(cost, name)
 
 
-def _margins(catalogue: Catalogue) -> Iterator[Margin]:
+def _margins(catalogue: Catalogue, now_us: int) -> Iterator[Margin]:
     for model in catalogue.models.values():
-        if model.price and model.cost:
+        price, cost = model.price_at(now_us), model.cost_at(now_us)
+        if price and cost:
             by_class = [
-                (name, sold * PPM // cost - PPM)
-                for name, sold, cost in _pairs(model.price, model.cost)
-                if cost
+                (name, sold * PPM // bought - PPM)
+                for name, sold, bought in _pairs(price, cost)
+                if bought
             ]
             yield Margin(model.id, tuple(by_class))

@@ -13,9 +13,11 @@ from typing import Any
 from farebox.admin import accounts, keys
 from farebox.admin.catalogue import apply, resolve, snapshot
 from farebox.admin.environment import derive, is_own_address
+from farebox.core import clock
 from farebox.core.bus import LocalEndpoint
 from farebox.core.settings import Settings
 from farebox.routing.catalogue import Catalogue
+from farebox.routing.select import is_sold
 from farebox.store import Store, StoreConflict
 
 DEMO_ACCOUNT = "demo"
@@ -93,10 +95,11 @@ def prepare(
 
 def _callable(catalogue: Catalogue, channels: Container[str]) -> str | None:
     """The first model that is sold through one of these channels, which must be open."""
+    now_us = clock.now_us()
     for model in catalogue.models.values():
         for route in model.routes:
             is_open = not catalogue.channels[route.channel].closed
-            if model.price is not None and route.channel in channels and is_open:
+            if is_sold(model, now_us) and route.channel in channels and is_open:
                 return model.id
     return None
 

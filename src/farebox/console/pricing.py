@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import msgspec
@@ -26,7 +27,6 @@ from farebox.core.money import PPM, show_credits, show_ppm
 from farebox.core.settings import Settings
 from farebox.core.usage import Usage
 from farebox.routing.catalogue import Catalogue, Model
-from farebox.routing.select import is_sold
 
 UNIT = "credits per million tokens"
 FORMULA = (
@@ -71,18 +71,18 @@ def routes(catalogue: Callable[[], Catalogue], settings: Settings) -> list[Route
     return [Route(path, endpoint) for path, endpoint in served.items()]
 
 
-def rows(catalogue: Catalogue, at_us: int) -> list[dict[str, object]]:
+def rows(catalogue: Catalogue, at_us: int) -> list[dict[str, Any]]:
     """The models that are sold, each with its list price as everybody is shown it."""
     return [
         {
             "id": model.id,
             "aliases": list(model.aliases),
-            "price": price_object(model.price),
+            "price": price_object(price),
             "context": model.context,
             "max_output": model.max_output,
         }
         for model in catalogue.models.values()
-        if model.price is not None and is_sold(model, at_us)
+        if (price := model.price_at(at_us)) is not None
     ]
 
 
@@ -114,9 +114,10 @@ class Example:
 def example(catalogue: Catalogue, at_us: int) -> Example | None:
     """A worked bill of the first model that costs something, by the function that bills calls."""
     model = _example_model(catalogue, at_us)
-    if model is None or model.price is None:
+    price = model and model.price_at(at_us)
+    if model is None or price is None:
         return None
-    worked = bill(_EXAMPLE_USAGE, model.price, _EXAMPLE_RATE_PPM, at_us)
+    worked = bill(_EXAMPLE_USAGE, price, _EXAMPLE_RATE_PPM, at_us)
     lines = tuple(
         ExampleLine(
             CLASSES[_PRICED_AS.get(line.name, line.name)],
@@ -130,9 +131,9 @@ def example(catalogue: Catalogue, at_us: int) -> Example | None:
 
 
 def _example_model(catalogue: Catalogue, at_us: int) -> Model | None:
-    sold = [model for model in catalogue.models.values() if is_sold(model, at_us)]
-    dear = [model for model in sold if model.price and model.price.input and model.price.output]
-    return next(iter(dear or sold), None)
+    sold = [(m, p) for m in catalogue.models.values() if (p := m.price_at(at_us)) is not None]
+    dear = [(model, price) for model, price in sold if price.input and price.output]
+    return next((model for model, _ in dear or sold), None)
 
 
 def _exact_credits(exact: int) -> str:
@@ -184,7 +185,7 @@ class _Page:
         listed = rows(catalogue, now_us)
         called = _example_model(catalogue, now_us)
         model = called.id if called else _NO_MODEL
-        images = any(each.price and each.price.image_input for each in catalogue.models.values())
+        images = any("image_input" in row["price"] for row in listed)
         html = self._template.render(
             style=self._style,
             base_url=self._settings.base_url,

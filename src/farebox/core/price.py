@@ -1,5 +1,6 @@
 """The price of one model as integers. Reading and checking a price table is billing/prices.py's."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -41,3 +42,15 @@ class Price:
     tiers: tuple[tuple[str, int], ...] = ()  # service tier -> multiplier in parts per million
     windows: tuple[Window, ...] = ()
     tools: tuple[tuple[str, int], ...] = ()  # hosted tool -> nano-credits per call
+
+
+def in_force(prices: Iterable[Price], at_us: int) -> Price | None:
+    """Of prices in the order of their starts, the one that counts at that time: the last that has
+    begun. None before the first.
+    """
+    found = None
+    for price in prices:
+        if price.starts_us > at_us:
+            break
+        found = price
+    return found

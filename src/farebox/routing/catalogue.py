@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from farebox.core.channel import Channel
-from farebox.core.price import Price
+from farebox.core.price import Price, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,32 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A public model id with its price and the channels that serve it."""
+    """A public model id with its prices and the channels that serve it.
+
+    Each price counts until the next begins; both lists are in the order of their starts.
+    """
 
     id: str
     routes: tuple[Route, ...]
-    price: Price | None  # without a price a model is not sold
+    prices: tuple[Price, ...]  # without one a model is not sold
     aliases: tuple[str, ...] = ()
     context: int | None = None  # tokens, input and output together
     max_output: int | None = None  # tokens
-    cost: Price | None = None  # what the vendor takes; for margins only
+    costs: tuple[Price, ...] = ()  # what the vendor takes; for margins only
     owned_by: str = "farebox"
+
+    def price_at(self, at_us: int) -> Price | None:
+        """The price that is in force at that time; None: the model is not sold then."""
+        return in_force(self.prices, at_us)
+
+    def cost_at(self, at_us: int) -> Price | None:
+        """What the vendor takes at that time, if it is known."""
+        return in_force(self.costs, at_us)
+
+    @property
+    def price(self) -> Price | None:
+        """The first price."""
+        return self.prices[0] if self.prices else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def is_sold(model: Model, at_us: int) -> bool:
     """Whether the model has a price that is in force: nothing is ever served for free by
     mistake.
     """
-    return model.price is not None and model.price.starts_us <= at_us
+    return model.price_at(at_us) is not None
 
 
 def choose_model(

@@ -56,14 +56,14 @@ _CODEX_CONTEXT_TOKENS = 128_000  # for a model whose context is not known here
 
 async def listing(state: State, request: Request, caller: Caller) -> Response:
     """Every model that this key may use; a page of them for Anthropic's clients."""
-    catalogue = state.gateway.catalogue
-    models = offered(catalogue, group_of(catalogue, caller), caller.key.models, clock.now_us())
+    catalogue, now_us = state.gateway.catalogue, clock.now_us()
+    models = offered(catalogue, group_of(catalogue, caller), caller.key.models, now_us)
     if _is_anthropics(request):
-        return json_answer(models_page.page(models, catalogue, request.query_params))
+        return json_answer(models_page.page(models, catalogue, request.query_params, now_us))
     return json_answer(
         {
             "object": "list",
-            "data": [_item(each, catalogue) for each in models],
+            "data": [_item(each, catalogue, now_us) for each in models],
             "models": [_codex_item(each, place) for place, each in enumerate(models)],
         }
     )
@@ -71,16 +71,11 @@ async def listing(state: State, request: Request, caller: Caller) -> Response:
 
 async def one(state: State, request: Request, caller: Caller) -> Response:
     """One model by its id or an alias, case ignored. Raises NotFound with near names."""
-    catalogue = state.gateway.catalogue
-    model = choose_model(
-        catalogue,
-        group_of(catalogue, caller),
-        caller.key.models,
-        request.path_params["id"],
-        clock.now_us(),
-    )
+    catalogue, now_us = state.gateway.catalogue, clock.now_us()
+    group, name = group_of(catalogue, caller), request.path_params["id"]
+    model = choose_model(catalogue, group, caller.key.models, name, now_us)
     item = models_page.item if _is_anthropics(request) else _item
-    return json_answer(item(model, catalogue))
+    return json_answer(item(model, catalogue, now_us))
 
 
 def _is_anthropics(request: Request) -> bool:
@@ -93,16 +88,17 @@ def group_of(catalogue: Catalogue, caller: Caller) -> Group:
     return catalogue.groups.get(name) or Group(name, rate_ppm=0, models=())
 
 
-def _item(model: Model, catalogue: Catalogue) -> dict[str, object]:
+def _item(model: Model, catalogue: Catalogue, at_us: int) -> dict[str, object]:
     """OpenAI's model object, and beside it the price in credits per million tokens, and limits."""
-    assert model.price is not None  # what is offered has one
+    price = model.price_at(at_us)
+    assert price is not None  # what is offered has one
     return {
         "id": model.id,
         "object": "model",
         "created": catalogue.created_us // 1_000_000,
         "owned_by": model.owned_by,
         "aliases": list(model.aliases),
-        "price": price_object(model.price),
+        "price": price_object(price),
         "context": model.context,
         "max_output": model.max_output,
     }

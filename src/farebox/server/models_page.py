@@ -17,7 +17,7 @@ _LIMIT, _MAX_LIMIT = 20, 1000
 
 
 def page(
-    models: Sequence[Model], catalogue: Catalogue, query: Mapping[str, str]
+    models: Sequence[Model], catalogue: Catalogue, query: Mapping[str, str], at_us: int
 ) -> dict[str, object]:
     """The page that the query asks for: `limit` models from the first, behind the one that is
     `after_id`, or in front of the one that is `before_id`. Raises BadRequest.
@@ -33,16 +33,17 @@ def page(
         rest = models[start:]
         shown = rest[:limit]
     return {
-        "data": [item(model, catalogue) for model in shown],
+        "data": [item(model, catalogue, at_us) for model in shown],
         "has_more": len(rest) > limit,
         "first_id": shown[0].id if shown else None,
         "last_id": shown[-1].id if shown else None,
     }
 
 
-def item(model: Model, catalogue: Catalogue) -> dict[str, object]:
+def item(model: Model, catalogue: Catalogue, at_us: int) -> dict[str, object]:
     """Anthropic's model object, and beside it aliases and the price."""
-    assert model.price is not None  # what is offered has one
+    price = model.price_at(at_us)
+    assert price is not None  # what is offered has one
     return {
         "type": "model",
         "id": model.id,
@@ -53,7 +54,7 @@ def item(model: Model, catalogue: Catalogue) -> dict[str, object]:
         "max_tokens": model.max_output,
         "capabilities": None,
         "aliases": list(model.aliases),
-        "price": price_object(model.price),
+        "price": price_object(price),
     }
 
 
