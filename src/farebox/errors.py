@@ -8,6 +8,7 @@
     ├── NotFound              404  a model, a route, an object
     ├── MethodNotAllowed      405
     ├── OutOfCredit           429  (or 402, by a setting); with the shortfall
+    ├── BudgetExceeded        429  (or 402, likewise); the key's own budget
     ├── TooManyRequests       429  with Retry-After
     ├── LoopDetected          508  our own request came back
     ├── BillingUnavailable    503  the books cannot be reached
@@ -105,6 +106,21 @@ class OutOfCredit(FareboxError):
     status = 429
     type = "insufficient_quota"
     code = "credit_balance_exhausted"
+    fault: Fault = "client"
+
+    def __init__(self, message: str, *, status: int = 429) -> None:
+        super().__init__(message, should_retry=False)
+        self.status = status
+
+
+class BudgetExceeded(FareboxError):
+    """The key's budget of the period does not cover the call. Clients must not retry by
+    themselves.
+    """
+
+    status = 429
+    type = "insufficient_quota"
+    code = "key_budget_exceeded"
     fault: Fault = "client"
 
     def __init__(self, message: str, *, status: int = 429) -> None:

@@ -13,6 +13,7 @@ from farebox.dialects.messages_errors import error_body, error_event, error_obje
 from farebox.errors import (
     BadRequest,
     BillingUnavailable,
+    BudgetExceeded,
     FareboxError,
     Internal,
     LoopDetected,
@@ -34,6 +35,7 @@ ERRORS: list[tuple[FareboxError, int, str]] = [
     (Unauthorized("x"), 401, "authentication_error"),
     (OutOfCredit("x"), 402, "billing_error"),
     (OutOfCredit("x", status=402), 402, "billing_error"),
+    (BudgetExceeded("x"), 402, "billing_error"),
     (ModelNotAllowed("x"), 403, "permission_error"),
     (NotFound("x"), 404, "not_found_error"),
     (MethodNotAllowed("x"), 405, "invalid_request_error"),

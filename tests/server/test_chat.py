@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from farebox.errors import OutOfCredit, UpstreamFailed
+from farebox.errors import BudgetExceeded, OutOfCredit, UpstreamFailed
 from farebox.telemetry import logs
 from tests.server.worker import CHANNEL_SECRET, JSON_HEAD, SSE_HEAD, make_worker, parse, running
 from tests.values import json_values
@@ -136,13 +136,17 @@ async def test_a_header_of_hops_that_no_chain_writes_is_508(worker, hops):
     assert worker.upstream.requests == []
 
 
-async def test_out_of_credit_tells_clients_not_to_retry(worker):
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [(OutOfCredit, "credit_balance_exhausted"), (BudgetExceeded, "key_budget_exceeded")],
+)
+async def test_out_of_credit_or_budget_tells_clients_not_to_retry(worker, refusal, code):
     """429 insufficient_quota without Retry-After and with x-should-retry: false."""
-    worker.books.refuse = OutOfCredit("0.1 credits are missing.")
+    worker.books.refuse = refusal("0.1 credits are missing.")
     answer = await worker.call(BODY)
     assert answer.status == 429
     assert answer.json["error"]["type"] == "insufficient_quota"
-    assert answer.json["error"]["code"] == "credit_balance_exhausted"
+    assert answer.json["error"]["code"] == code
     assert answer.headers["x-should-retry"] == "false"
     assert "retry-after" not in answer.headers
     assert worker.upstream.requests == []

@@ -23,6 +23,8 @@ class Key:
     digest: bytes
     name: str = ""
     models: tuple[str, ...] = ()  # globs over public ids; empty: all
+    budget_nanocredits: int | None = None  # what it may be charged in a period; None: no limit
+    budget_period: str = "total"  # total | day | month, by UTC
     expires_us: int | None = None
     revoked_us: int | None = None
 

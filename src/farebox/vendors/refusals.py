@@ -47,6 +47,7 @@ OPENAI_CODES: Final[Mapping[str, Kind]] = {
     "billing_not_active": "balance",
     "billing_hard_limit_reached": "balance",
     "credit_balance_exhausted": "balance",
+    "key_budget_exceeded": "balance",
     "exceeded_current_quota_error": "balance",
     "model_not_found": "model",
     "rate_limit_exceeded": "rate",
