@@ -12,9 +12,10 @@ from farebox.core.call import Attempt
 from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import CLASSES, Usage
 from farebox.store.engine import StoreBase
-from farebox.store.schema import accounts, attempts, usage, usage_hours
+from farebox.store.schema import accounts, sealed_hours, usage, usage_hours
 
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class StoredCall:
     account: str  # the account's name
     settlement: Settlement
     settled: Settled
+    settled_us: int
+    lease_id: int | None  # what was charged; none where nothing was
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,19 @@ class Total:
     calls: int
     tokens: dict[str, int]  # by class
     charge_nanocredits: int
+    absorbed_nanocredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndeliveredCall:
+    """A call that was charged and whose end its client did not get."""
+
+    request_id: str
+    account: str
+    key_id: str
+    model: str
+    created_us: int
+    charge_nanocredits: int
 
 
 _BY = {
@@ -41,6 +57,7 @@ _BY = {
     "key": usage_hours.c.key_id,
     "day": usage_hours.c.hour_us - usage_hours.c.hour_us % DAY_US,
 }
+_SUMS = ("calls", "charge", "absorbed", *CLASSES)
 
 
 class Reports(StoreBase):
@@ -48,21 +65,46 @@ class Reports(StoreBase):
 
     def call(self, request_id: str) -> StoredCall | None:
         """The settled call of that id."""
+        query = (
+            sa.select(usage, accounts.c.name.label("account_name"))
+            .join(accounts, accounts.c.id == usage.c.account_id)
+            .where(usage.c.request_id == request_id)
+        )
         with self._reading() as connection:
-            found = connection.execute(
-                sa.select(usage, accounts.c.name.label("account_name"))
-                .join(accounts, accounts.c.id == usage.c.account_id)
-                .where(usage.c.request_id == request_id)
+            row = connection.execute(query).mappings().first()
+        return _stored(row) if row else None
+
+    def is_dropped(self, created_us: int) -> bool:
+        """Whether the single calls of that time were dropped, at the end of theirs."""
+        query = sa.select(sealed_hours.c.dropped_us).where(
+            sealed_hours.c.hour_us == created_us // HOUR_US * HOUR_US
+        )
+        with self._reading() as connection:
+            return connection.execute(query).scalar() is not None
+
+    def undelivered(self, since_us: int, until_us: int) -> list[UndeliveredCall]:
+        """Calls admitted in [since, until) that were charged and not delivered, oldest first."""
+        calls = usage.c
+        query = (
+            sa.select(
+                calls.request_id,
+                accounts.c.name,
+                calls.key_id,
+                calls.model,
+                calls.created_us,
+                calls.charge,
             )
-            row = found.mappings().first()
-            if row is None:
-                return None
-            tries = connection.execute(
-                sa.select(attempts)
-                .where(attempts.c.request_id == request_id)
-                .order_by(attempts.c.n)
+            .join(accounts, accounts.c.id == calls.account_id)
+            .where(
+                # As text, so that the partial index is seen to be the right one.
+                sa.literal_column("outcome = 'undelivered'"),
+                calls.created_us >= since_us,
+                calls.created_us < until_us,
             )
-            return _stored(row, tuple(Attempt(*values) for _, *values in tries))
+            .order_by(calls.created_us, calls.request_id)
+        )
+        with self._reading() as connection:
+            return [UndeliveredCall(*row) for row in connection.execute(query)]
 
     def usage_totals(
         self, by: Literal["model", "key", "day"], since_us: int, until_us: int
@@ -73,20 +115,24 @@ class Reports(StoreBase):
         query = (
             sa.select(
                 of,
-                *(sa.func.sum(hours[name]).label(name) for name in ("calls", "charge", *CLASSES)),
+                *(sa.func.sum(hours[name]).label(name) for name in _SUMS),
             )
             .where(hours.hour_us >= since_us, hours.hour_us < until_us)
             .group_by(of)
             .order_by(of)
         )
         with self._reading() as connection:
-            return [
-                Total(row["of"], row["calls"], {name: row[name] for name in CLASSES}, row["charge"])
-                for row in connection.execute(query).mappings()
-            ]
+            return [_total(row) for row in connection.execute(query).mappings()]
 
 
-def _stored(row: sa.RowMapping, tries: tuple[Attempt, ...]) -> StoredCall:
+def _total(row: sa.RowMapping) -> Total:
+    # PostgreSQL's sums of integers are decimals.
+    sums = {name: int(row[name]) for name in _SUMS}
+    tokens = {name: sums[name] for name in CLASSES}
+    return Total(row["of"], sums["calls"], tokens, sums["charge"], sums["absorbed"])
+
+
+def _stored(row: sa.RowMapping) -> StoredCall:
     settlement = Settlement(
         request_id=row["request_id"],
         account_id=row["account_id"],
@@ -105,8 +151,9 @@ def _stored(row: sa.RowMapping, tries: tuple[Attempt, ...]) -> StoredCall:
         service_tier=row["service_tier"],
         tool_calls=tuple((name, count) for name, count in json.loads(row["tool_calls"])),
         flags=tuple(json.loads(row["flags"])),
-        attempts=tries,
+        attempts=tuple(Attempt(*fields) for fields in json.loads(row["attempts"])),
         ms=row["ms"],
         ttft_ms=row["ttft_ms"],
     )
-    return StoredCall(row["account_name"], settlement, Settled(row["charge"], row["absorbed"]))
+    settled = Settled(row["charge"], row["absorbed"])
+    return StoredCall(row["account_name"], settlement, settled, row["settled_us"], row["lease_id"])
