@@ -1,166 +1,195 @@
-"""The books of one worker: holds and settlements asked on the event loop, written by one thread.
+"""The store in the hands of one ledger process: its jobs done in batches, its leases, its name.
 
-What waits when the writer is free is committed together; each call keeps its own answer.
+To be used by one thread. What a batch comes to is posting.py's; what others may know and do of
+leases is leases.py's.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from sqlite3 import Connection
-from time import sleep
-from typing import Any
+from collections.abc import Callable, Sequence
 
+import msgspec
+import structlog
+from msgspec.structs import asdict
+
+from farebox.billing.jobs import (
+    Grant,
+    Granted,
+    Job,
+    OpenLease,
+    Outcome,
+    Post,
+    Posted,
+    Rejected,
+    Return,
+)
 from farebox.core import clock
-from farebox.core.ports import HoldRequest, Settled, Settlement
-from farebox.errors import BillingUnavailable
-from farebox.store.calls import hold_in, release_in, settle_in
-from farebox.store.store import Store
+from farebox.store.errors import StoreError
+from farebox.store.leases import Leases
+from farebox.store.posting import Batch, Tables
 
-PATIENCE_S = 10.0  # after that, the caller is told that the books cannot be written
-TRY_MS = 1_000  # of one attempt, so that those who come later are not late because of the first
-RETRY_S = 0.05
-OWED_RETRY_S = 0.5  # while nobody waits for an answer
-TOGETHER = 100  # calls in one commit: enough to make a sync cheap, few enough to stay quick
+PATIENCE_MS = 1_000  # then the spool takes the calls, whose answers wait for this
+_REASON_CHARS = 500
 
-Work = Callable[[Connection], Any]
+_log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Job:
-    """Work to be done within some transaction, by a time, for somebody who waits (or nobody)."""
-
-    request_id: str
-    work: Work
-    deadline_s: float
-    answer: asyncio.Future[Any] | None
-    settles: bool = False  # a call, which has a hold to give back if this cannot be done
+class _BadJob(Exception):
+    """One of the jobs cannot be done; none of the batch was."""
 
 
-class StoreBooks:
-    """core.ports.Books over a Store. To be used on one event loop, closed at the end."""
+class OwnedBooks:
+    """See the module. `owner` is who takes the leases: see owner.py."""
 
-    def __init__(self, store: Store, owner: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, store: Leases, owner: str) -> None:
         self._store = store
         self._owner = owner
-        self._patience_s = patience_s
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="books")
-        self._lock = threading.Lock()
-        self._waiting: deque[_Job] = deque()
-        self._busy = False
-        self._closing = False
-        self._owed: list[_Job] = []  # the thread's own: holds to give back
+        # Of batches that failed, perhaps after they were done; see Batch.
+        self._unsure: dict[int, tuple[int, int]] = {}
+        self._given_back: dict[int, int] = {}
 
-    async def hold(self, request: HoldRequest) -> int:
-        """Reserve; the nano-credits held. Raises OutOfCredit, Unauthorized, BillingUnavailable."""
+    def begin(self, is_dead: Callable[[str], bool]) -> list[OpenLease]:
+        """Register the owner; the leases that it has from an earlier life. Raises StoreError.
+
+        A SQLite store is one host's: what owners of that host left that have ended is given back,
+        `is_dead` says of which. With PostgreSQL others may live elsewhere, and nobody is asked.
+        """
+        self._store.beat(self._owner)
+        if not self._store.is_postgresql:
+            others = {each.owner for each in self._store.leases() if each.is_usable}
+            for owner in sorted(others - {self._owner}):
+                if is_dead(owner):
+                    self._store.drive(
+                        lambda tables, owner=owner: _close(tables, owner), PATIENCE_MS
+                    )
+        return self.unspent()
+
+    def unspent(self) -> list[OpenLease]:
+        """This owner's leases that may be charged, with what is not spent of them. Raises
+        StoreError.
+        """
+        return self._store.drive(lambda tables: tables.unspent(self._owner), PATIENCE_MS)
+
+    def do(self, jobs: Sequence[Job], patience_ms: int = PATIENCE_MS) -> list[Outcome]:
+        """Do these in one transaction, in order; one outcome for each, never Away.
+
+        Raises StoreError when the store cannot be written, or not within about `patience_ms`. Then
+        nothing was done, or all of it, if only the answer was lost. Either is made good by doing
+        the same again: a call that is written is not written twice, and the next batch gives back
+        what this one granted or, if it returned credit, does not return it once more.
+        """
+        batch = self._batch(jobs)
         try:
-            return await self._ask(
-                request.request_id, partial(hold_in, request=request, owner=self._owner)
-            )
-        except asyncio.CancelledError:
-            # Nobody will settle what was (or is just being) held for a caller that gave up.
-            self._put(_give_back(request.request_id))
+            outcomes = self._drive(batch, patience_ms)
+        except _BadJob:
+            outcomes = self._one_by_one(jobs, patience_ms)
+        else:
+            self._is_done(batch)
+        return outcomes
+
+    def settle_apart(self, post: Post, patience_ms: int = PATIENCE_MS) -> Outcome:
+        """Settle a call whose lease is gone, which waited in the spool for too long: charge what
+        its account has, by a lease that is made and closed for it; the rest is absorbed.
+
+        The outcome as of a Post, never LeaseGone. Raises StoreError.
+        """
+        entry, now_us = post.entry, clock.now_us()
+
+        def work(tables: Tables) -> Outcome:
+            grant = Grant(entry.account_id, None, 1, entry.due, entry.due, hosts=1)
+            (granted,) = Batch(self._owner, [grant], now_us).run(tables)
+            assert isinstance(granted, Granted)
+            charge = granted.amount
+            again = Post(entry, granted.lease_id, charge, entry.due - charge)
+            (outcome,) = Batch(self._owner, [again], now_us).run(tables)
+            if granted.lease_id is not None:
+                is_new = isinstance(outcome, Posted) and outcome.inserted
+                rest = 0 if is_new else charge
+                close = Return(granted.lease_id, entry.account_id, rest, close=True)
+                Batch(self._owner, [close], now_us).run(tables)
+            return outcome
+
+        return self._store.drive(work, patience_ms)
+
+    def _batch(self, jobs: Sequence[Job]) -> Batch:
+        return Batch(self._owner, jobs, clock.now_us(), self._unsure, self._given_back)
+
+    def _drive(self, batch: Batch, patience_ms: int) -> list[Outcome]:
+        def work(tables: Tables) -> list[Outcome]:
+            try:
+                return batch.run(tables)
+            except Exception as error:
+                if tables.is_away(error):
+                    raise
+                raise _BadJob from error
+
+        try:
+            return self._store.drive(work, patience_ms)
+        except StoreError:
+            self._is_unsure(batch)
             raise
 
-    async def settle(self, settlement: Settlement) -> Settled:
-        """Charge and write the call. Raises BillingUnavailable when it could not be written."""
-        work = partial(settle_in, settlement=settlement)
-        return await self._ask(settlement.request_id, work, settles=True)
+    def _is_done(self, batch: Batch) -> None:
+        self._unsure = {}
+        self._given_back = batch.given_back
 
-    async def close(self) -> None:
-        """Write what still waits, then stop the thread.
+    def _is_unsure(self, batch: Batch) -> None:
+        # What was before the first of several failures counts.
+        self._unsure = batch.before | self._unsure
 
-        Holds that cannot be given back by then are released with all others of this owner.
-        """
-        self._closing = True
-        await asyncio.to_thread(self._writer.shutdown)
+    def _one_by_one(self, jobs: Sequence[Job], patience_ms: int) -> list[Outcome]:
+        """One of them is bad. Which, is found by doing each within a savepoint."""
+        batches = [self._batch(())]
 
-    async def _ask(self, request_id: str, work: Work, *, settles: bool = False) -> Any:
-        answer = asyncio.get_running_loop().create_future()
-        deadline_s = clock.monotonic_s() + self._patience_s
-        self._put(_Job(request_id, work, deadline_s, answer, settles))
-        return await answer
+        def work(tables: Tables) -> list[Outcome]:
+            batches[-1].run(tables)
+            outcomes: list[Outcome] = []
+            for job in jobs:
+                batches.append(self._after(batches[-1], job))
+                tables.execute("SAVEPOINT job")
+                try:
+                    outcomes += batches[-1].run(tables)
+                except Exception as error:
+                    if tables.is_away(error):
+                        raise
+                    tables.execute("ROLLBACK TO SAVEPOINT job")
+                    outcomes.append(_reject(tables, job, error))
+                    batches.pop()
+                tables.execute("RELEASE SAVEPOINT job")
+            return outcomes
 
-    def _put(self, job: _Job) -> None:
-        with self._lock:
-            self._waiting.append(job)
-            if self._busy:
-                return
-            self._busy = True
-        self._writer.submit(self._write)
+        try:
+            outcomes = self._store.drive(work, patience_ms)
+        except StoreError:
+            for batch in batches:
+                self._is_unsure(batch)
+            raise
+        self._is_done(batches[-1])
+        return outcomes
 
-    def _write(self) -> None:
-        """Runs in the thread until nothing waits and nothing is owed."""
-        while jobs := self._take():
-            try:
-                results = self._store.together([job.work for job in jobs], TRY_MS)
-            except Exception as error:  # noqa: BLE001 (a writer that ended would answer nobody)
-                self._keep_or_refuse(jobs, error)
-            else:
-                # What failed by a fault of its own was undone alone; its hold must still go.
-                self._owed += _owed(
-                    job
-                    for job, result in zip(jobs, results, strict=True)
-                    if isinstance(result, Exception)
-                )
-                self._answer(jobs, results)
-
-    def _take(self) -> list[_Job]:
-        with self._lock:
-            jobs = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-            if jobs or not self._closing:
-                # Holds that could not be given back before, with whatever comes next or alone.
-                jobs += self._owed
-                self._owed = []
-            self._busy = bool(jobs)
-        return jobs
-
-    def _keep_or_refuse(self, jobs: list[_Job], error: Exception) -> None:
-        """Nothing of these was written: try again those that have time left, refuse the others."""
-        now_s = clock.monotonic_s()
-        kept = [job for job in jobs if job.answer is not None and now_s < job.deadline_s]
-        late = [job for job in jobs if job.answer is not None and now_s >= job.deadline_s]
-        with self._lock:
-            self._waiting.extendleft(reversed(kept))
-        # A call whose settlement was refused is not charged, so its hold is owed back too.
-        self._owed += [job for job in jobs if job.answer is None]
-        self._owed += _owed(late)
-        refusal = BillingUnavailable("The books cannot be written at the moment. Try again later.")
-        refusal.__cause__ = error
-        self._answer(late, [refusal] * len(late))
-        sleep(RETRY_S if kept else OWED_RETRY_S)
-
-    def _answer(self, jobs: list[_Job], results: Sequence[object]) -> None:
-        answers = [
-            (job.answer, result)
-            for job, result in zip(jobs, results, strict=True)
-            if job.answer is not None
-        ]
-        if answers:
-            # A loop that was closed meanwhile has nobody left who waits; what is written stays.
-            with suppress(RuntimeError):
-                answers[0][0].get_loop().call_soon_threadsafe(_deliver, answers)
+    def _after(self, before: Batch, job: Job) -> Batch:
+        return Batch(self._owner, [job], clock.now_us(), None, before.given_back)
 
 
-def _give_back(request_id: str) -> _Job:
-    return _Job(request_id, partial(release_in, request_id=request_id), 0.0, None)
+def _close(tables: Tables, owner: str) -> None:
+    returns = [
+        Return(each.lease_id, each.account_id, each.unspent, close=True)
+        for each in tables.unspent(owner)
+    ]
+    Batch(owner, returns, clock.now_us()).run(tables)
 
 
-def _owed(jobs: Iterable[_Job]) -> list[_Job]:
-    return [_give_back(job.request_id) for job in jobs if job.settles]
-
-
-def _deliver(answers: list[tuple[asyncio.Future[Any], object]]) -> None:
-    for answer, result in answers:
-        if answer.done():
-            continue  # its task was cancelled
-        if isinstance(result, Exception):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+def _reject(tables: Tables, job: Job, error: Exception) -> Rejected:
+    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS]
+    request_id = job.entry.request_id if isinstance(job, Post) else None
+    _log.error(
+        "a job of the ledger cannot be done",
+        job=type(job).__name__,
+        request_id=request_id,
+        reason=reason,
+    )
+    if isinstance(job, Post):
+        # As JSON, any text can be kept, and whoever mends it finds every field.
+        entry = msgspec.json.encode(asdict(job.entry)).decode()
+        tables.reject((str(request_id), entry, reason, clock.now_us()))
+    return Rejected(reason)

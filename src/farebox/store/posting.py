@@ -1,0 +1,438 @@
+"""One batch of a ledger's jobs: what each of them comes to, and what is written of all of them.
+
+It runs within one transaction, on rows that are locked or in a store that has one writer, so that
+all of it is decided here. The statements are posting_sqlite.py's and posting_postgresql.py's.
+Amounts are nano-credits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from msgspec.structs import astuple
+
+from farebox.billing.entry import ENTRY_FIELDS
+from farebox.billing.jobs import (
+    Done,
+    Grant,
+    Granted,
+    Job,
+    LeaseGone,
+    OpenLease,
+    Outcome,
+    Post,
+    Posted,
+    Return,
+    Spending,
+    Spent,
+)
+from farebox.store.schema import usage
+
+HOUR_US = 3_600_000_000
+USABLE = ("open", "draining")  # states of a lease that may be charged
+
+Row = tuple[Any, ...]
+
+# A row of `usage` is the entry and these four. Where the parts are that are summed up:
+_REST = ("lease_id", "charge", "absorbed", "settled_us")
+assert tuple(column.name for column in usage.columns) == ENTRY_FIELDS + _REST
+_FIRST_TOKEN, _AFTER_TOKENS = ENTRY_FIELDS.index("uncached_input"), ENTRY_FIELDS.index("due")
+_CHARGE, _AFTER_ABSORBED = len(ENTRY_FIELDS) + 1, len(ENTRY_FIELDS) + 3
+
+_DONE = Done()
+_GONE = LeaseGone()
+
+
+@dataclass(slots=True)
+class AccountState:
+    """An account, as it is after what was done of the batch so far."""
+
+    account_id: int
+    available: int
+    credit_limit: int
+    is_open: bool
+    held: int  # by all leases on it
+    change: int = 0  # of `available`, to be written
+
+
+@dataclass(slots=True)
+class LeaseState:
+    """A lease, as it is after what was done of the batch so far, and what is to be written."""
+
+    lease_id: int
+    account_id: int
+    owner: str
+    state: str
+    granted: int
+    spent: int
+    returned: int
+    more_granted: int = 0
+    more_spent: int = 0
+    more_returned: int = 0
+    calls: int = 0  # that were charged
+    is_new: bool = False
+    is_changed: bool = False
+
+    @property
+    def unspent(self) -> int:
+        """What may still be charged or returned."""
+        return self.granted - self.spent - self.returned
+
+    @property
+    def kept(self) -> int:
+        """What was granted and not returned, spent or not."""
+        return self.granted - self.returned
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a batch must know, and the rows of `usage` that it would add."""
+
+    accounts: Sequence[int]  # to be locked, in order
+    leases: Sequence[int]  # to be locked after the accounts, in order
+    spendings: Sequence[Spending]
+    new_leases: int  # how many ids to set apart
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer. `written`: charge and absorbed of the calls that were there before; the rows of
+    all others have been inserted.
+    """
+
+    accounts: Mapping[int, AccountState]
+    leases: Mapping[int, LeaseState]
+    spent: Sequence[int]
+    new_leases: Sequence[int]
+    written: Mapping[str, tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is written at the end of a batch. Lists are in the order in which rows are locked."""
+
+    accounts: list[AccountState] = field(default_factory=list[AccountState])
+    leases: list[LeaseState] = field(default_factory=list[LeaseState])
+    transfers: list[Row] = field(default_factory=list[Row])  # see TRANSFER
+    lease_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
+    usage_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
+    unsealed: list[int] = field(default_factory=list[int])  # hours that may be sealed
+    taken_back: list[str] = field(default_factory=list[str])  # rows of `usage` that must not stay
+    undelivered: list[str] = field(default_factory=list[str])
+
+
+TRANSFER = ("account_id", "kind", "debit", "credit", "amount", "calls", "lease_id", "created_us")
+
+
+class Tables(Protocol):
+    """The statements, on a transaction that is open."""
+
+    def look(self, ask: Ask) -> Found:
+        """Lock, read, and insert the rows that are not there yet."""
+        ...
+
+    def write(self, changes: Changes, now_us: int) -> None:
+        """Write all of this. Raises what the driver raises, and AssertionError for a lease that is
+        not what it was when it was looked at.
+        """
+        ...
+
+    def unspent(self, owner: str) -> list[OpenLease]:
+        """The leases of an owner that may be charged."""
+        ...
+
+    def reject(self, row: Row) -> None:
+        """Note a call that cannot be written: (request_id, entry, error, created_us)."""
+        ...
+
+    def execute(self, statement: str) -> None:
+        """A statement without parameters."""
+        ...
+
+    def is_away(self, error: Exception) -> bool:
+        """Whether this says that the store cannot be written, rather than that a job is bad."""
+        ...
+
+
+class Batch:
+    """See the module. `unsure`: of leases, the account, and what they kept (granted less returned)
+    before a batch of which nobody knows whether it was done. `given_back`: what such batches have
+    returned of leases, which the ledger will ask for again; run() changes it, and that counts once
+    it is committed.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        jobs: Sequence[Job],
+        now_us: int,
+        unsure: Mapping[int, tuple[int, int]] | None = None,
+        given_back: Mapping[int, int] | None = None,
+    ) -> None:
+        self._owner = owner
+        self._jobs = jobs
+        self._now_us = now_us
+        self._unsure = unsure or {}
+        self.given_back = dict(given_back or {})
+        self.before: dict[int, tuple[int, int]] = {}  # as `unsure`: of leases that this changes
+        self._found = Found({}, {}, (), (), {})
+        self._leases: dict[int, LeaseState] = {}
+        self._changes = Changes()
+        self._rows: dict[str, Row] = {}
+        self._answered: dict[str, Outcome] = {}
+        self._absorbed: dict[int, list[int]] = {}
+        self._lease_hours: dict[tuple[int, int], list[int]] = {}
+        self._hours: dict[tuple[int, str, str, int], list[Row]] = {}
+
+    def run(self, tables: Tables) -> list[Outcome]:
+        """Do all jobs; one outcome for each."""
+        ask = self._ask()
+        found = self._found = tables.look(ask)
+        self._leases = dict(found.leases)
+        spare = iter(found.new_leases)
+        spent = iter(found.spent)
+        self._make_sure()
+        outcomes: list[Outcome] = []
+        for job in self._jobs:
+            if isinstance(job, Post):
+                outcomes.append(self._post(job))
+            elif isinstance(job, Grant):
+                outcomes.append(self._grant(job, next(spare)))
+            elif isinstance(job, Return):
+                outcomes.append(self._return(job))
+            elif isinstance(job, Spending):
+                outcomes.append(Spent(next(spent) + self._spent_here(job)))
+            else:
+                self._changes.undelivered += job.request_ids
+                outcomes.append(_DONE)
+        self._sum_up()
+        tables.write(self._changes, self._now_us)
+        return outcomes
+
+    def _ask(self) -> Ask:
+        accounts: set[int] = {account_id for account_id, _ in self._unsure.values()}
+        leases: set[int] = set(self._unsure)
+        spendings: list[Spending] = []
+        grants = 0
+        rows, now_us = self._rows, self._now_us
+        for job in self._jobs:
+            if isinstance(job, Post):
+                entry = job.entry
+                if job.lease_id is not None:
+                    leases.add(job.lease_id)
+                if entry.request_id not in rows:
+                    rows[entry.request_id] = (
+                        *astuple(entry),
+                        job.lease_id,
+                        job.charge,
+                        job.absorbed,
+                        now_us,
+                    )
+            elif isinstance(job, Grant | Return):
+                accounts.add(job.account_id)
+                grants += isinstance(job, Grant)
+                if job.lease_id is not None:
+                    leases.add(job.lease_id)
+            elif isinstance(job, Spending):
+                spendings.append(job)
+        return Ask(sorted(accounts), sorted(leases), spendings, grants, list(rows.values()))
+
+    def _own(self, lease_id: int | None) -> LeaseState | None:
+        """The lease, if it is this owner's and may be charged."""
+        lease = self._leases.get(lease_id) if lease_id is not None else None
+        if lease is None or lease.state not in USABLE or lease.owner != self._owner:
+            return None
+        return lease
+
+    def _touch(self, lease: LeaseState) -> None:
+        if not lease.is_changed:
+            lease.is_changed = True
+            self.before.setdefault(lease.lease_id, (lease.account_id, lease.kept))
+
+    # Calls.
+
+    def _post(self, job: Post) -> Outcome:
+        request_id = job.entry.request_id
+        answered = self._answered.get(request_id)
+        if answered is None:
+            answered = self._answered[request_id] = self._first_post(job, request_id)
+        elif isinstance(answered, Posted):  # the same call twice in one batch
+            answered = Posted(answered.charge, answered.absorbed, inserted=False)
+        return answered
+
+    def _first_post(self, job: Post, request_id: str) -> Outcome:
+        written = self._found.written.get(request_id)
+        if written is not None:
+            return Posted(*written, inserted=False)
+        charge, row = job.charge, self._rows[request_id]
+        account_id, hour_us = row[1], row[8] // HOUR_US * HOUR_US
+        if job.lease_id is not None:
+            lease = self._own(job.lease_id)
+            if lease is None or lease.unspent < charge:
+                self._changes.taken_back.append(request_id)
+                return _GONE
+            assert lease.account_id == account_id, f"lease {lease.lease_id} is of another account"
+            self._touch(lease)
+            lease.spent += charge
+            lease.more_spent += charge
+            lease.calls += 1
+            sums = self._lease_hours.setdefault((lease.lease_id, hour_us), [0, 0])
+            sums[0] += 1
+            sums[1] += charge
+            account = self._found.accounts.get(account_id)
+            if account is not None:
+                account.held -= charge
+        else:
+            assert charge == 0, f"{charge} charged to no lease"
+        if job.absorbed:
+            absorbed = self._absorbed.setdefault(account_id, [0, 0])
+            absorbed[0] += job.absorbed
+            absorbed[1] += 1
+        self._hours.setdefault((account_id, row[2], row[3], hour_us), []).append(row)
+        return Posted(charge, job.absorbed, inserted=True)
+
+    def _spent_here(self, job: Spending) -> int:
+        """What calls of this batch so far were charged, of those that are asked for."""
+        return sum(
+            row[_CHARGE]
+            for (_, key_id, _, hour_us), rows in self._hours.items()
+            if key_id == job.key_id and hour_us >= job.since_us
+            for row in rows
+        )
+
+    # Credit.
+
+    def _grant(self, job: Grant, spare_id: int) -> Granted:
+        account = self._found.accounts.get(job.account_id)
+        if account is None:
+            return Granted(None, 0, 0, 0, 0, is_open=False)
+        lease = self._own(job.lease_id)
+        assert lease is None or lease.account_id == job.account_id
+        room = account.available + account.credit_limit
+        amount = grant_amount(job, room) if account.is_open else 0
+        if amount:
+            if lease is None:
+                lease = LeaseState(spare_id, job.account_id, self._owner, "open", 0, 0, 0)
+                lease.is_new = True
+                self._leases[spare_id] = lease
+            self._touch(lease)
+            lease.state = "open"
+            lease.granted += amount
+            lease.more_granted += amount
+            self._move(account, lease, -amount)
+        return Granted(
+            lease.lease_id if lease else None,
+            amount,
+            account.available,
+            account.credit_limit,
+            account.held,
+            account.is_open,
+        )
+
+    def _return(self, job: Return) -> Outcome:
+        assert job.amount >= 0
+        lease = self._own(job.lease_id)
+        already = self.given_back.pop(job.lease_id, 0)
+        if lease is None:
+            return _DONE
+        amount = max(0, job.amount - already)
+        if already > job.amount:
+            self.given_back[job.lease_id] = already - job.amount
+        self._give_back(lease, min(amount, lease.unspent), close=job.close)
+        return _DONE
+
+    def _give_back(self, lease: LeaseState, amount: int, *, close: bool) -> None:
+        self._touch(lease)
+        if amount:
+            lease.returned += amount
+            lease.more_returned += amount
+            self._move(self._found.accounts[lease.account_id], lease, amount)
+        if close:
+            lease.state = "draining"
+
+    def _move(self, account: AccountState, lease: LeaseState, amount: int) -> None:
+        """From the lease to the account; the other way round if it is negative."""
+        account.available += amount
+        account.change += amount
+        account.held -= amount
+        account_id, lease_id = account.account_id, lease.lease_id
+        debit, credit = f"lease:{lease_id}", f"account:{account_id}"
+        kind = "lease_return"
+        if amount < 0:
+            debit, credit, kind = credit, debit, "lease_grant"
+        self._changes.transfers.append(
+            (account_id, kind, debit, credit, abs(amount), 0, lease_id, self._now_us)
+        )
+
+    def _make_sure(self) -> None:
+        """Undo what an unclear failure granted, and remember what it returned: the ledger was told
+        that neither happened.
+        """
+        for lease_id, (_, kept) in sorted(self._unsure.items()):
+            lease = self._own(lease_id)
+            if lease is None:
+                self.given_back.pop(lease_id, None)
+                continue
+            more = lease.kept - kept
+            if more > 0:
+                amount = min(more, lease.unspent)
+                self._give_back(lease, amount, close=kept == 0 and lease.spent == 0)
+            elif more < 0:
+                self.given_back[lease_id] = self.given_back.get(lease_id, 0) - more
+
+    # The end.
+
+    def _sum_up(self) -> None:
+        changes, now_us = self._changes, self._now_us
+        changes.accounts = [each for each in self._found.accounts.values() if each.change]
+        for _, lease in sorted(self._leases.items()):
+            if not lease.is_changed:
+                continue
+            if lease.state == "draining" and not lease.unspent:
+                lease.state = "closed"
+            changes.leases.append(lease)
+            if lease.more_spent:
+                names = (f"lease:{lease.lease_id}", "operator:revenue")
+                changes.transfers.append(
+                    (
+                        lease.account_id,
+                        "charge",
+                        *names,
+                        lease.more_spent,
+                        lease.calls,
+                        lease.lease_id,
+                        now_us,
+                    )
+                )
+        for account_id, (amount, calls) in sorted(self._absorbed.items()):
+            names = ("operator:absorbed", "operator:unpaid")
+            changes.transfers.append((account_id, "absorbed", *names, amount, calls, None, now_us))
+        changes.lease_hours = [(*key, *sums) for key, sums in sorted(self._lease_hours.items())]
+        changes.usage_hours = [(*key, *_sums(rows)) for key, rows in sorted(self._hours.items())]
+        present_us = now_us // HOUR_US * HOUR_US
+        changes.unsealed = sorted({key[3] for key in self._hours if key[3] < present_us})
+
+
+def grant_amount(job: Grant, room: int) -> int:
+    """How much is moved of an account that has `room` above its floor."""
+    if room < job.least or room <= 0:
+        return 0
+    if room <= job.need:
+        return room
+    # Beyond what is needed now, no host takes so much that the others would have to come and ask.
+    return job.need + max(0, min(job.want - job.need, (room - job.need) // (4 * job.hosts)))
+
+
+def _sums(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Calls, tokens by class, charge, absorbed."""
+    if len(rows) == 1:
+        row = rows[0]
+        return (1, *row[_FIRST_TOKEN:_AFTER_TOKENS], *row[_CHARGE:_AFTER_ABSORBED])
+    columns = zip(
+        *(row[_FIRST_TOKEN:_AFTER_TOKENS] + row[_CHARGE:_AFTER_ABSORBED] for row in rows),
+        strict=True,
+    )
+    return (len(rows), *map(sum, columns))
