@@ -11,7 +11,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from farebox.billing.charge import Bill, bill, fold_images, is_priced_tier, multipliers
+from farebox.billing.charge import (
+    EXACT,
+    Bill,
+    bill,
+    charge,
+    fold_images,
+    is_priced_tier,
+    multipliers,
+)
 from farebox.billing.prices import read_price
 from farebox.core.money import parse_multiplier
 from farebox.core.price import Price
@@ -254,6 +262,22 @@ def test_lines_and_rounding_add_up_to_what_is_due(
     assert sum(map(Fraction, (*shown, due.rounding))) == due.due_nanocredits
     assert 0 <= Fraction(due.rounding) < 1
     assert all(line.tokens for line in due.lines)
+
+
+@given(usages, prices(), rates, st.tuples(tiers, moments), calls)
+def test_the_sum_alone_is_what_the_lines_add_up_to(
+    usage, price, rate_ppm, circumstances, tool_calls
+) -> None:
+    """A call is settled by its charge alone; its receipt, made later, comes to the same."""
+    tier, at_us = circumstances
+    more = {"service_tier": tier, "tool_calls": tuple(tool_calls.items())}
+    explained = bill(usage, price, rate_ppm, at_us, **more)
+    exact = sum(line.exact for line in explained.lines)
+    assert charge(usage, price, rate_ppm, at_us, **more) == -(-exact // EXACT)
+    assert (explained.due_nanocredits, explained.rounding_exact) == (
+        -(-exact // EXACT),
+        -exact % EXACT,
+    )
 
 
 @given(usages, prices(long_multipliers=dear), rates, st.sampled_from(CLASSES), tokens)

@@ -3,7 +3,8 @@
     charge = ceil( rate_ppm · Σ_c tokens_c · price_c / 10^12 )      in Python int
 
 Prices are nano-credits per million tokens, the rate is parts per million, so that an exact amount
-is an integer in units of 10^-12 nano-credits. The one function that rounds is `bill`.
+is an integer in units of 10^-12 nano-credits. The one function that rounds is `charge`; a `Bill`
+says of which lines its sum consists.
 """
 
 from __future__ import annotations
@@ -59,6 +60,42 @@ class Bill:
         return show_exact(self.rounding_exact)
 
 
+def charge(
+    usage: Usage,
+    price: Price,
+    rate_ppm: int,
+    at_us: int,
+    *,
+    service_tier: str | None = None,
+    tool_calls: tuple[tuple[str, int], ...] = (),
+) -> int:
+    """The whole nano-credits due for a call admitted at `at_us` (microseconds, UTC) that ran in
+    `service_tier`.
+
+    A tier without a price runs at the list price. A hosted tool without one costs nothing;
+    admission has refused it before. Images count as text unless the model has a price for them.
+    """
+    on_input = (
+        usage.uncached_input * price.input
+        + usage.cache_read * price.cache_read
+        + usage.cache_write * price.cache_write
+        + usage.cache_write_1h * price.cache_write_1h
+        + usage.audio_input * price.audio_input
+        + usage.image_input * price.images
+    )
+    on_output = usage.output * price.output + usage.audio_output * price.audio_output
+    if price.is_flat:
+        exact = on_input + on_output
+    else:
+        input_ppm, output_ppm = multipliers(price, usage.input_total, service_tier, at_us)
+        # Exact: reading the price table has checked that price × multiplier is whole.
+        exact = (on_input * input_ppm + on_output * output_ppm) // PPM
+    if tool_calls:
+        prices = price.tool_prices
+        exact += PPM * sum([count * prices.get(name, 0) for name, count in tool_calls])
+    return -(-rate_ppm * exact // EXACT)
+
+
 def bill(
     usage: Usage,
     price: Price,
@@ -68,14 +105,10 @@ def bill(
     service_tier: str | None = None,
     tool_calls: tuple[tuple[str, int], ...] = (),
 ) -> Bill:
-    """The bill of a call admitted at `at_us` (microseconds, UTC) that ran in `service_tier`.
-
-    A tier without a price runs at the list price. A hosted tool without one costs nothing;
-    admission has refused it before.
-    """
+    """The bill of the same call: its charge, and the lines that explain it."""
+    due = charge(usage, price, rate_ppm, at_us, service_tier=service_tier, tool_calls=tool_calls)
     usage = fold_images(usage, price)
     on_input, on_output = multipliers(price, usage.input_total, service_tier, at_us)
-    tool_prices = dict(price.tools)
     lines = [
         _line("uncached_input", usage.uncached_input, price.input, on_input, rate_ppm),
         *(
@@ -87,14 +120,14 @@ def bill(
             for name in _OUTPUT
         ),
         *(
-            _line(name, count, tool_prices.get(name, 0) * PPM, PPM, rate_ppm)
+            _line(name, count, price.tool_prices.get(name, 0) * PPM, PPM, rate_ppm)
             for name, count in tool_calls
         ),
     ]
     lines = [line for line in lines if line.tokens]
-    exact = sum(line.exact for line in lines)
-    due = -(-exact // EXACT)
-    return Bill(tuple(lines), due * EXACT - exact, due)
+    rounding = due * EXACT - sum(line.exact for line in lines)
+    assert 0 <= rounding < EXACT, "the lines are not what the call costs"
+    return Bill(tuple(lines), rounding, due)
 
 
 def fold_images(usage: Usage, price: Price) -> Usage:
@@ -112,22 +145,26 @@ def multipliers(
     Long context is the whole call above the threshold (not at it); a window is found by UTC
     weekday and minute, the first that fits.
     """
-    factor = dict(price.tiers).get(service_tier or "", PPM)
-    for window in price.windows:
-        if _falls_into(at_us, window.days, window.start_minute, window.end_minute):
-            factor = factor * window.multiplier_ppm // PPM
-            break
+    factor = price.tier_ppm.get(service_tier, PPM) * window_ppm(price, at_us) // PPM
     long = price.long_context
     if long is None or input_tokens <= long.threshold:
         return factor, factor
     return factor * long.input_multiplier_ppm // PPM, factor * long.output_multiplier_ppm // PPM
 
 
+def window_ppm(price: Price, at_us: int) -> int:
+    """What the time of the week multiplies by, in parts per million."""
+    for window in price.windows:
+        if _falls_into(at_us, window.days, window.start_minute, window.end_minute):
+            return window.multiplier_ppm
+    return PPM
+
+
 def is_priced_tier(price: Price, service_tier: str | None) -> bool:
     """Whether a call may ask for this tier: the ordinary ones always, others if they have a
     price.
     """
-    return service_tier in ORDINARY_TIERS or service_tier in dict(price.tiers)
+    return service_tier in ORDINARY_TIERS or service_tier in price.tier_ppm
 
 
 def _falls_into(at_us: int, days: frozenset[int], start_minute: int, end_minute: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from farebox.billing.charge import EXACT, ORDINARY_TIERS, multipliers
+from farebox.billing.charge import EXACT, ORDINARY_TIERS, window_ppm
 from farebox.core.call import Call
 from farebox.core.money import PPM
 from farebox.core.price import Price
@@ -51,36 +51,35 @@ def bound(call: Call, price: Price, rate_ppm: int, input_tokens: int, at_us: int
 
     One-hour cache writes are counted in where the call may make some: no vendor writes one unasked.
     """
-    on_input = on_output = 0
-    for tier in _reachable(call.service_tier, price):
-        # Whatever the threshold does to the price, the input may also stay below it.
-        for tokens in (0, input_tokens):
-            factors = multipliers(price, tokens, tier, at_us)
-            on_input, on_output = max(on_input, factors[0]), max(on_output, factors[1])
-    p_in = max(
-        price.input,
-        price.cache_read,
-        price.cache_write,
-        price.audio_input,
-        price.image_input or 0,
-        price.cache_write_1h if call.writes_1h else 0,
-    )
-    p_out = max(price.output, price.audio_output) if call.audio_output else price.output
-    prices = dict(price.tools)
-    tools = sum(prices.get(name, 0) for name in call.hosted_tools)
-    return Bound(
-        rate_ppm * (input_tokens * (p_in * on_input // PPM) + tools * PPM),
-        rate_ppm * call.choices * (p_out * on_output // PPM),
-    )
+    p_in, p_out = price.dearest_input, price.output
+    if call.writes_1h:
+        p_in = max(p_in, price.cache_write_1h)
+    if call.audio_output:
+        p_out = max(p_out, price.audio_output)
+    if not price.is_flat:
+        factor = _dearest_tier_ppm(price, call.service_tier) * window_ppm(price, at_us) // PPM
+        on_input = on_output = factor
+        long = price.long_context
+        if long is not None and input_tokens > long.threshold:
+            # Whatever the threshold does to the price, the input may also stay below it.
+            on_input = max(factor, factor * long.input_multiplier_ppm // PPM)
+            on_output = max(factor, factor * long.output_multiplier_ppm // PPM)
+        p_in, p_out = p_in * on_input // PPM, p_out * on_output // PPM
+    fixed = input_tokens * p_in
+    if call.hosted_tools:
+        prices = price.tool_prices
+        fixed += PPM * sum([prices.get(name, 0) for name in call.hosted_tools])
+    return Bound(rate_ppm * fixed, rate_ppm * call.choices * p_out)
 
 
-def _reachable(service_tier: str | None, price: Price) -> tuple[str | None, ...]:
+def _dearest_tier_ppm(price: Price, service_tier: str | None) -> int:
     # `auto` lets the vendor choose any tier; a tier by name may still be answered by an ordinary
     # one, and an operator may have priced those too.
-    if service_tier == "auto":
-        return (None, *(name for name, _ in price.tiers))
-    asked = (*ORDINARY_TIERS, service_tier)
-    return (None, *(name for name, _ in price.tiers if name in asked))
+    dearest = PPM
+    for tier, ppm in price.tiers:
+        if ppm > dearest and (service_tier in ("auto", tier) or tier in ORDINARY_TIERS):
+            dearest = ppm
+    return dearest
 
 
 class InputEstimate:

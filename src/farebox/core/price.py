@@ -1,7 +1,9 @@
 """The price of one model as integers. Reading and checking a price table is billing/prices.py's."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,27 @@ class Price:
     tiers: tuple[tuple[str, int], ...] = ()  # service tier -> multiplier in parts per million
     windows: tuple[Window, ...] = ()
     tools: tuple[tuple[str, int], ...] = ()  # hosted tool -> nano-credits per call
+    # Made of the above, once, since every call asks for them:
+    is_flat: bool = field(init=False, repr=False, compare=False)  # nothing multiplies it
+    tier_ppm: Mapping[str | None, int] = field(init=False, repr=False, compare=False)
+    tool_prices: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    images: int = field(init=False, repr=False, compare=False)  # what they cost, text or not
+    dearest_input: int = field(init=False, repr=False, compare=False)  # but for an hour's writes
+
+    def __post_init__(self) -> None:
+        """Make what is made of the rest."""
+        images = self.input if self.image_input is None else self.image_input
+        made = {
+            "is_flat": not (self.tiers or self.windows or self.long_context),
+            "tier_ppm": dict(self.tiers),
+            "tool_prices": dict(self.tools),
+            "images": images,
+            "dearest_input": max(
+                self.input, self.cache_read, self.cache_write, self.audio_input, images
+            ),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
 
 def in_force(prices: Iterable[Price], at_us: int) -> Price | None:
