@@ -48,17 +48,32 @@ class MemoryBooks:
     def __init__(self, balance: int = FULL) -> None:
         self.available = balance
         self.holds: dict[str, int] = {}
+        self.requests: list[HoldRequest] = []
+        self.extended: list[int] = []  # what more was asked for, got or not
         self.settled: list[Settlement] = []
+        self.delivered_ids: list[str] = []
+        self.absorbed = 0
+        self.most_at_once = 0  # calls that were held for
         self.log: list[str] = []
         self.broken = False
 
     async def hold(self, request: HoldRequest) -> int:
+        self.requests.append(request)
         if self.available < request.least_nanocredits:
             raise OutOfCredit(f"{request.least_nanocredits - self.available} short")
         amount = min(self.available, request.most_nanocredits)
         self.available -= amount
         self.holds[request.request_id] = amount
+        self.most_at_once = max(self.most_at_once, len(self.holds))
         return amount
+
+    async def extend(self, request_id: str, more_nanocredits: int) -> int:
+        self.extended.append(more_nanocredits)
+        if self.available < more_nanocredits:
+            raise OutOfCredit(f"{more_nanocredits - self.available} short")
+        self.available -= more_nanocredits
+        self.holds[request_id] += more_nanocredits
+        return self.holds[request_id]
 
     async def settle(self, settlement: Settlement) -> Settled:
         if self.broken:
@@ -67,9 +82,14 @@ class MemoryBooks:
         self.available += held
         charge = min(settlement.due_nanocredits, self.available)
         self.available -= charge
+        absorbed = settlement.due_nanocredits - charge
+        self.absorbed += absorbed
         self.settled.append(settlement)
         self.log.append("settled")
-        return Settled(charge, settlement.due_nanocredits - charge)
+        return Settled(charge, absorbed)
+
+    def delivered(self, request_id: str) -> None:
+        self.delivered_ids.append(request_id)
 
 
 @dataclass

@@ -118,6 +118,7 @@ class FakeBooks:
 
     refuse: Exception | None = None
     settlements: list = field(default_factory=list)
+    delivered_ids: list = field(default_factory=list)
 
     async def hold(self, request):
         if self.refuse is not None:
@@ -127,6 +128,12 @@ class FakeBooks:
     async def settle(self, settlement):
         self.settlements.append(settlement)
         return Settled(settlement.due_nanocredits, 0)
+
+    async def extend(self, request_id, more_nanocredits):
+        raise AssertionError("these calls hold in full")
+
+    def delivered(self, request_id):
+        self.delivered_ids.append(request_id)
 
 
 @dataclass

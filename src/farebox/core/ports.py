@@ -189,7 +189,7 @@ class Books(Protocol):
         ...
 
     def delivered(self, request_id: str) -> None:
-        """The client has the end of an answer that was settled as complete. Until this is said, it
-        counts as undelivered if the worker dies.
+        """The client has the end of an answer that was settled as complete, or has hung up by then.
+        Until this is said, it counts as undelivered if the worker dies.
         """
         ...
