@@ -79,7 +79,7 @@ class Leases(StoreBase):
                 # Its driver is an extra.
                 from farebox.store.posting_postgresql import PostgresTables
 
-                return work(PostgresTables(cast("Any", driver)))
+                return work(PostgresTables(driver))
             return work(SqliteTables(cast("Any", driver)))
 
     def leases(self, *, ended: bool = False) -> list[StoredLease]:

@@ -79,14 +79,8 @@ _UNDELIVERED = """
 """
 _REJECT = _insert("settle_rejected", ("request_id", "entry", "error", "created_us"))
 
-# What is wrong with a job rather than with the disk, the file, or somebody who holds its lock.
-_FAULTS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.NotSupportedError,
-)
+# What is wrong with a job. All else is the disk's, the file's, or somebody's who holds its lock.
+_FAULTS = (sqlite3.IntegrityError, sqlite3.DataError)
 
 
 class SqliteTables:
