@@ -1,46 +1,46 @@
-"""What the ledger process needs of the store and of the spool, for the committer's thread."""
+"""What the ledger process needs of the store and of the spool. Both are used by one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from farebox.billing.jobs import Job, OpenLease, Outcome, Post, Posted, Spooled
+from farebox.billing.jobs import Job, Outcome, Post, Posted
 
 
 class LedgerStore(Protocol):
-    """The store in the hands of one owner. Used by one thread."""
+    """The store in the hands of one owner."""
 
-    def do(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def do(self, jobs: Sequence[Job], patience_ms: int) -> list[Outcome]:
         """Do these in one transaction, in order; one outcome for each, never Away.
 
-        Raises StoreError when the store cannot be written within about a second. Then nothing was
-        done, or all of it, if it was only the answer that was lost.
+        Raises StoreError when the store cannot be written within about `patience_ms`. Then nothing
+        was done, or all of it, if only the answer was lost; doing the same again makes either good.
         """
         ...
 
-    def unspent(self) -> list[OpenLease]:
-        """This owner's leases that are open, with what is not spent of them. Raises StoreError."""
+    def settle_apart(self, post: Post) -> Outcome:
+        """Settle a call that waited in the spool until its lease was gone. Raises StoreError."""
         ...
 
 
 class SpoolPort(Protocol):
-    """Where charges wait while the store cannot be written. Used by one thread."""
+    """Where charges wait while the store cannot be written. What it raises means that it cannot
+    be used now, and that nothing was changed.
+    """
 
-    def add(self, posts: Sequence[Post]) -> list[Posted]:
-        """Keep these, safely on the disk; what becomes of each. One that waits there already stays
-        as it was. Raises OSError or sqlite3.Error when it cannot be written.
-        """
+    def __len__(self) -> int:
+        """How many wait."""
         ...
 
-    def first(self, limit: int) -> list[Post]:
-        """The oldest of them, at most so many."""
+    def add(self, posts: Sequence[Post]) -> list[Posted]:
+        """Keep these, safely on the disk; one that waits there already stays as it was."""
+        ...
+
+    def oldest(self, limit: int) -> list[Post]:
+        """The first of them, at most so many."""
         ...
 
     def drop(self, request_ids: Sequence[str]) -> None:
         """These are in the store now."""
-        ...
-
-    def waiting(self) -> list[Spooled]:
-        """All that is kept, for a ledger that begins."""
         ...

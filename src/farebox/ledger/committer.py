@@ -1,0 +1,247 @@
+"""The thread between a ledger and its store: batches are done here, or set aside while the store
+is away.
+
+A batch is what gathered while the one before was done. When the store cannot be written, charges
+go to the spool and count; the store is tried again and again with what waits there, and what it has
+committed is dropped from the spool. Nothing is decided here that costs anybody anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import structlog
+
+from farebox.billing.jobs import Away, Job, LeaseGone, Outcome, Post, Posted, Rejected
+from farebox.core import clock
+from farebox.ledger.ports import LedgerStore, SpoolPort
+from farebox.ledger.reserve import Reserve, is_full
+
+MOST_JOBS = 500  # in one transaction: what is asked meanwhile waits for it
+RETRY_S = 0.25  # while the store is away
+PATIENCE_MS = 1_000  # of one attempt: then the spool takes the calls, whose answers wait for this
+_RETRY_MS = 100  # of one while it is away, which whoever settles meanwhile waits for too
+_RESERVE_S = 1.0  # while the disk is full
+_AWAY = Away()
+
+_log = structlog.get_logger(__name__)
+
+
+class Watch(Protocol):
+    """Who is told what the committer does. Called in its thread."""
+
+    def committed(self, jobs: int, took_s: float) -> None:
+        """So many jobs were done in one transaction."""
+        ...
+
+    def spooled(self, calls: int) -> None:
+        """So many calls wait in the spool now."""
+        ...
+
+    def rejected(self, calls: int) -> None:
+        """So many calls could not be written, and never will be."""
+        ...
+
+
+class Committer:
+    """See the module. `tell` gets the outcomes, in the thread; `away` is what the store raises when
+    it cannot be written.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        spool: SpoolPort | None,
+        reserve: Reserve,
+        watch: Watch,
+        *,
+        away: type[Exception],
+        tell: Callable[[Sequence[Job], Sequence[Outcome]], None],
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._reserve = reserve
+        self._watch = watch
+        self._away = away
+        self._tell = tell
+        self._inbox: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._waiting = len(spool) if spool is not None else 0  # in the spool
+        self._is_away = False
+        self._retry_s = 0.0  # when the store is tried again
+        self._reserve_s = 0.0  # when the reserve is made again
+        self.is_full = not reserve.make()  # read by others: nothing new may be begun
+        watch.spooled(self._waiting)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Do these; the outcomes are told. The next only when they were."""
+        self._inbox.put(jobs)
+
+    def stop(self) -> None:
+        """End when what was submitted is done and, if the store takes it, the spool is empty."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    @property
+    def spooled(self) -> int:
+        """How many calls wait in the spool."""
+        return self._waiting
+
+    # The thread.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                jobs = self._inbox.get(timeout=self._patience_s())
+            except Empty:
+                jobs = ()
+            if jobs is None:
+                break
+            if jobs:
+                self._tell(jobs, self.commit(jobs))
+            self.recover()
+        while self._waiting and not self._is_away:
+            self.recover()
+
+    def _patience_s(self) -> float | None:
+        now_s = clock.monotonic_s()
+        if self._is_away:
+            return max(0.0, self._retry_s - now_s)
+        if self._waiting:
+            return 0.0
+        return max(0.0, self._reserve_s - now_s) if self.is_full else None
+
+    def commit(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        """Do these, or set them aside; one outcome for each."""
+        try:
+            outcomes = self._done(jobs)
+        except Exception as error:  # noqa: BLE001
+            # A defect. It must not end the thread, and with it all that others do.
+            _log.exception("batch_failed", jobs=len(jobs))
+            outcomes = [Rejected(f"{type(error).__name__}: {error}")] * len(jobs)
+        self._note_rejected(jobs, outcomes)
+        return outcomes
+
+    def recover(self) -> None:
+        """What is to be tried again and again: the store, and making the reserve."""
+        now_s = clock.monotonic_s()
+        try:
+            if self._is_away and now_s >= self._retry_s:
+                self._retry_s = now_s + RETRY_S
+                self._ship()
+            elif self._waiting and not self._is_away:
+                self._ship()
+        except Exception:  # noqa: BLE001 (as above)
+            _log.exception("spool_not_shipped")
+            self._is_away, self._retry_s = True, clock.monotonic_s() + RETRY_S
+        if self.is_full and now_s >= self._reserve_s:
+            self._reserve_s = now_s + _RESERVE_S
+            if self._reserve.make():
+                self.is_full = False
+                _log.warning("disk_has_room_again")
+
+    def _done(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        if self._is_away:
+            return self._set_aside(jobs)
+        if self._waiting:
+            # The store works, but what came before has not all been shipped: charges join it, so
+            # that there is one order, and one place to look for a call that is said again.
+            others = [job for job in jobs if not isinstance(job, Post)]
+            done = iter((self._try(others) if others else None) or [_AWAY] * len(others))
+            return [
+                outcome if isinstance(job, Post) else next(done)
+                for job, outcome in zip(jobs, self._set_aside(jobs), strict=True)
+            ]
+        outcomes = self._try(jobs)
+        return self._set_aside(jobs) if outcomes is None else outcomes
+
+    def _try(self, jobs: Sequence[Job], patience_ms: int = PATIENCE_MS) -> list[Outcome] | None:
+        """Do these in the store; None: it is away."""
+        began_s = clock.monotonic_s()
+        try:
+            try:
+                outcomes = self._store.do(jobs, patience_ms)
+            except self._away as error:
+                if not self._make_room(error):
+                    raise
+                outcomes = self._store.do(jobs, patience_ms)
+        except self._away as error:
+            if not self._is_away:
+                _log.error("store_away", reason=str(error))
+            self._is_away, self._retry_s = True, clock.monotonic_s() + RETRY_S
+            return None
+        if jobs:
+            self._watch.committed(len(jobs), clock.monotonic_s() - began_s)
+        return outcomes
+
+    def _set_aside(self, jobs: Sequence[Job]) -> list[Outcome]:
+        posts = [job for job in jobs if isinstance(job, Post)]
+        kept = iter(self._keep(posts) if posts else [])
+        return [next(kept, _AWAY) if isinstance(job, Post) else _AWAY for job in jobs]
+
+    def _keep(self, posts: Sequence[Post]) -> list[Posted]:
+        """Put them into the spool; nothing if it cannot be written either."""
+        if self._spool is None:
+            return []
+        try:
+            try:
+                kept = self._spool.add(posts)
+            except Exception as error:
+                if not self._make_room(error):
+                    raise
+                kept = self._spool.add(posts)
+        except Exception:  # noqa: BLE001 (whatever it was, these calls are not charged)
+            _log.exception("spool_not_written", calls=len(posts))
+            return []
+        self._count()
+        return kept
+
+    def _ship(self) -> None:
+        """Try the store with the oldest of what waits: it is away until it takes that."""
+        posts = self._spool.oldest(MOST_JOBS) if self._spool is not None else []
+        outcomes = self._try(posts, _RETRY_MS if self._is_away else PATIENCE_MS)
+        if outcomes is None:
+            return
+        try:
+            outcomes = [
+                self._store.settle_apart(post) if isinstance(outcome, LeaseGone) else outcome
+                for post, outcome in zip(posts, outcomes, strict=True)
+            ]
+        except self._away:
+            return  # those that were settled stay settled when they are shipped again
+        self._note_rejected(posts, outcomes)
+        if self._spool is not None and posts:
+            self._spool.drop([post.entry.request_id for post in posts])
+            self._count()
+        if self._is_away:
+            self._is_away = False
+            _log.warning("store_back", spooled=self._waiting)
+
+    def _count(self) -> None:
+        self._waiting = len(self._spool) if self._spool is not None else 0
+        self._watch.spooled(self._waiting)
+
+    def _note_rejected(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        calls = sum(
+            isinstance(outcome, Rejected) and isinstance(job, Post)
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        )
+        if calls:
+            self._watch.rejected(calls)
+
+    def _make_room(self, error: Exception) -> bool:
+        """Whether the disk was full, and has some room now."""
+        if not is_full(error):
+            return False
+        if not self.is_full:
+            _log.error("disk_full", reason=str(error))
+        self.is_full = True
+        self._reserve_s = clock.monotonic_s() + _RESERVE_S
+        return self._reserve.give_up()

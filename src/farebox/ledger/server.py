@@ -1,0 +1,248 @@
+"""The workers' connections, and the ledger between them and the committer. One loop, one thread.
+
+What one turn of the loop brought is answered together, one write to each worker, and handed to the
+committer together, unless that is busy: then it gathers. What a hold or a charge is, is billing's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import structlog
+
+from farebox.billing import messages as m
+from farebox.billing.jobs import Job, Outcome
+from farebox.billing.ledger import Ledger
+from farebox.core import clock
+from farebox.ledger import wire
+from farebox.ledger.committer import MOST_JOBS
+
+_log = structlog.get_logger(__name__)
+
+
+class Batches(Protocol):
+    """The committer, as the server sees it."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk is full, so that nothing new may be begun."""
+        ...
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Do these; `Server.done` is told of the outcomes."""
+        ...
+
+
+class Server:
+    """See the module. Made inside the loop. `ask_others` is told of accounts that other hosts are
+    to give back; `others_asked` gets the tokens of their recalls that are done here.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        committer: Batches,
+        *,
+        tick_s: float,
+        ask_others: Callable[[int], None] | None = None,
+        on_recalled: Callable[[Hashable], None] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ledger = ledger
+        self._committer = committer
+        self._tick_s = tick_s
+        self._ask_others = ask_others
+        self._on_recalled = on_recalled
+        self._connections: set[_Connection] = set()
+        self._is_busy = False  # the committer has jobs
+        self._is_due = False  # a look at what the ledger wants done
+        self.is_late = False  # this host has not been heard of for too long: see Ledger.halted
+        self._quiet = asyncio.Event()
+        self._does: dict[type, Callable[[Any, Any, float], None]] = {
+            m.Hold: ledger.hold,
+            m.Extend: ledger.extend,
+            m.Release: lambda _, message, now_s: ledger.release(message.request_id, now_s),
+            m.Settle: lambda worker, message, now_s: ledger.settle(worker, message.entry, now_s),
+            m.Delivered: lambda worker, message, _: ledger.delivered(worker, message.request_id),
+            m.Resume: lambda worker, message, now_s: ledger.resume(worker, message.holds, now_s),
+            m.Recall: lambda worker, message, _: ledger.recall(
+                message.account_id, _Asked(worker, message.account_id)
+            ),
+        }
+        self._timer = self._loop.call_later(tick_s, self._tick)
+
+    def connection(self) -> asyncio.Protocol:
+        """A protocol for a connection that was accepted."""
+        return _Connection(self)
+
+    @property
+    def workers(self) -> int:
+        """How many are connected."""
+        return len(self._connections)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is being committed, or waits to be."""
+        return not (self._is_busy or self._ledger.jobs)
+
+    def recall(self, account_id: int, token: Hashable) -> None:
+        """Another host wants what nobody needs of an account; `on_recalled` gets the token."""
+        self._ledger.recall(account_id, token)
+        self.look_soon()
+
+    def others_gave_back(self, account_id: int) -> None:
+        """The other hosts have answered `ask_others`, or had the time to."""
+        self._ledger.others_gave_back(account_id, clock.monotonic_s())
+        self.look_soon()
+
+    def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        """The committer's answer. To be called in the loop."""
+        self._is_busy = False
+        self._ledger.done(jobs, outcomes, clock.monotonic_s())
+        self._look()
+
+    def look_soon(self) -> None:
+        """The ledger may want something done: see to it once in this turn of the loop."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._look)
+
+    async def close(self, limit_s: float) -> bool:
+        """Give back what nobody needs, and hang up; whether all of it could be, in time."""
+        until_s = clock.monotonic_s() + limit_s
+        while True:
+            self._ledger.give_up()
+            self._look()
+            if self.is_quiet and self._ledger.is_empty:
+                break
+            left_s = until_s - clock.monotonic_s()
+            if left_s <= 0:
+                break
+            self._quiet.clear()
+            try:
+                await asyncio.wait_for(self._quiet.wait(), min(left_s, self._tick_s))
+            except TimeoutError:
+                continue
+        self._timer.cancel()
+        for connection in tuple(self._connections):
+            connection.close()
+        return self._ledger.is_empty
+
+    # For connections.
+
+    def come(self, connection: _Connection) -> None:
+        """A connection was made."""
+        self._connections.add(connection)
+
+    def received(self, connection: _Connection, messages: Sequence[m.Request]) -> None:
+        """What a worker has said."""
+        does, now_s = self._does, clock.monotonic_s()
+        for message in messages:
+            does[type(message)](connection, message, now_s)
+        self.look_soon()
+
+    def gone(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+        self._ledger.gone(connection, clock.monotonic_s())
+        self.look_soon()
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._ledger.halted = self._committer.is_full or self.is_late
+        self._ledger.tick(clock.monotonic_s())
+        self._look()
+
+    def _look(self) -> None:
+        """Send the answers, and hand on what is to be committed."""
+        self._is_due = False
+        ledger = self._ledger
+        if ledger.recalled:
+            self._tell_recalled()
+        if ledger.answers:
+            self._answer()
+        if ledger.recalls:
+            recalls, ledger.recalls = ledger.recalls, []
+            for account_id in recalls:
+                if self._ask_others is not None:
+                    self._ask_others(account_id)
+                else:
+                    self.others_gave_back(account_id)
+        if self._is_busy:
+            return
+        if ledger.jobs:
+            # What is not taken yet may still be withdrawn, so it stays where it is.
+            jobs = ledger.jobs[:MOST_JOBS]
+            del ledger.jobs[:MOST_JOBS]
+            self._is_busy = True
+            self._committer.submit(jobs)
+        else:
+            self._quiet.set()
+
+    def _answer(self) -> None:
+        answers, self._ledger.answers = self._ledger.answers, []
+        by_worker: dict[Any, list[m.Answer]] = {}
+        for worker, answer in answers:
+            told = by_worker.get(worker)
+            if told is None:
+                by_worker[worker] = [answer]
+            else:
+                told.append(answer)
+        for worker, told in by_worker.items():
+            worker.send(told)
+
+    def _tell_recalled(self) -> None:
+        recalled, self._ledger.recalled = self._ledger.recalled, []
+        for token in recalled:
+            if isinstance(token, _Asked):
+                self._ledger.answers.append((token.by, m.Recalled(token.account_id)))
+            elif self._on_recalled is not None:
+                self._on_recalled(token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who recalled what, by a message."""
+
+    by: _Connection
+    account_id: int
+
+
+class _Connection(asyncio.Protocol):
+    """One worker's, or a command's."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._reader = wire.request_reader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.come(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._reader.feed(data)
+        except wire.WireError as error:
+            _log.error("worker_not_understood", reason=str(error))
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self._server.received(self, messages)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
+        self._transport = None
+        self._server.gone(self)
+
+    def send(self, answers: Sequence[m.Answer]) -> None:
+        """Say this, if there is still somebody to say it to."""
+        if self._transport is not None:
+            self._transport.write(wire.frames(answers))
+
+    def close(self) -> None:
+        """Hang up when all that was said is sent."""
+        if self._transport is not None:
+            self._transport.close()
