@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from farebox.admin.pricebook import PriceBook
-from farebox.billing.charge import bill
+from farebox.billing.charge import charge
 from farebox.core import clock
 from farebox.core.usage import CLASSES, Usage
 from farebox.store import Store
@@ -141,14 +141,14 @@ def _cost(row: Any, prices: PriceBook) -> int | None:
     if price is None:
         return None
     tools = row["tool_calls"]
-    return bill(
+    return charge(
         Usage(**{name: row[name] for name in CLASSES}),
         price,
         row["rate_ppm"],
         row["created_us"],
         service_tier=row["service_tier"],
         tool_calls=() if tools == "[]" else tuple((name, n) for name, n in json.loads(tools)),
-    ).due_nanocredits
+    )
 
 
 def _with_hour(row: Row, name: str) -> Row:
