@@ -167,7 +167,7 @@ class PostgresTables:
                 inserted = execute(_USAGE, (_USAGE_ROWS.document(ask.rows),))
             holds = dict(held.fetchall()) if held else {}
             return Found(
-                {row[0]: AccountState(*row, holds.get(row[0], 0)) for row in locked or ()},
+                {row[0]: _account(row, holds.get(row[0], 0)) for row in locked or ()},
                 {row[0]: LeaseState(*row) for row in found or ()},
                 [each.fetchall()[0][0] for each in sums],
                 [row[0] for row in fresh or ()],
@@ -240,6 +240,11 @@ def _lease(lease: LeaseState, now_us: int) -> Row:
         lease.state,
         now_us if lease.state == "closed" else None,
     )
+
+
+def _account(row: Row, held: int) -> AccountState:
+    account_id, available, credit_limit, is_open = row
+    return AccountState(account_id, available, credit_limit, is_open, held)
 
 
 def _listed(ids: Iterable[int]) -> str:
