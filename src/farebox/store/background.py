@@ -14,31 +14,35 @@ from farebox.core.kept import KeptResponse
 from farebox.store.packing import packed, unpacked
 from farebox.store.responses import DELETED_US, IS_RUNNING, RUNNING, THIS, Responses
 
-_GO_ON = f"""
+_GO_ON = sa.text(f"""
     UPDATE responses SET status = :status, body = coalesce(:body, body),
         owner = CASE WHEN :is_running = 1 THEN owner ELSE '' END
     WHERE {THIS} AND expires_us <> {DELETED_US} RETURNING cancel_requested
-"""
-_DELETE_BURIED = f"DELETE FROM responses WHERE {THIS} AND expires_us = {DELETED_US}"
+""")
+_DELETE_BURIED = sa.text(f"DELETE FROM responses WHERE {THIS} AND expires_us = {DELETED_US}")
 # What is written again after an unclear failure stays as it is.
-_APPEND = """
+_APPEND = sa.text("""
     INSERT INTO response_events (response_id, sequence, data) VALUES (:id, :sequence, :data)
     ON CONFLICT (response_id, sequence) DO NOTHING
-"""
-_EVENTS_AFTER = """
+""")
+_EVENTS_AFTER = sa.text("""
     SELECT e.sequence, e.data FROM response_events e JOIN responses r ON r.id = e.response_id
     WHERE r.id = :id AND r.account_id = :account_id AND e.sequence > :sequence
     ORDER BY e.sequence LIMIT :limit
-"""
-_CANCEL = f"""
+""")
+_CANCEL = sa.text(f"""
     UPDATE responses SET cancel_requested = 1
     WHERE {THIS} AND expires_us > :now_us AND background = 1 AND {IS_RUNNING}
-"""
-_CANCEL_REQUESTED = "SELECT cancel_requested FROM responses WHERE id = :id"
-_FAIL_OWNER = f"""
+""")
+_CANCEL_REQUESTED = sa.text("SELECT cancel_requested FROM responses WHERE id = :id")
+_FAIL_OWNER = sa.text(f"""
     UPDATE responses SET status = 'failed', owner = '' WHERE {IS_RUNNING} AND owner = :owner
-"""
-_FAIL_ALL = f"UPDATE responses SET status = 'failed', owner = '' WHERE {IS_RUNNING}"
+""")
+_FAIL_ALL = sa.text(f"UPDATE responses SET status = 'failed', owner = '' WHERE {IS_RUNNING}")
+_FAIL_HOST = sa.text(f"""
+    UPDATE responses SET status = 'failed', owner = ''
+    WHERE {IS_RUNNING} AND substr(owner, 1, length(:host)) = :host
+""")
 
 
 class Background(Responses):
@@ -65,13 +69,14 @@ class Background(Responses):
         rows = [
             {"id": response_id, "sequence": number, "data": packed(data)} for number, data in events
         ]
-        with self._wiping() as driver:
-            updated = driver.execute(_GO_ON, names).fetchall()
+        with self._wiping() as connection:
+            updated = connection.execute(_GO_ON, names).all()
             if not updated:
                 if status not in RUNNING:
-                    driver.execute(_DELETE_BURIED, names)
+                    connection.execute(_DELETE_BURIED, names)
                 return True
-            driver.executemany(_APPEND, rows)
+            if rows:
+                connection.execute(_APPEND, rows)
         return bool(updated[0][0])
 
     def events_after(
@@ -85,7 +90,7 @@ class Background(Responses):
             "limit": limit,
         }
         with self._reading() as connection:
-            rows = connection.execute(sa.text(_EVENTS_AFTER), names).all()
+            rows = connection.execute(_EVENTS_AFTER, names).all()
         return tuple((number, unpacked(data)) for number, data in rows)
 
     def request_cancel(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
@@ -94,24 +99,29 @@ class Background(Responses):
         Of one that has ended, or is no background response, nothing changes.
         """
         names = {"id": response_id, "account_id": account_id, "now_us": now_us}
-        with self._driving() as driver:
-            driver.execute(_CANCEL, names)
+        with self._writing_rows() as connection:
+            connection.execute(_CANCEL, names)
         return self.find_response(response_id, account_id, now_us)
 
     def cancel_requested(self, response_id: str) -> bool:
         """Whether its owner is to end it: a cancel was requested, or it was deleted."""
         with self._reading() as connection:
-            requested = connection.execute(sa.text(_CANCEL_REQUESTED), {"id": response_id}).scalar()
+            requested = connection.execute(_CANCEL_REQUESTED, {"id": response_id}).scalar()
         return requested is None or bool(requested)
 
     def fail_orphans(self, owner: str) -> int:
         """Responses that a process ran when it ended have failed; how many. Bodies stay as they
         were.
         """
-        with self._driving() as driver:
-            return driver.execute(_FAIL_OWNER, {"owner": owner}).rowcount
+        with self._writing_rows() as connection:
+            return connection.execute(_FAIL_OWNER, {"owner": owner}).rowcount
 
-    def fail_all_orphans(self) -> int:
-        """The same for all that run: for a start, before there is any process to run them."""
-        with self._driving() as driver:
-            return driver.execute(_FAIL_ALL).rowcount
+    def fail_all_orphans(self, host: str = "") -> int:
+        """The same for all that run: for a start, before there is any process to run them.
+
+        With PostgreSQL only for those whose owner's name begins with `host`: others have theirs.
+        """
+        with self._writing_rows() as connection:
+            if self.is_postgresql and host:
+                return connection.execute(_FAIL_HOST, {"host": host}).rowcount
+            return connection.execute(_FAIL_ALL).rowcount

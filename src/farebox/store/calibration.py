@@ -11,18 +11,19 @@ from farebox.store.engine import StoreBase
 from farebox.store.reports import DAY_US
 from farebox.store.schema import calibration
 
-_ADD = """
+_ADD = sa.text("""
 INSERT INTO calibration
     (model, vocabulary, exact, day_us, calls, counted, reported, deviation_ppm_sum,
      deviation_ppm_max)
-VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)
+VALUES (:model, :vocabulary, :exact, :day_us, 1, :counted, :reported, :deviation, :deviation)
 ON CONFLICT (model, vocabulary, exact, day_us) DO UPDATE SET
-    calls = calls + 1,
-    counted = counted + excluded.counted,
-    reported = reported + excluded.reported,
-    deviation_ppm_sum = deviation_ppm_sum + excluded.deviation_ppm_sum,
-    deviation_ppm_max = max(deviation_ppm_max, excluded.deviation_ppm_max)
-"""
+    calls = calibration.calls + 1,
+    counted = calibration.counted + excluded.counted,
+    reported = calibration.reported + excluded.reported,
+    deviation_ppm_sum = calibration.deviation_ppm_sum + excluded.deviation_ppm_sum,
+    deviation_ppm_max = CASE WHEN calibration.deviation_ppm_max > excluded.deviation_ppm_max
+        THEN calibration.deviation_ppm_max ELSE excluded.deviation_ppm_max END
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +47,17 @@ class Calibrations(StoreBase):
 
     def add_measured(self, measured: Measured, at_us: int) -> None:
         """Add one call to the sums of its day."""
-        with self._driving() as driver:
-            driver.execute(
-                _ADD,
-                (
-                    measured.model,
-                    measured.vocabulary,
-                    int(measured.exact),
-                    at_us // DAY_US * DAY_US,
-                    measured.counted,
-                    measured.reported,
-                    measured.deviation_ppm,
-                    measured.deviation_ppm,
-                ),
-            )
+        names = {
+            "model": measured.model,
+            "vocabulary": measured.vocabulary,
+            "exact": int(measured.exact),
+            "day_us": at_us // DAY_US * DAY_US,
+            "counted": measured.counted,
+            "reported": measured.reported,
+            "deviation": measured.deviation_ppm,
+        }
+        with self._writing_rows() as connection:
+            connection.execute(_ADD, names)
 
     def calibration(self, since_us: int) -> list[Calibrated]:
         """Sums of the days that end after that moment, by model."""

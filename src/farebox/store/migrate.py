@@ -19,7 +19,7 @@ def version_of(connection: sa.Connection) -> str | None:
     if VERSION_TABLE not in tables:
         raise StoreError(
             f"The database holds other tables ({', '.join(tables[:3])}) and no Farebox store. "
-            "Name a file that is Farebox's own."
+            "Name a file or database that is Farebox's own."
         )
     return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
 

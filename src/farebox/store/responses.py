@@ -7,7 +7,6 @@ and PostgreSQL both know; all methods are synchronous, for threads, and raise St
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import sleep
@@ -18,8 +17,9 @@ import sqlalchemy as sa
 from farebox.core import clock
 from farebox.core.kept import MAX_CHAIN_LINKS, ChainTooLong, KeptItem, KeptResponse
 from farebox.core.settings import MIB
-from farebox.store.engine import BUSY_TIMEOUT_MS, StoreBase
+from farebox.store.engine import StoreBase
 from farebox.store.packing import packed, unpacked
+from farebox.store.schema import responses
 
 RUNNING = ("queued", "in_progress")
 MAX_REFERENCES = 10_000  # items that one call may name: every item of a very long conversation
@@ -31,20 +31,16 @@ DELETED_US = 0  # `expires_us` of what was deleted while it ran: its content may
 _DROPPING_S = 0.02
 _PAUSE_S = 0.05
 
-# Freed pages are overwritten, also where SQLite was not built to do so: deleted means gone.
-_WIPE = "PRAGMA secure_delete = ON"
-# The log of writes has pages of before the deletion, until it is written over: on a quiet gateway
-# that may take days.
-_EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
-_EMPTY_LOG_MS = 100  # whoever wants to write waits while this waits for readers
 IS_RUNNING = "status IN ('queued', 'in_progress')"
 THIS = "id = :id AND account_id = :account_id"
 _COLUMNS = (
     "id, account_id, created_us, expires_us, status, background, previous_id, owner,"
     " cancel_requested"
 )
-_KNOWN = "SELECT account_id, expires_us, cancel_requested FROM responses WHERE id = :id"
-_KEEP = f"""
+_BY_ID = sa.select(responses.c.account_id, responses.c.expires_us, responses.c.cancel_requested)
+# Locked with PostgreSQL, where one that keeps and one that deletes may come together.
+_KNOWN = _BY_ID.where(responses.c.id == sa.bindparam("id")).with_for_update()
+_KEEP = sa.text(f"""
     INSERT INTO responses ({_COLUMNS}, items_bytes, body)
     VALUES (:id, :account_id, :created_us, :expires_us, :status, :background, :previous_id, :owner,
         :cancel_requested, :items_bytes, :body)
@@ -53,13 +49,13 @@ _KEEP = f"""
         background = excluded.background, previous_id = excluded.previous_id,
         owner = excluded.owner, cancel_requested = excluded.cancel_requested,
         items_bytes = excluded.items_bytes, body = excluded.body
-"""
-_KEEP_ITEM = """
+""")
+_KEEP_ITEM = sa.text("""
     INSERT INTO response_items (response_id, side, position, item_id, account_id, data)
     VALUES (:response_id, :side, :position, :item_id, :account_id, :data)
-"""
-_FIND = f"SELECT {_COLUMNS}, body FROM responses WHERE {THIS} AND expires_us > :now_us"
-_ITEMS_OF = (
+""")
+_FIND = sa.text(f"SELECT {_COLUMNS}, body FROM responses WHERE {THIS} AND expires_us > :now_us")
+_ITEMS_OF = sa.text(
     "SELECT response_id, side, position, item_id, data FROM response_items WHERE response_id = :id"
 )
 # From the response that is asked for back to the first one, no further than is allowed.
@@ -74,35 +70,43 @@ _CHAIN = f"""
             AND c.depth <= :max_links AND c.total_bytes <= :max_bytes
     )
 """
-_LINKS = f"""
+_LINKS = sa.text(f"""
     {_CHAIN} SELECT r.id, r.account_id, r.created_us, r.expires_us, r.status, r.background,
         r.previous_id, r.owner, r.cancel_requested, chain.total_bytes
     FROM chain JOIN responses r ON r.id = chain.id ORDER BY chain.depth
-"""
-_ITEMS_OF_LINKS = f"""
+""")
+_ITEMS_OF_LINKS = sa.text(f"""
     {_CHAIN} SELECT i.response_id, i.side, i.position, i.item_id, i.data
     FROM chain JOIN response_items i ON i.response_id = chain.id
-"""
-_ITEM = """
+""")
+_ITEM = sa.text("""
     SELECT i.data FROM response_items i JOIN responses r ON r.id = i.response_id
     WHERE i.account_id = :account_id AND i.item_id = :item_id AND r.expires_us > :now_us
     ORDER BY i.id DESC LIMIT 1
-"""
-_STATUS = f"SELECT status FROM responses WHERE {THIS} AND expires_us > :now_us"
-_DELETE = "DELETE FROM responses WHERE id = :id"  # its items and events go with it
-_DELETE_ITEMS = "DELETE FROM response_items WHERE response_id = :id"
-_DELETE_EVENTS = "DELETE FROM response_events WHERE response_id = :id"
-_BURY = f"""
+""")
+_STATUS = (
+    sa.select(responses.c.status)
+    .where(
+        responses.c.id == sa.bindparam("id"),
+        responses.c.account_id == sa.bindparam("account_id"),
+        responses.c.expires_us > sa.bindparam("now_us"),
+    )
+    .with_for_update()
+)
+_DELETE = sa.text("DELETE FROM responses WHERE id = :id")  # its items and events go with it
+_DELETE_ITEMS = sa.text("DELETE FROM response_items WHERE response_id = :id")
+_DELETE_EVENTS = sa.text("DELETE FROM response_events WHERE response_id = :id")
+_BURY = sa.text(f"""
     UPDATE responses SET expires_us = {DELETED_US}, cancel_requested = 1, items_bytes = 0,
         body = :nothing
     WHERE id = :id
-"""
-_DROP_ONE = f"""
+""")
+_DROP_ONE = sa.text(f"""
     DELETE FROM responses WHERE id IN (
         SELECT id FROM responses WHERE expires_us <= :now_us AND NOT {IS_RUNNING}
         ORDER BY expires_us LIMIT 1
     )
-"""
+""")
 
 
 class Responses(StoreBase):
@@ -116,28 +120,29 @@ class Responses(StoreBase):
         assert response.expires_us > DELETED_US
         names = _row(response)
         items = _item_rows(response)
-        with self._wiping() as driver:
-            known = driver.execute(_KNOWN, names).fetchone()
+        with self._wiping() as connection:
+            known = connection.execute(_KNOWN, names).first()
             if known is not None:
                 account_id, expires_us, cancel_requested = known
                 assert account_id == response.account_id, f"{response.id} is another account's"
                 if expires_us == DELETED_US:
                     if response.status not in RUNNING:
-                        driver.execute(_DELETE, names)
+                        connection.execute(_DELETE, names)
                     return
                 names["cancel_requested"] |= cancel_requested
-                driver.execute(_DELETE_ITEMS, names)
-            driver.execute(_KEEP, names)
-            driver.executemany(_KEEP_ITEM, items)
+                connection.execute(_DELETE_ITEMS, names)
+            connection.execute(_KEEP, names)
+            if items:
+                connection.execute(_KEEP_ITEM, items)
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
         """The response of that id; None if it is unknown, expired, deleted or another's."""
         names = {"id": response_id, "account_id": account_id, "now_us": now_us}
         with self._reading() as connection:
-            row = connection.execute(sa.text(_FIND), names).mappings().first()
+            row = connection.execute(_FIND, names).mappings().first()
             if row is None:
                 return None
-            items = connection.execute(sa.text(_ITEMS_OF), names).mappings().all()
+            items = connection.execute(_ITEMS_OF, names).mappings().all()
         return _kept([row], items)[0]
 
     def response_chain(
@@ -157,7 +162,7 @@ class Responses(StoreBase):
             "max_links": MAX_CHAIN_LINKS,
         }
         with self._reading() as connection:
-            rows = connection.execute(sa.text(_LINKS), names).mappings().all()
+            rows = connection.execute(_LINKS, names).mappings().all()
             if not rows:
                 raise LookupError(response_id)
             first = rows[-1]
@@ -173,7 +178,7 @@ class Responses(StoreBase):
                 )
             if first["previous_id"] is not None:
                 raise LookupError(first["previous_id"])
-            items = connection.execute(sa.text(_ITEMS_OF_LINKS), names).mappings().all()
+            items = connection.execute(_ITEMS_OF_LINKS, names).mappings().all()
         return tuple(reversed(_kept(rows, items)))
 
     def find_items(
@@ -199,7 +204,7 @@ class Responses(StoreBase):
         with self._reading() as connection:
             for item_id in wanted:
                 names = {"item_id": item_id, "account_id": account_id, "now_us": now_us}
-                data = connection.execute(sa.text(_ITEM), names).scalar()
+                data = connection.execute(_ITEM, names).scalar()
                 if data is None:
                     continue
                 found[item_id] = KeptItem(item_id, unpacked(data))
@@ -218,16 +223,16 @@ class Responses(StoreBase):
         is to be cancelled.
         """
         names = {"id": response_id, "account_id": account_id, "now_us": now_us}
-        with self._wiping() as driver:
-            found = driver.execute(_STATUS, names).fetchone()
+        with self._wiping() as connection:
+            found = connection.execute(_STATUS, names).first()
             if found is None:
                 return False
             if found[0] not in RUNNING:
-                driver.execute(_DELETE, names)
+                connection.execute(_DELETE, names)
                 return True
-            driver.execute(_DELETE_ITEMS, names)
-            driver.execute(_DELETE_EVENTS, names)
-            driver.execute(_BURY, names | {"nothing": b""})
+            connection.execute(_DELETE_ITEMS, names)
+            connection.execute(_DELETE_EVENTS, names)
+            connection.execute(_BURY, names | {"nothing": b""})
         return True
 
     def drop_expired_responses(self, now_us: int, limit: int = 1000) -> int:
@@ -249,27 +254,21 @@ class Responses(StoreBase):
 
     def _empty_log(self) -> None:
         with self._sentences():
-            pooled = self._engine.raw_connection()
-            try:
-                pooled.cursor().execute(f"PRAGMA busy_timeout = {_EMPTY_LOG_MS}")
-                pooled.cursor().execute(_EMPTY_LOG)  # says so if it could not; then the next does
-            finally:
-                pooled.cursor().execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-                pooled.close()
+            self._connections.empty_log()
 
     @contextmanager
-    def _wiping(self) -> Generator[sqlite3.Connection]:
+    def _wiping(self) -> Generator[sa.Connection]:
         """A transaction that leaves nothing of what it replaces or deletes."""
-        with self._driving() as driver:
-            driver.execute(_WIPE)
-            yield driver
+        with self._writing_rows() as connection:
+            self._connections.wipe(connection)
+            yield connection
 
     def _drop_some(self, now_us: int, limit: int) -> int:
         dropped = 0
-        with self._wiping() as driver:
+        with self._wiping() as connection:
             end_s = clock.monotonic_s() + _DROPPING_S
             while dropped < limit and clock.monotonic_s() < end_s:
-                if not driver.execute(_DROP_ONE, {"now_us": now_us}).rowcount:
+                if not connection.execute(_DROP_ONE, {"now_us": now_us}).rowcount:
                     break
                 dropped += 1
         return dropped

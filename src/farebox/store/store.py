@@ -8,15 +8,19 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from farebox.store.accounts import Accounts
+from farebox.store.audit import Audits
 from farebox.store.background import Background
+from farebox.store.backup import Backups
 from farebox.store.calibration import Calibrations
-from farebox.store.calls import Calls
 from farebox.store.catalogues import Catalogues
-from farebox.store.engine import connect, create_and_migrate, sqlite_path
+from farebox.store.engine import connections_to
 from farebox.store.errors import StoreConflict
 from farebox.store.keys import Keys
+from farebox.store.leases import Leases
 from farebox.store.reports import Reports
+from farebox.store.retention import Retention
 from farebox.store.schema import facts, revisions
+from farebox.store.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,20 @@ class Revisions:
     keys: int
 
 
-class Store(Accounts, Keys, Catalogues, Calls, Background, Reports, Calibrations):
+class Store(
+    Accounts,
+    Keys,
+    Catalogues,
+    Leases,
+    Background,
+    Reports,
+    Calibrations,
+    Audits,
+    Retention,
+    Turns,
+    Backups,
+):
     """Everything that is kept. Synchronous and safe to share by threads; raises StoreError."""
-
-    @property
-    def path(self) -> Path:
-        """The file that holds it."""
-        return self._path
 
     @property
     def instance_id(self) -> str:
@@ -57,7 +68,7 @@ class Store(Accounts, Keys, Catalogues, Calls, Background, Reports, Calibrations
                 )
             elif known != fingerprint:
                 raise StoreConflict(
-                    f"The master secret is not the one that the store {self._path} was made with. "
+                    f"The master secret is not the one that the store {self.shown} was made with. "
                     "Point FAREBOX_SECRET_FILE or [server].secret_file to the secret that belongs "
                     "to it."
                 )
@@ -79,7 +90,10 @@ def open_store(database_url: str, data_dir: Path) -> Store:
 
     A path in the URL that is not absolute counts from `data_dir`.
     """
-    path = data_dir / sqlite_path(database_url)
-    engine = connect(path)
-    create_and_migrate(engine, path)
-    return Store(engine, path)
+    connections = connections_to(database_url, data_dir)
+    try:
+        connections.prepare()
+    except BaseException:
+        connections.close()
+        raise
+    return Store(connections)
