@@ -76,6 +76,8 @@ class Server:
         for each in (pid, *children):
             while _lives(each):
                 sleep(0.01)
+        # Until somebody fetches what is left of the process, a new server takes it for the old one.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     @property
     def is_running(self) -> bool:
