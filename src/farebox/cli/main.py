@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from farebox import __version__
-from farebox.cli import accounts, apply, doctor, export, keys, receipts, serve, usage
+from farebox.cli import (
+    accounts,
+    apply,
+    audit,
+    backup,
+    doctor,
+    export,
+    keys,
+    leases,
+    receipts,
+    serve,
+    usage,
+)
 from farebox.cli.common import BAD_INPUT, FAILED, say
 
 app = typer.Typer(
@@ -40,7 +52,8 @@ def _farebox(
     pass
 
 
-for noun in (serve, apply, export, accounts, keys, receipts, usage, doctor):
+_NOUNS = (serve, apply, export, accounts, keys, leases, receipts, usage, audit, backup, doctor)
+for noun in _NOUNS:
     noun.register(app)
 
 

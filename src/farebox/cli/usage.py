@@ -1,4 +1,4 @@
-"""`farebox usage`: what was used, summed; or how well tokens are counted beforehand."""
+"""`farebox usage`: what was used, summed; what was not delivered; how well tokens are counted."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def usage(
             "--since", metavar="WHEN", help="7d, 12h, or a time in RFC 3339; whole hours."
         ),
     ] = "7d",
+    undelivered: Annotated[
+        bool,
+        typer.Option(
+            "--undelivered", help="Calls that were charged and whose end the client did not get."
+        ),
+    ] = False,
     calibration: Annotated[
         bool,
         typer.Option(
@@ -43,6 +49,8 @@ def usage(
     """Show calls, tokens and charges since a time."""
     if calibration:
         return _calibration(common, since)
+    if undelivered:
+        return _undelivered(common, since)
     from farebox.admin import usage as admin
 
     with common.store() as store:
@@ -51,15 +59,42 @@ def usage(
         return write_json(report)
     total = report["total"]
     classes = [name for name in CLASSES if name in _ALWAYS or total["tokens"][name]]
-    rows = [_row(row[by], row, classes) for row in report["rows"]]
-    write_rows((by, "calls", *classes, "charge"), [*rows, _row("total", total, classes)])
+    sums = ["charge", "absorbed"] if total["absorbed_nanocredits"] else ["charge"]
+    rows = [(row[by], row) for row in report["rows"]]
+    write_rows(
+        (by, "calls", *classes, *sums),
+        [_row(of, row, classes, sums) for of, row in (*rows, ("total", total))],
+    )
     say(f"{report['since']} to {report['until']}; charges in credits")
     return None
 
 
-def _row(of: object, sums: dict[str, Any], classes: list[str]) -> list[object]:
-    tokens = [sums["tokens"][name] for name in classes]
-    return [of, sums["calls"], *tokens, show_credits(sums["charge_nanocredits"])]
+def _row(of: object, row: dict[str, Any], classes: list[str], sums: list[str]) -> list[object]:
+    tokens = [row["tokens"][name] for name in classes]
+    return [of, row["calls"], *tokens, *(show_credits(row[f"{name}_nanocredits"]) for name in sums)]
+
+
+def _undelivered(common: Common, since: str) -> None:
+    from farebox.admin import usage as admin
+
+    with common.store() as store:
+        report = admin.undelivered(store, since)
+    if common.as_json:
+        return write_json(report)
+    columns = ("request_id", "account", "key_id", "model", "created_at")
+    write_rows(
+        (*columns, "charge"),
+        [
+            [*(row[name] for name in columns), show_credits(row["charge_nanocredits"])]
+            for row in report["rows"]
+        ],
+    )
+    total = report["total"]
+    say(
+        f"{report['since']} to {report['until']}: {total['calls']} calls,"
+        f" {show_credits(total['charge_nanocredits'])} credits."
+    )
+    return None
 
 
 def _calibration(common: Common, since: str) -> None:

@@ -9,6 +9,8 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_CHARS = 43  # 62^43 > 2^256
 _CHECK_CHARS = 6  # 62^6 > 2^32
 _TIME_BITS, _CHANCE_BITS = 48, 80  # of a request id; 80 are more than anybody guesses
+_ID_CHARS = 22  # 62^22 > 2^128
+_CHARS = frozenset(_ALPHABET)
 KEY_PREFIX = "sk-fb-"
 KEY_CHARS = len(KEY_PREFIX) + _SECRET_CHARS + _CHECK_CHARS
 
@@ -31,7 +33,18 @@ def new_request_id(now_us: int, random_bits: RandomBits = secrets.randbits) -> s
     not all over it: with many calls kept, that is a third of the work (as UUIDv7, RFC 9562).
     """
     millis = now_us // 1000 & (1 << _TIME_BITS) - 1
-    return "req_" + _base62(millis << _CHANCE_BITS | random_bits(_CHANCE_BITS), 22)
+    return "req_" + _base62(millis << _CHANCE_BITS | random_bits(_CHANCE_BITS), _ID_CHARS)
+
+
+def request_time_us(request_id: str) -> int | None:
+    """When a request id was made, to the millisecond; None for what has not the form of one."""
+    body = request_id.removeprefix("req_")
+    if len(body) != _ID_CHARS or not set(body) <= _CHARS:
+        return None
+    value = 0
+    for char in body:
+        value = value * 62 + _ALPHABET.index(char)
+    return (value >> _CHANCE_BITS) * 1000
 
 
 def new_id(prefix: str, random_bits: RandomBits = secrets.randbits) -> str:
