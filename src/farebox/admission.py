@@ -15,11 +15,11 @@ from farebox.billing.hold import (
     InputEstimate,
     bound,
 )
-from farebox.billing.limits import Hangups
+from farebox.billing.limits import Hangups, Seldom
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
-from farebox.core.ports import HoldRequest
+from farebox.core.ports import Budget, HoldRequest
 from farebox.core.price import Price
 from farebox.errors import BadRequest, Internal, Overloaded, TooManyRequests
 from farebox.routing.catalogue import Catalogue, Model
@@ -28,10 +28,14 @@ from farebox.routing.select import Candidate, candidates, choose_model
 
 @dataclass(slots=True)
 class Memory:
-    """What a worker remembers of calls: their density of tokens, and who hung up early."""
+    """What a worker remembers of calls: their density of tokens, who hung up early, whose refusal
+    was written of late, and which channels report usage.
+    """
 
     estimate: InputEstimate = field(default_factory=InputEstimate)
     hangups: Hangups = field(default_factory=Hangups)
+    refusals: Seldom = field(default_factory=Seldom)
+    reporting: set[str] = field(default_factory=set[str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +55,22 @@ class Admitted:
     output_cap: int  # tokens an answer; what is sent is at most this
     clamped: bool  # the client asked for more than the model gives
 
-    def hold_request(self, caller: Caller) -> HoldRequest:
-        """What to reserve: a client's own cap in full; without one, as much as there is for it."""
-        call = self.call
-        cap = self.output_cap
+    def hold_request(self, caller: Caller, cap: int) -> HoldRequest:
+        """What to reserve for answers of up to `cap` tokens: all of it if the client has named the
+        cap; else as much as there is for it.
+        """
+        call, key = self.call, caller.key
         if any(candidate.wire == "responses" for candidate in self.channels):
             cap = max(cap, LEAST_OUTPUT_TOKENS)  # which that API takes for less
         most = self.bound.nanocredits(cap)
         least = most
         if call.output_cap is None:
             least = self.bound.nanocredits(min(self.output_cap, LEAST_OUTPUT_TOKENS))
-        return HoldRequest(call.request_id, caller.account.id, caller.key.id, least, most)
+        budget = None
+        if key.budget_nanocredits is not None:
+            since_us = clock.period_start_us(key.budget_period, self.at_us)
+            budget = Budget(key.budget_nanocredits, key.budget_period, since_us)
+        return HoldRequest(call.request_id, caller.account.id, key.id, least, most, budget)
 
     def cap_for(self, held_nanocredits: int) -> int:
         """The output cap that a hold pays for: what is held is what is sent."""
@@ -79,7 +88,7 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
             " Ask the operator to give the account another one."
         )
     model = choose_model(catalogue, group, caller.key.models, call.model, at_us)
-    price = model.price
+    price = model.price_at(at_us)
     assert price is not None  # choose_model gives no model without a price
     call = _priced(call, price, model.id)
     wait_s = memory.hangups.wait_s(caller.key.id, clock.monotonic_s())
@@ -154,7 +163,9 @@ def _priced(call: Call, price: Price, model: str) -> Call:
             param="service_tier",
             code="unsupported_value",
         )
-    priced = dict(price.tools)
+    if not call.hosted_tools:
+        return call
+    priced = price.tool_prices
     without = [tool for tool in call.hosted_tools if tool not in priced]
     if without and not call.may_drop_tools:
         raise BadRequest(

@@ -79,6 +79,7 @@ class Worker:
         counting = Counting(self._counter, factors)
         self._calibration = Calibration(counting, factors, self._store.add_measured)
         self._gateway.sample = self._calibration.sample
+        self._gateway.count_text = counting.text
         self._directory = Directory(self._store, secret.key_pepper(master))
         self._background = Background(start.owner)
         self._state = State(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,7 +23,8 @@ from farebox.dialects.interpreter import Circumstances, Interpreter, Stream
 from farebox.dialects.recall import Recall
 from farebox.dialects.seal import Seal
 from farebox.errors import UpstreamFailed
-from farebox.routing.catalogue import Catalogue
+from farebox.holding import Holding
+from farebox.routing.catalogue import Catalogue, Model
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
 
@@ -36,6 +37,11 @@ _LAST_BYTES_S = 0.2  # for what HTTP sends after `[DONE]`: longer than a round t
 _JSON_HEAD: Headers = ((b"content-type", b"application/json"),)
 _MOST_LISTED_BYTES = 2048
 _UNPRINTABLE = re.compile(rb"[^ -~]")
+
+
+async def _uncounted(model: Model, texts: Sequence[str]) -> int | None:
+    """Where nobody counts."""
+    del model, texts
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class Gateway:
     memory: Memory = field(default_factory=Memory)
     recall: Recall = field(default_factory=Recall)
     find_vendor: Callable[[str], Vendor] = registry.find
+    count_text: Callable[[Model, Sequence[str]], Awaitable[int | None]] = _uncounted
     sample: Callable[[Passage], None] = lambda _: None  # told of each call when it is over
 
     def circumstances(self, account_id: int, created_s: int) -> Circumstances:
@@ -69,8 +76,7 @@ class Passage:
     client: Client
     interpreter: Interpreter
     admitted: Admitted
-    held_nanocredits: int
-    output_cap: int
+    holding: Holding
     started_s: float
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     adjusted: tuple[str, ...] = ()
@@ -101,6 +107,16 @@ class Passage:
         """The answer has begun."""
         if self.first_s is None:
             self.first_s = clock.monotonic_s()
+
+    def begin_stream(self, vendor: Vendor) -> Stream:
+        """The stream that answers. Its text is kept as long as its channel has not shown that it
+        reports usage, so that most streams take little memory.
+        """
+        limit_bytes = self.gateway.settings.max_answer_bytes
+        stream = self.stream = self.interpreter.stream(vendor.endings, limit_bytes)
+        if self.channel is not None and self.channel.id not in self.gateway.memory.reporting:
+            stream.keep_text()
+        return stream
 
     def note_stream(self, stream: Stream) -> None:
         """Something of a stream has come: it may have begun, and all of it may be here."""

@@ -20,6 +20,7 @@ from farebox.dialects.body import LARGE_BYTES
 from farebox.dialects.registry import DIALECTS
 from farebox.errors import (
     BadRequest,
+    BudgetExceeded,
     FareboxError,
     Internal,
     OutOfCredit,
@@ -27,9 +28,10 @@ from farebox.errors import (
     UpstreamRefused,
     broke_off,
 )
+from farebox.holding import NOT_COVERED, hold
 from farebox.passage import Gateway, Passage
 from farebox.routing.select import Candidate
-from farebox.settlement import settle, write_refusal
+from farebox.settlement import refuse, settle
 from farebox.vendors.base import Vendor
 
 __all__ = ["Gateway", "serve"]
@@ -47,10 +49,9 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     admitted = admit(gateway.catalogue, gateway.memory, caller, call)
     call = admitted.call
     try:
-        held = await gateway.books.hold(admitted.hold_request(caller))
-    except OutOfCredit as error:
-        await write_refusal(gateway, caller, call, admitted)
-        raise OutOfCredit(error.message, status=gateway.settings.out_of_credit_status) from error
+        holding = await hold(gateway.books, caller, admitted, gateway.find_vendor)
+    except (OutOfCredit, BudgetExceeded) as error:
+        raise await refuse(gateway, caller, call, admitted, error) from error
     around = gateway.circumstances(caller.account.id, admitted.at_us // 1_000_000)
     passage = Passage(
         gateway,
@@ -59,8 +60,7 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         client,
         DIALECTS[call.dialect](call, around),
         admitted,
-        held,
-        admitted.cap_for(held),
+        holding,
         started_s,
     )
     try:
@@ -105,6 +105,10 @@ async def _try_channels(passage: Passage) -> None:
             if passage.delivered or passage.client.gone or not elsewhere:
                 raise
             last = error
+        except NOT_COVERED:
+            passage.note_attempt(cut_off="not_covered")  # no more of it could be held for
+            passage.close()
+            raise
         except BadRequest as error:
             # This upstream cannot be asked for it; one that speaks otherwise perhaps can.
             last = last or error
@@ -146,7 +150,7 @@ def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> Upstream
         candidate.channel,
         candidate.model,
         outgoing.call,
-        passage.output_cap,
+        passage.holding.output_cap,
         passage.gateway.instance_id,
         passage.caller.account.name,
     )
@@ -171,9 +175,7 @@ async def _stream_to_client(
     """Pass events on as they arrive, up to the tail; read on when the client has gone, for the
     usage.
     """
-    stream = passage.stream = passage.interpreter.stream(
-        vendor.endings, passage.gateway.settings.max_answer_bytes
-    )
+    stream = passage.begin_stream(vendor)
     at_end = False
     while not (at_end or stream.finished or passage.has_waited_enough()):
         try:
@@ -187,6 +189,7 @@ async def _stream_to_client(
         if data is not None:
             leaving = stream.end() if at_end else stream.feed(data)
             passage.note_stream(stream)
+            await passage.holding.cover(stream)
         if leaving:
             passage.delivered = True
             await passage.send(leaving)
@@ -242,3 +245,5 @@ async def _finish(passage: Passage, failure: FareboxError | None) -> None:
         await passage.send(passage.interpreter.error_event(failure, passage.usage), last=True)
     else:
         await passage.send(passage.interpreter.tail(passage.usage), last=True)
+        # Also to who has hung up since the charge: it is theirs, as any hang-up's is.
+        passage.gateway.books.delivered(passage.call.request_id)

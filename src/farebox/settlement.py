@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import msgspec
 import structlog
 
 from farebox.admission import Admitted
-from farebox.billing.charge import bill, fold_images, is_priced_tier
+from farebox.billing.charge import charge, fold_images, is_priced_tier
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
 from farebox.core.ports import Books, Settled, Settlement
 from farebox.core.usage import Usage
+from farebox.dialects.said import Said
 from farebox.dialects.usage import BYTES_A_TOKEN, Reading, read_usage
 from farebox.errors import (
     BillingUnavailable,
+    BudgetExceeded,
     FareboxError,
     Internal,
+    OutOfCredit,
     UpstreamFailed,
     UpstreamRefused,
 )
 from farebox.passage import Gateway, Passage
 
+_COUNT_LIMIT_S = 5.0  # for a count, once an answer is whole; the first one starts a process
 _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reported:
-    """What the upstream said of its answer, and how much of it there was."""
+class _Told:
+    """What the upstream said of its answer, and how much of it there was. None: no answer that
+    anything is due for.
+    """
 
-    usage: msgspec.Raw | None = None
+    reading: Reading
     service_tier: str | None = None
     text_bytes: int = 0
+    said: Said | None = None
     tool_calls: tuple[tuple[str, int], ...] | None = None
 
 
@@ -44,13 +50,16 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     did.
     """
     gateway, named = passage.gateway, {"request_id": passage.call.request_id}
+    passage.holding.close()
     try:
-        settlement = _reckon(passage, failure)
+        told = _told(passage, failure)
+        settlement = _reckon(passage, failure, told, await _count(passage, told))
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
         _log.exception("call_not_reckoned", **named)
         failure = failure or Internal(_DEFECT)
-        settlement = _blank(passage.caller, passage.call, passage.admitted)
-        settlement = replace(settlement, outcome="upstream_failed", flags=("not_reckoned",))
+        settlement = _blank(
+            passage.caller, passage.call, passage.admitted, "upstream_failed", ("not_reckoned",)
+        )
     passage.usage, passage.flags = settlement.usage, settlement.flags
     try:
         settled = await _write(gateway.books, settlement)
@@ -75,16 +84,30 @@ async def _write(books: Books, settlement: Settlement) -> Settled:
         return await books.settle(settlement)
 
 
-async def write_refusal(gateway: Gateway, caller: Caller, call: Call, admitted: Admitted) -> None:
-    """A receipt for a call that the balance did not cover: nothing was sent, nothing is due."""
-    settlement = _blank(caller, call, admitted)
-    try:
-        gateway.observe(settlement, await gateway.books.settle(settlement))
-    except BillingUnavailable:
-        _log.warning("refusal_not_written", request_id=call.request_id)
+async def refuse(
+    gateway: Gateway,
+    caller: Caller,
+    call: Call,
+    admitted: Admitted,
+    error: OutOfCredit | BudgetExceeded,
+) -> FareboxError:
+    """The error for a call that was not held for: nothing was sent, nothing is due. Its receipt is
+    written if none of the key's was within the minute, so that nobody fills the books with them.
+    """
+    settlement = _blank(caller, call, admitted, "refused")
+    settled = Settled(0, 0)
+    if gateway.memory.refusals.is_due(caller.key.id, clock.monotonic_s()):
+        try:
+            settled = await gateway.books.settle(settlement)
+        except BillingUnavailable:
+            _log.warning("refusal_not_written", request_id=call.request_id)
+    gateway.observe(settlement, settled)
+    return type(error)(error.message, status=gateway.settings.out_of_credit_status)
 
 
-def _blank(caller: Caller, call: Call, admitted: Admitted) -> Settlement:
+def _blank(
+    caller: Caller, call: Call, admitted: Admitted, outcome: str, flags: tuple[str, ...] = ()
+) -> Settlement:
     return Settlement(
         request_id=call.request_id,
         account_id=caller.account.id,
@@ -93,57 +116,81 @@ def _blank(caller: Caller, call: Call, admitted: Admitted) -> Settlement:
         channel=None,
         dialect=call.dialect,
         stream=call.stream,
-        outcome="refused",
+        outcome=outcome,
         created_us=admitted.at_us,
         price_version=admitted.price_version,
         rate_ppm=admitted.rate_ppm,
         usage=Usage(),
         due_nanocredits=0,
         hold_nanocredits=0,
+        flags=flags,
     )
 
 
-def _reckon(passage: Passage, failure: FareboxError | None) -> Settlement:
-    admitted = passage.admitted
-    gone = passage.client.gone
-    if gone and not passage.answered:
-        passage.gateway.memory.hangups.note(passage.caller.key.id, clock.monotonic_s())
-    settlement = replace(
-        _blank(passage.caller, passage.call, admitted),
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """What is charged for."""
+
+    usage: Usage
+    due_nanocredits: int = 0
+    service_tier: str | None = None
+    tool_calls: tuple[tuple[str, int], ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+_NOTHING = _Owed(Usage())
+
+
+def _reckon(
+    passage: Passage, failure: FareboxError | None, told: _Told | None, counted: int | None
+) -> Settlement:
+    caller, call, admitted = passage.caller, passage.call, passage.admitted
+    owed = _NOTHING if told is None else _owed(passage, told, counted)
+    return Settlement(
+        request_id=call.request_id,
+        account_id=caller.account.id,
+        key_id=caller.key.id,
+        model=admitted.model.id,
         channel=passage.channel.id if passage.answered and passage.channel else None,
+        dialect=call.dialect,
+        stream=call.stream,
         outcome=_outcome(passage, failure),
-        hold_nanocredits=passage.held_nanocredits,
+        created_us=admitted.at_us,
+        price_version=admitted.price_version,
+        rate_ppm=admitted.rate_ppm,
+        usage=owed.usage,
+        due_nanocredits=owed.due_nanocredits,
+        hold_nanocredits=passage.holding.nanocredits,
+        service_tier=owed.service_tier,
+        tool_calls=owed.tool_calls,
+        flags=owed.flags,
         attempts=tuple(passage.attempts),
         ms=passage.ms,
         ttft_ms=passage.ttft_ms,
     )
-    begun = passage.answered and not _is_no_answer(failure)
-    if not (passage.complete or passage.delivered or (gone and begun)):
-        return settlement
-    reported = _reported(passage)
-    usage, flags = _usage(passage, reported)
-    tier = reported.service_tier
-    if not is_priced_tier(admitted.price, tier):
+
+
+def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
+    admitted = passage.admitted
+    price = admitted.price
+    usage, flags = _usage(passage, told, counted)
+    if passage.holding.fell_short:
+        flags = (*flags, "not_covered")
+    tier = told.service_tier
+    if not is_priced_tier(price, tier):
         flags = (*flags, "unpriced_tier")
-    tool_calls = reported.tool_calls
+    tool_calls = told.tool_calls
     if tool_calls is None:  # then each counts once that was asked for
-        tool_calls = tuple((name, 1) for name in passage.call.hosted_tools)
-    due = bill(
+        tool_calls = tuple([(name, 1) for name in passage.call.hosted_tools])
+    due_nanocredits = charge(
         usage,
-        admitted.price,
+        price,
         admitted.rate_ppm,
         admitted.at_us,
         service_tier=tier,
         tool_calls=tool_calls,
     )
-    return replace(
-        settlement,
-        usage=fold_images(usage, admitted.price),
-        due_nanocredits=due.due_nanocredits,
-        service_tier=tier,
-        tool_calls=tool_calls,
-        flags=flags,
-    )
+    return _Owed(fold_images(usage, price), due_nanocredits, tier, tool_calls, flags)
 
 
 def _outcome(passage: Passage, failure: FareboxError | None) -> str:
@@ -151,6 +198,8 @@ def _outcome(passage: Passage, failure: FareboxError | None) -> str:
         return "client_gone"
     if failure is None:
         return "complete"
+    if isinstance(failure, (OutOfCredit, BudgetExceeded)):
+        return "refused"  # the rest of it was
     return "refused" if failure.fault == "client" and not passage.delivered else "upstream_failed"
 
 
@@ -161,30 +210,57 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
     )
 
 
-def _reported(passage: Passage) -> _Reported:
-    if passage.answer is not None:
-        answer = passage.answer
-        return _Reported(answer.usage, answer.service_tier, answer.text_bytes, answer.tool_calls)
-    if passage.stream is not None:
-        stream = passage.stream
-        return _Reported(stream.usage, stream.service_tier, stream.text_bytes, stream.tool_calls)
-    return _Reported()
+def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
+    if passage.client.gone and not passage.answered:
+        passage.gateway.memory.hangups.note(passage.caller.key.id, clock.monotonic_s())
+    begun = passage.client.gone and passage.answered and not _is_no_answer(failure)
+    if not (passage.complete or passage.delivered or begun):
+        return None
+    given = passage.answer or passage.stream
+    if given is None:
+        return _Told(Reading(None))
+    holding, tier, tool_calls = passage.holding, given.service_tier, given.tool_calls
+    if holding.fell_short:  # what came last did not leave, whatever the upstream says of it
+        return _Told(Reading(None), tier, holding.covered_bytes, None, tool_calls)
+    reading = Reading(None)
+    if given.usage is not None:
+        reading = read_usage(given.usage, passage.admitted.model.context)
+    return _Told(reading, tier, given.text_bytes, given.said, tool_calls)
 
 
-def _usage(passage: Passage, reported: _Reported) -> tuple[Usage, tuple[str, ...]]:
+async def _count(passage: Passage, told: _Told | None) -> int | None:
+    """The tokens of an answer without usage, by the model's vocabulary; None: they cannot be had
+    in time.
+    """
+    if told is None or told.reading.usage is not None or told.said is None:
+        return None
+    texts = told.said.texts
+    if not texts:
+        return None
+    try:
+        async with asyncio.timeout(_COUNT_LIMIT_S):
+            tokens = await passage.gateway.count_text(passage.admitted.model, texts)
+    except (TimeoutError, asyncio.CancelledError):
+        return None  # the client waits for its end; or the worker ends, and what came is charged
+    return None if tokens is None else tokens + -(-told.said.rest_bytes // BYTES_A_TOKEN)
+
+
+def _usage(passage: Passage, told: _Told, counted: int | None) -> tuple[Usage, tuple[str, ...]]:
     """The usage that counts: as reported; else an estimate from what really came, flagged."""
     call, key_id, model = passage.call, passage.caller.key.id, passage.admitted.model
-    estimate = passage.gateway.memory.estimate
-    reading = Reading(None)
-    if reported.usage is not None:
-        reading = read_usage(reported.usage, model.context)
+    memory, reading = passage.gateway.memory, told.reading
     if reading.usage is not None:
-        estimate.learn(call, key_id, model.id, reading.usage.input_total)
+        memory.estimate.learn(call, key_id, model.id, reading.usage.input_total)
+        if passage.channel is not None:
+            memory.reporting.add(passage.channel.id)
         return reading.usage, reading.flags
-    # An estimate is ours, so nobody pays by it for more than was asked for.
-    most = passage.output_cap * call.choices
+    if passage.complete and passage.channel is not None:
+        memory.reporting.discard(passage.channel.id)
+    if counted is None:
+        counted = -(-told.text_bytes // BYTES_A_TOKEN)
     usage = Usage(
-        uncached_input=estimate.likely_tokens(call, key_id, model.id),
-        output=min(most, -(-reported.text_bytes // BYTES_A_TOKEN)),
+        uncached_input=memory.estimate.likely_tokens(call, key_id, model.id),
+        # An estimate is ours, so nobody pays by it for more than was asked, and held, for.
+        output=min(passage.holding.most_output_tokens, counted),
     )
     return usage, (*reading.flags, "estimated")

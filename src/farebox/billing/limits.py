@@ -1,4 +1,6 @@
-"""Limits that protect the operator's money. Limits that cost the caller money are the store's."""
+"""Limits that protect the operator's money and disk. Limits that cost the caller money are the
+ledger's.
+"""
 
 from __future__ import annotations
 
@@ -43,3 +45,19 @@ class Hangups:
         if len(ends_s) < _HANGUPS - 1:
             return 0
         return min(math.ceil(ends_s[0] - now_s), math.ceil(_SPAN_S))
+
+
+class Seldom:
+    """Lets something happen once a minute for each key."""
+
+    def __init__(self) -> None:
+        self._ends_s: dict[str, float] = {}
+
+    def is_due(self, key_id: str, now_s: float) -> bool:
+        """Whether it may happen now; then it has, and not again within the minute."""
+        if now_s < self._ends_s.get(key_id, now_s):
+            return False
+        if len(self._ends_s) >= _KEEP_KEYS:
+            self._ends_s.clear()
+        self._ends_s[key_id] = now_s + _SPAN_S
+        return True

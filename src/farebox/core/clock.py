@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+_DAY_US = 86_400_000_000
+
 
 def now_s() -> int:
     """Seconds since the Unix epoch."""
@@ -17,6 +19,18 @@ def now_us() -> int:
 def monotonic_s() -> float:
     """Seconds of a clock that never jumps: for durations, limits and time-outs."""
     return time.monotonic()
+
+
+def period_start_us(period: str, at_us: int) -> int:
+    """When the day or month (UTC) began that a time is in; 0 for any other period, such as the
+    total.
+    """
+    if period == "day":
+        return at_us - at_us % _DAY_US
+    if period == "month":
+        moment = datetime.fromtimestamp(at_us // 1_000_000, UTC)
+        return at_us - at_us % _DAY_US - (moment.day - 1) * _DAY_US
+    return 0
 
 
 def rfc3339(time_us: int) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.chat_mend import ESCAPE, NOTHING, Delta, is_json, is_set, text_length
+from farebox.dialects.said import Said
 from farebox.errors import UpstreamFailed, broke_off
 
 
@@ -47,6 +48,7 @@ class Answer:
     text_bytes: int
     error: object | None = None  # what the upstream said went wrong, in an answer with status 200
     tool_calls: tuple[tuple[str, int], ...] | None = None  # of hosted tools; None: it did not say
+    said: Said | None = None  # the text, if no usage was reported
 
 
 def read_answer(
@@ -95,7 +97,15 @@ def _read(
         answer.usage if is_set(answer.usage) else None,
         answer.service_tier,
         sum(text_length(choice.message, escaped=escaped) for choice in answer.choices),
+        said=None if is_set(answer.usage) else _said(answer.choices),
     )
+
+
+def _said(choices: list[_Choice]) -> Said:
+    said = Said()
+    for n, choice in enumerate(choices):
+        said.add(n, choice.message)
+    return said
 
 
 def _has_broken_call(message: Delta | None) -> bool:

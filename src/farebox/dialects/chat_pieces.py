@@ -24,6 +24,7 @@ from farebox.dialects.chat_mend import (
 )
 from farebox.dialects.event_stream import EventStream
 from farebox.dialects.interpreter import Endings
+from farebox.dialects.said import arguments_of, keep_chunk, text_of
 from farebox.dialects.values import Object
 from farebox.errors import UpstreamFailed, broke_off
 
@@ -161,6 +162,8 @@ class PieceStream(EventStream):
         if is_set(chunk.usage):
             self.usage = chunk.usage
         self.text_bytes += chunk.text_bytes(data)
+        if self.said is not None:
+            keep_chunk(self.said, chunk)
         self._mender.judge(chunk)
         found = [self._maker.read(each) for each in chunk.choices or () if each.index == 0]
         if self.ending:
@@ -191,7 +194,9 @@ def put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> Answer
             raise UpstreamFailed(
                 "The upstream's answer is no chat completion.", reason="bad_answer"
             ) from error
-    return Answer(b"", answer.usage, answer.service_tier, answer.text_bytes, answer.error, ())
+    return Answer(
+        b"", answer.usage, answer.service_tier, answer.text_bytes, answer.error, (), answer.said
+    )
 
 
 def _put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> None:
@@ -207,18 +212,6 @@ def _put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> None:
         if piece is not None:
             maker.put(piece)
     maker.check()
-
-
-def text_of(raw: msgspec.Raw) -> str:
-    """A piece of text; some upstreams give a message's content as a list of parts."""
-    if not is_set(raw) or raw is NOTHING:
-        return ""
-    value: object = msgspec.json.decode(raw)
-    if isinstance(value, str):
-        return value
-    parts = cast("list[object]", value) if isinstance(value, list) else []
-    texts = [cast("Object", part).get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def reasoning_tokens(usage: msgspec.Raw | None) -> int:
@@ -239,17 +232,7 @@ def reasoning_tokens(usage: msgspec.Raw | None) -> int:
 def _call(call: ToolCall) -> tuple[int, str | None, str | None, str]:
     """Its index, id, name and arguments, as far as they are in this piece."""
     function = call.function or Function()
-    return call.index or 0, call.id, function.name, _arguments(function.arguments)
-
-
-def _arguments(raw: msgspec.Raw) -> str:
-    """A piece of a call's arguments: JSON in a string, or, of some upstreams, JSON itself."""
-    if not is_set(raw):
-        return ""
-    data = bytes(raw)
-    if data[:1] == b'"':
-        return str(msgspec.json.decode(raw))
-    return data.decode()
+    return call.index or 0, call.id, function.name, arguments_of(function)
 
 
 def _logprobs(choice: Choice) -> list[Any]:

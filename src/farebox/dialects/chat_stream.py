@@ -16,6 +16,7 @@ from farebox.core.call import Call
 from farebox.dialects.chat import DONE
 from farebox.dialects.chat_mend import Chunk, Mender, is_set
 from farebox.dialects.event_stream import EventStream
+from farebox.dialects.said import keep_chunk
 from farebox.dialects.sse import event
 
 _CHUNK = msgspec.json.Decoder(Chunk)
@@ -107,6 +108,8 @@ class ChatStream(EventStream):
                 return b""  # the extra chunk that only we asked for
             self._usage_sent = True
         self.text_bytes += chunk.text_bytes(data)
+        if self.said is not None:
+            keep_chunk(self.said, chunk)
         mended = self._mender.mend(chunk, data)
         if mended is None and chunk.model == self._model:
             return raw

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from farebox.dialects.said import Said
 from farebox.dialects.sse import Event, EventTooLarge, Splitter
 from farebox.errors import UpstreamFailed
 
@@ -23,6 +24,7 @@ class EventStream(ABC):
     error: object | None  # what the upstream said went wrong, decoded
     failure: UpstreamFailed | None  # why the rest of the stream is of no use
     text_bytes: int  # of what the model wrote, for an estimate where no usage comes
+    said: Said | None  # the text itself, as far as it is kept
 
     def __init__(self, max_event_bytes: int) -> None:
         self._splitter = Splitter(max_event_bytes)
@@ -35,6 +37,11 @@ class EventStream(ABC):
         self.error = None
         self.failure = None
         self.text_bytes = 0
+        self.said = None
+
+    def keep_text(self) -> None:
+        """Keep what the model writes, to be counted if no usage comes."""
+        self.said = Said()
 
     @property
     def finished(self) -> bool:

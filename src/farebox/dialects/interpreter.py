@@ -16,6 +16,7 @@ from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.chat_answer import Answer
 from farebox.dialects.recall import Recall
+from farebox.dialects.said import Said
 from farebox.dialects.seal import Seal
 from farebox.errors import FareboxError, UpstreamFailed
 
@@ -58,6 +59,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def said(self) -> Said | None:
+        """The text itself, as far as it is kept."""
+        ...
+
+    @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:
         """How often each hosted tool ran; None where upstreams do not say."""
         ...
@@ -75,6 +81,10 @@ class Stream(Protocol):
     @property
     def finished(self) -> bool:
         """Whether nothing more can come that matters."""
+        ...
+
+    def keep_text(self) -> None:
+        """Keep what the model writes, to be counted if no usage comes. Before anything is fed."""
         ...
 
     def feed(self, data: bytes) -> bytes:

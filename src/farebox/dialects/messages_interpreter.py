@@ -18,6 +18,7 @@ from farebox.dialects.messages_native import to_native_messages
 from farebox.dialects.messages_shell import PING
 from farebox.dialects.messages_stream import NativeMessage, NativeMessageStream
 from farebox.dialects.messages_to_chat import MessagesToChat, messages_to_chat
+from farebox.dialects.said import Said
 from farebox.errors import FareboxError, UpstreamFailed
 
 _CHATS_OWN = Endings()  # chunks that are made here end in chat's own words
@@ -140,6 +141,15 @@ class ChainedStream:
     def text_bytes(self) -> int:
         """Of what the model wrote."""
         return self._inner.text_bytes
+
+    @property
+    def said(self) -> Said | None:
+        """The text itself, if it is kept."""
+        return self._inner.said
+
+    def keep_text(self) -> None:
+        """Keep what the model writes."""
+        self._inner.keep_text()
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from farebox.core.usage import Usage
 from farebox.dialects.chat_mend import Choice, Delta
-from farebox.dialects.chat_pieces import Piece, PieceStream, Reader, reasoning_tokens, text_of
+from farebox.dialects.chat_pieces import Piece, PieceStream, Reader, reasoning_tokens
 from farebox.dialects.interpreter import Circumstances, Endings
 from farebox.dialects.responses_from_chat_items import Items
 from farebox.dialects.responses_shell import Object, Shell, usage_object
 from farebox.dialects.responses_to_chat import ToChat
+from farebox.dialects.said import text_of
 from farebox.errors import broke_off
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}

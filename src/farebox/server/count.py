@@ -6,6 +6,7 @@ prepare > Prepared > Counting.ask > Count
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -92,6 +93,19 @@ class Counting:
         """The count for a client who asked for it."""
         self.asked_s = clock.monotonic_s()
         return await self.count(prepared)
+
+    async def text(self, model: Model, texts: Sequence[str]) -> int | None:
+        """The tokens of what a model wrote; None: they cannot be counted."""
+        rule = rule_for([*(route.model for route in model.routes), model.id])
+        if sum(map(len, texts)) <= OFF_LOOP_BYTES:
+            payload = wire.pack(rule.vocabulary, texts)
+        else:
+            payload = await asyncio.to_thread(wire.pack, rule.vocabulary, texts)
+        counted = await self._counter.count(payload)
+        if counted is None or rule.own:
+            return counted
+        ppm = self._factors.ppm(model.id, rule.factor_ppm)
+        return (counted * ppm + _PPM // 2) // _PPM
 
     async def count(self, prepared: Prepared) -> Count:
         """The best that can be had in time."""

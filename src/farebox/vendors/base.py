@@ -72,6 +72,9 @@ class Vendor:
     finish_reasons: ClassVar[Mapping[str, str]] = _NO_NAMES  # foreign -> OpenAI's
     failing_finish_reasons: ClassVar[frozenset[str]] = frozenset()  # these are errors
     error_codes: ClassVar[Mapping[str, refusals.Kind]] = _NO_CODES  # beside OpenAI's
+    # Whether all tokens of output that it charges for are text in its chat streams, thoughts too.
+    # Who cannot be sure of that says no; then the longest answer is held for from the beginning.
+    shows_all_output: ClassVar[bool] = False
 
     @property
     def endings(self) -> Endings:

@@ -20,6 +20,7 @@ class DeepSeek(Vendor):
     developer_role = False
     json_schema = False
     failing_finish_reasons = frozenset({"insufficient_system_resource"})
+    shows_all_output = True
 
     def messages_url(self, channel: Channel) -> str:
         """Beside its other APIs, under a path of its own."""

@@ -17,6 +17,7 @@ class Local(Vendor):
     developer_role = False
     max_choices = 1
     drop = MORE_THAN_HELD
+    shows_all_output = True
 
 
 VENDOR = Local()

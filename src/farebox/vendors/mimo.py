@@ -18,6 +18,7 @@ class MiMo(Vendor):
     developer_role = False
     json_schema = False
     drop_of_responses = ("context_management", "client_metadata")
+    shows_all_output = True
 
     def messages_url(self, channel: Channel) -> str:
         """Beside its other APIs, under a path of its own."""

@@ -45,6 +45,7 @@ class Zhipu(Vendor):
     finish_reasons = _FINISH_REASONS
     failing_finish_reasons = frozenset({"network_error"})
     error_codes = _CODES
+    shows_all_output = True
 
     def takes_effort(self, model: str) -> bool:
         """All of its models think, or can be told not to."""
