@@ -13,6 +13,7 @@ class Budget:
     """A key's period that began at `since_us`: charged by the store, posted, and held."""
 
     key_id: str
+    account_id: int
     since_us: int
     spent: int | None = None  # None: not read yet
     posted: int = 0  # on its way into the store
@@ -34,7 +35,7 @@ class Budget:
     def read(self, spent: int, now_s: float) -> None:
         """The store's answer. It may lack what waits in the spool, so it never lowers the sum."""
         self.spent = max(spent, self.spent or 0)
-        self.asked, self.read_s = False, now_s
+        self.read_s = now_s
 
     def is_over(self, now_s: float) -> bool:
         """Whether nothing is lost by forgetting it."""

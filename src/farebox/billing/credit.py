@@ -33,7 +33,7 @@ _RATE_S = 0.2  # spending is not looked at more often
 _FORGET_S = 60.0  # a purse without a lease
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """Somebody who wants credit: a call to be held for (more), or to be charged."""
 
@@ -43,6 +43,9 @@ class Waiting:
     most: int
     budget: Budget | None = None
     limit: int = 0  # of the budget
+    asked: bool = False  # the last Grant was asked for this one too
+    recalled: bool = False  # other hosts were asked to give back for this one too
+    later: bool = False  # a charge that the store could not be asked for: tried again by tick
 
 
 class Credit(ABC):
@@ -57,7 +60,6 @@ class Credit(ABC):
         self._purses: dict[int, Purse] = {}
         self._budgets: dict[tuple[str, int], Budget] = {}
         self._due: list[Job] = []  # could not be done, and will be tried again
-        self._tokens: dict[int, list[Hashable]] = {}  # of recalls, by lease
         self._ticked_s = 0.0
 
     @abstractmethod
@@ -72,18 +74,29 @@ class Credit(ABC):
         """The other hosts have answered a recall, or had the time to."""
         purse = self._purses.get(account_id)
         if purse is not None and purse.recalling:
-            purse.recalling, purse.recalled = False, True
+            purse.recalling = False
             self._serve(purse, now_s)
 
     def recall(self, account_id: int, token: Hashable) -> None:
         """Give back what nobody needs of an account; `token` is in `recalled` when it is done."""
         purse = self._purses.get(account_id)
-        job = None if purse is None else purse.give_up()
-        if job is None:
-            self.recalled.append(token)
-        else:
-            self.jobs.append(job)
-            self._tokens.setdefault(job.lease_id, []).append(token)
+        if purse is not None:
+            self._return(purse, purse.give_up())
+            if purse.returning:
+                self._try_again()
+                purse.tokens.append(token)
+                return
+        self.recalled.append(token)
+
+    def give_up(self) -> None:
+        """Give back all that nobody needs: the end is near."""
+        for purse in self._purses.values():
+            self._return(purse, purse.give_up())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is leased, or on its way back."""
+        return not any(purse.lease or purse.returning for purse in self._purses.values())
 
     def _adopt(self, lease: OpenLease, unspent: int, now_s: float) -> None:
         purse = self._purse(lease.account_id)
@@ -91,26 +104,42 @@ class Credit(ABC):
         if purse.lease is None:
             purse.lease = Lease(lease.lease_id, max(0, unspent))
         else:
-            self.jobs.append(Return(lease.lease_id, lease.account_id, max(0, unspent), close=True))
+            job = Return(lease.lease_id, lease.account_id, max(0, unspent), close=True)
+            self._return(purse, job)
+
+    def _return(self, purse: Purse, job: Return | None) -> None:
+        if job is not None:
+            purse.returning += 1
+            self.jobs.append(job)
+
+    def _try_again(self) -> None:
+        """What could not be done goes to the store once more, before all that is asked later."""
+        self.jobs += self._due
+        self._due = []
 
     def _tick(self, now_s: float) -> None:
         elapsed_s = now_s - self._ticked_s
         follow = elapsed_s >= _RATE_S
         if follow:
             self._ticked_s = now_s
-            self.jobs += self._due
-            self._due = []
+            self._try_again()
         for purse in tuple(self._purses.values()):
             if follow:
                 purse.tick(elapsed_s, now_s)
-            job = purse.excess(now_s, self._idle_s)
-            if job is not None:
-                self.jobs.append(job)
-            elif purse.lease is None and purse.is_idle and now_s - purse.used_s > _FORGET_S:
+                if purse.queue:
+                    for waiting in purse.queue:
+                        waiting.later = False
+                    self._serve(purse, now_s)
+            self._return(purse, purse.excess(now_s, self._idle_s))
+            if purse.is_over and now_s - purse.used_s > _FORGET_S:
                 del self._purses[purse.account_id]
         for key, budget in tuple(self._budgets.items()):
-            if budget.is_over(now_s):
+            if budget.is_over(now_s) and not self._is_waited_for(budget):
                 del self._budgets[key]
+
+    def _is_waited_for(self, budget: Budget) -> bool:
+        purse = self._purses.get(budget.account_id)
+        return purse is not None and any(each.budget is budget for each in purse.queue)
 
     def _purse(self, account_id: int) -> Purse:
         purse = self._purses.get(account_id)
@@ -118,15 +147,21 @@ class Credit(ABC):
             purse = self._purses[account_id] = Purse(account_id)
         return purse
 
-    def _budget(self, key_id: str, limit: int | None, since_us: int) -> Budget | None:
+    def _budget(
+        self, key_id: str, account_id: int, limit: int | None, since_us: int
+    ) -> Budget | None:
         if limit is None:
             return None
-        return self._budgets.setdefault((key_id, since_us), Budget(key_id, since_us))
+        budget = self._budgets.get((key_id, since_us))
+        if budget is None:
+            budget = Budget(key_id, account_id, since_us)
+            self._budgets[key_id, since_us] = budget
+        return budget
 
     def _wait(self, purse: Purse, waiting: Waiting, now_s: float) -> None:
         """Give what is asked for now, if nobody came before; else in turn."""
         purse.queue.append(waiting)
-        if len(purse.queue) == 1:
+        if len(purse.queue) == 1 or not (purse.asked or purse.recalling):
             self._serve(purse, now_s)
 
     def _serve(self, purse: Purse, now_s: float) -> None:
@@ -134,20 +169,27 @@ class Credit(ABC):
         queue = purse.queue
         while queue and self._satisfy(queue[0], purse, now_s, last=False):
             queue.popleft()
-        if queue:
-            first = queue[0]
-            is_read = first.budget is None or first.budget.spent is not None
-            if is_read and not (purse.asked or purse.recalling):
-                free = purse.free
-                # A charge takes whatever there is: what it cannot have is absorbed.
-                least = 1 if isinstance(first.request, Entry) else max(0, first.least - free)
-                need = sum(each.most for each in queue) - free
-                self.jobs.append(purse.ask(least, max(least, need), self.hosts))
-        else:
-            purse.recalling = purse.recalled = False
+        if not queue:
+            purse.recalling = False
             job = purse.top_up(now_s, self.hosts)
             if job is not None:
                 self.jobs.append(job)
+        elif not (purse.asked or purse.recalling):
+            budget = queue[0].budget
+            is_read = budget is None or budget.spent is not None
+            if is_read and not all(each.later for each in queue):
+                self._ask(purse)
+
+    def _ask(self, purse: Purse) -> None:
+        first, free = purse.queue[0], purse.free
+        need = -free
+        for waiting in purse.queue:
+            waiting.asked = True
+            need += waiting.most
+        # A charge takes whatever there is: what it cannot have is absorbed.
+        least = 1 if isinstance(first.request, Entry) else max(0, first.least - free)
+        self._try_again()  # what is given back may be what is missing
+        self.jobs.append(purse.ask(least, max(least, need), self.hosts))
 
     def _satisfy(self, waiting: Waiting, purse: Purse, now_s: float, *, last: bool) -> bool:
         """Whether this one need wait no longer. `last`: there is no more than what is free."""
@@ -180,37 +222,55 @@ class Credit(ABC):
         purse.granted(outcome.lease_id, outcome.amount, now_s)
         if not outcome.is_open:
             self._make_do(purse, "closed", outcome, now_s)
-        elif outcome.amount < job.need and purse.queue:
-            self._run_dry(purse, outcome, now_s)
+        elif outcome.amount < job.need and not purse.returning:
+            self._make_do(purse, "credit", outcome, now_s)
         else:
             self._serve(purse, now_s)
 
-    def _run_dry(self, purse: Purse, outcome: Granted, now_s: float) -> None:
-        """The account has not what was asked for. Perhaps other hosts can give some back."""
-        if self.hosts > 1 and not purse.recalled:
-            while purse.queue and self._satisfy(purse.queue[0], purse, now_s, last=False):
-                purse.queue.popleft()
-            if purse.queue:
-                purse.recalling = True
-                self.recalls.append(purse.account_id)
-            return
-        purse.recalled = False
-        if outcome.available + outcome.credit_limit <= 0:
-            self._make_do(purse, "credit", outcome, now_s)
-            return
-        # Something is left that is too little for the first; others may want less.
-        self._make_do_with(purse.queue.popleft(), purse, "credit", outcome, now_s)
-        self._serve(purse, now_s)
-
     def _make_do(self, purse: Purse, why: str, outcome: Granted | None, now_s: float) -> None:
-        """There is no more than what is free for all who wait."""
-        purse.recalling = purse.recalled = False
-        for _ in range(len(purse.queue)):
-            waiting = purse.queue.popleft()
-            if waiting.budget is not None and waiting.budget.spent is None and why != "away":
-                purse.queue.append(waiting)  # its budget is being read
-            else:
+        """There is no more than what is free, for those whom this answer is for: those who came
+        after the question ask anew.
+        """
+        queue = purse.queue
+        for _ in range(len(queue)):
+            waiting = queue.popleft()
+            if waiting.asked and self._is_final(waiting, purse, why, outcome):
                 self._make_do_with(waiting, purse, why, outcome, now_s)
+            else:
+                queue.append(waiting)
+        if any(each.asked and not each.recalled for each in queue) and self._may_recall(why):
+            self._recall_others(purse, now_s)
+        else:
+            self._serve(purse, now_s)
+
+    def _is_final(self, waiting: Waiting, purse: Purse, why: str, outcome: Granted | None) -> bool:
+        """Whether asking once more would bring this one nothing."""
+        if isinstance(waiting.request, Entry):
+            # Nothing is absorbed that the account may be able to pay.
+            waiting.later = outcome is None
+        elif waiting.budget is not None and waiting.budget.spent is None:
+            return False
+        if outcome is None:
+            return not waiting.later
+        room = outcome.available + outcome.credit_limit
+        if why == "credit" and room > 0 and waiting.least <= purse.free + room:
+            waiting.asked = False
+            return False
+        return waiting.recalled or not self._may_recall(why)
+
+    def _may_recall(self, why: str) -> bool:
+        return why == "credit" and self.hosts > 1
+
+    def _recall_others(self, purse: Purse, now_s: float) -> None:
+        """Perhaps other hosts can give some back."""
+        queue = purse.queue
+        while queue and self._satisfy(queue[0], purse, now_s, last=False):
+            queue.popleft()
+        if queue:
+            purse.recalling = True
+            self.recalls.append(purse.account_id)
+            for waiting in queue:
+                waiting.recalled = True
 
     def _make_do_with(
         self, waiting: Waiting, purse: Purse, why: str, outcome: Granted | None, now_s: float
@@ -233,24 +293,29 @@ class Credit(ABC):
         self._refuse(waiting, refusal)
 
     def _returned(self, job: Return, outcome: Outcome) -> None:
+        purse = self._purse(job.account_id)
         if isinstance(outcome, Away):
             self._due.append(job)
-        for token in self._tokens.pop(job.lease_id, ()):
-            self.recalled.append(token)
+        else:
+            purse.returning -= 1
+        if purse.tokens and (not purse.returning or isinstance(outcome, Away)):
+            self.recalled += purse.tokens
+            purse.tokens.clear()
 
     def _read(self, job: Spending, outcome: Outcome, now_s: float) -> None:
         budget = self._budgets.get((job.key_id, job.since_us))
-        if budget is not None:
-            if isinstance(outcome, Spent):
-                budget.read(outcome.amount, now_s)
-            else:
-                budget.asked = False
-            for purse in self._purses.values():
-                if purse.queue and purse.queue[0].budget is budget:
-                    if isinstance(outcome, Spent) or budget.spent is not None:
-                        self._serve(purse, now_s)
-                    else:
-                        self._make_do(purse, "away", None, now_s)
+        if budget is None:
+            return
+        if isinstance(outcome, Spent):
+            budget.read(outcome.amount, now_s)
+        budget.asked = False
+        purse = self._purse(budget.account_id)
+        if budget.spent is None:
+            for waiting in tuple(purse.queue):
+                if waiting.budget is budget:
+                    purse.queue.remove(waiting)
+                    self._refuse(waiting, m.Refused(_id(waiting), "away", waiting.least))
+        self._serve(purse, now_s)
 
     def _marked(self, job: Undelivered, outcome: Outcome) -> None:
         if isinstance(outcome, Away):

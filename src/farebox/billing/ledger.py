@@ -46,6 +46,7 @@ class _Call:
     lease: Lease | None
     amount: int
     budget: Budget | None
+    limit: int = 0  # of the budget
 
 
 @dataclass(slots=True)
@@ -72,7 +73,8 @@ class Ledger(Credit):
         self._undelivered: dict[Worker, set[str]] = {}  # answers whose end is on its way
         self._spooled: dict[str, Spooled] = {}
         self._resumes_due = 0
-        self._deferred: list[tuple[Worker, m.Hold]] = []
+        self._deferred: dict[str, tuple[Worker, m.Hold]] = {}
+        self._asking: dict[str, Waiting] = {}  # holds that are not answered yet
         self._start_until_s = 0.0
 
     def begin(
@@ -107,23 +109,29 @@ class Ledger(Credit):
         """Calls that are held for."""
         return len(self._calls)
 
+    @property
+    def waiting(self) -> int:
+        """Calls that are not held for yet, nor refused."""
+        return len(self._asking)
+
     # What workers say.
 
     def resume(self, worker: Worker, holds: Iterable[m.OpenHold], now_s: float) -> None:
         """A worker is here, or here again, with calls in flight that were held for."""
         for hold in holds:
-            call = self._calls.get(hold.request_id)
+            request_id = hold.request_id
+            call = self._calls.get(request_id)
             if call is not None:
-                self._of[call.worker].discard(hold.request_id)
-                call.worker = worker
-                self._of.setdefault(worker, set()).add(hold.request_id)
+                self._hand_over(request_id, call, worker)
+            if call is not None or request_id in self._writing or request_id in self._spooled:
                 continue
             purse = self._purse(hold.account_id)
-            budget = self._budget(hold.key_id, hold.budget, hold.since_us)
+            budget = self._budget(hold.key_id, hold.account_id, hold.budget, hold.since_us)
             # What a lease lacks of it, if one was lost meanwhile, is got when it is charged.
             amount = min(hold.amount, purse.free)
             lease = purse.take(amount, now_s)
-            self._note(hold.request_id, _Call(worker, purse, lease, amount, budget))
+            call = _Call(worker, purse, lease, amount, budget, hold.budget or 0)
+            self._note(request_id, call)
         if self._resumes_due:
             self._resumes_due -= 1
             if not self._resumes_due:
@@ -131,20 +139,23 @@ class Ledger(Credit):
 
     def hold(self, worker: Worker, request: m.Hold, now_s: float) -> None:
         """Hold for a call. Asking again gives the same answer."""
-        call = self._calls.get(request.request_id)
+        request_id = request.request_id
+        call, waiting = self._calls.get(request_id), self._asking.get(request_id)
         if call is not None:
-            self.answers.append((worker, m.Held(request.request_id, call.amount)))
+            self._hand_over(request_id, call, worker)
+            self.answers.append((worker, m.Held(request_id, call.amount)))
+        elif waiting is not None:
+            waiting.worker = worker
         elif self.halted:
-            self.answers.append((worker, m.Refused(request.request_id, "away")))
+            self.answers.append((worker, m.Refused(request_id, "away")))
         elif self._resumes_due:
-            self._deferred.append((worker, request))
+            self._deferred[request_id] = (worker, request)
         else:
-            budget = self._budget(request.key_id, request.budget, request.since_us)
-            self._wait(
-                self._purse(request.account_id),
-                Waiting(worker, request, request.least, request.most, budget, request.budget or 0),
-                now_s,
-            )
+            account_id, limit = request.account_id, request.budget
+            budget = self._budget(request.key_id, account_id, limit, request.since_us)
+            waiting = Waiting(worker, request, request.least, request.most, budget, limit or 0)
+            self._asking[request_id] = waiting
+            self._wait(self._purse(account_id), waiting, now_s)
 
     def extend(self, worker: Worker, request: m.Extend, now_s: float) -> None:
         """Hold more for a call that is held for."""
@@ -152,7 +163,9 @@ class Ledger(Credit):
         if call is None or self.halted:
             self.answers.append((worker, m.Refused(request.request_id, "away")))
         else:
-            self._wait(call.purse, Waiting(worker, request, request.more, request.more), now_s)
+            more = request.more
+            waiting = Waiting(worker, request, more, more, call.budget, call.limit)
+            self._wait(call.purse, waiting, now_s)
 
     def release(self, request_id: str, now_s: float) -> None:
         """The call will not be settled."""
@@ -160,13 +173,13 @@ class Ledger(Credit):
         if call is not None:
             self._serve(call.purse, now_s)
             return
-        for purse in self._purses.values():
-            for waiting in purse.queue:
-                if isinstance(waiting.request, m.Hold) and (
-                    waiting.request.request_id == request_id
-                ):
-                    purse.queue.remove(waiting)
-                    return
+        self._deferred.pop(request_id, None)
+        waiting = self._asking.pop(request_id, None)
+        if waiting is not None:
+            assert isinstance(waiting.request, m.Hold)
+            purse = self._purse(waiting.request.account_id)
+            purse.queue.remove(waiting)
+            self._serve(purse, now_s)
 
     def settle(self, worker: Worker, entry: Entry, now_s: float) -> None:
         """Charge a call and have it written; what was held for it is free again."""
@@ -181,7 +194,7 @@ class Ledger(Credit):
             answer = m.Settled(request_id, spooled.charge, spooled.absorbed)
             self.answers.append((worker, answer))
             return
-        purse = call.purse if call else self._purse(entry.account_id)
+        purse = self._purse(entry.account_id)
         writing = _Writing(worker, purse, call.budget if call else None)
         self._writing[request_id] = writing
         self._charge(writing, entry, now_s)
@@ -201,16 +214,18 @@ class Ledger(Credit):
         for request_id in tuple(self._of.get(worker, ())):
             self._end(request_id, now_s)
         self._of.pop(worker, None)
-        self._deferred = [each for each in self._deferred if each[0] != worker]
+        deferred = self._deferred
+        self._deferred = {key: each for key, each in deferred.items() if each[0] != worker}
+        for purse in self._purses.values():
+            left = [each for each in purse.queue if self._asks(worker, each)]
+            for each in left:
+                purse.queue.remove(each)
+                if isinstance(each.request, Entry):
+                    del self._writing[each.request.request_id]
+                elif isinstance(each.request, m.Hold):
+                    del self._asking[each.request.request_id]
         self._withdraw(worker)
         for purse in self._purses.values():
-            if any(each.worker == worker for each in purse.queue):
-                kept = [each for each in purse.queue if each.worker != worker]
-                for each in purse.queue:
-                    if each.worker == worker and isinstance(each.request, Entry):
-                        del self._writing[each.request.request_id]
-                purse.queue.clear()
-                purse.queue.extend(kept)
             self._serve(purse, now_s)
         undelivered = self._undelivered.pop(worker, set())
         self._mark(sorted(undelivered))
@@ -235,12 +250,25 @@ class Ledger(Credit):
         """All that was held is known; others may be held for."""
         self._resumes_due = 0
         self._ticked_s = now_s
-        deferred, self._deferred = self._deferred, []
-        for worker, request in deferred:
+        deferred, self._deferred = self._deferred, {}
+        for worker, request in deferred.values():
             self.hold(worker, request, now_s)
+
+    def _asks(self, worker: Worker, waiting: Waiting) -> bool:
+        if isinstance(waiting.request, Entry):
+            return self._writing[waiting.request.request_id].worker == worker
+        return waiting.worker == worker
+
+    def _hand_over(self, request_id: str, call: _Call, worker: Worker) -> None:
+        """The same call, on another connection."""
+        if call.worker != worker:
+            self._of[call.worker].discard(request_id)
+            call.worker = worker
+            self._of.setdefault(worker, set()).add(request_id)
 
     def _note(self, request_id: str, call: _Call) -> None:
         self._calls[request_id] = call
+        call.purse.calls += 1
         self._of.setdefault(call.worker, set()).add(request_id)
         if call.budget is not None:
             call.budget.held += call.amount
@@ -250,6 +278,7 @@ class Ledger(Credit):
         call = self._calls.pop(request_id, None)
         if call is not None:
             self._of[call.worker].discard(request_id)
+            call.purse.calls -= 1
             call.purse.give_back(call.amount, call.lease, now_s)
             if call.budget is not None:
                 call.budget.held -= call.amount
@@ -261,8 +290,10 @@ class Ledger(Credit):
             self._post(self._writing[request.request_id], request, amount)
         elif isinstance(request, m.Hold):
             lease = purse.take(amount, now_s)
+            del self._asking[request.request_id]
             self._note(
-                request.request_id, _Call(waiting.worker, purse, lease, amount, waiting.budget)
+                request.request_id,
+                _Call(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit),
             )
             self.answers.append((waiting.worker, m.Held(request.request_id, amount)))
         else:
@@ -282,6 +313,7 @@ class Ledger(Credit):
         self.answers.append((worker, m.Held(request_id, call.amount)))
 
     def _refuse(self, waiting: Waiting, refusal: m.Refused) -> None:
+        self._asking.pop(refusal.request_id, None)
         self.answers.append((waiting.worker, refusal))
 
     def _charge(self, writing: _Writing, entry: Entry, now_s: float) -> None:

@@ -6,6 +6,7 @@ Arithmetic only. Who waits for what is ledger.py's; amounts are nano-credits.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ class Purse:
     queue: deque[Waiting] = field(default_factory=deque["Waiting"])
     asked: bool = False  # a Grant is on its way
     recalling: bool = False  # other hosts are being asked to give back, for those who wait now
-    recalled: bool = False  # they have, or cannot
+    returning: int = 0  # Returns on their way: what they give back is not in the store yet
+    tokens: list[Hashable] = field(default_factory=list[Hashable])  # of recalls that wait for them
+    calls: int = 0  # in flight, with or without a hold
     used_s: float = 0.0
     # For the size of a block:
     spent: int = 0  # since the last tick
@@ -58,6 +61,11 @@ class Purse:
     def is_idle(self) -> bool:
         """No call is in flight, waits, or is being written."""
         return not (self.held or self.queue or self.asked or (self.lease and self.lease.posted))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is lost by forgetting it."""
+        return self.is_idle and not (self.lease or self.calls or self.returning)
 
     @property
     def block(self) -> int:
