@@ -1,10 +1,14 @@
-"""What every test shares: the async backend, Hypothesis' limits, and the fake upstream."""
+"""What every test shares: the async backend, Hypothesis' limits, the fake upstream, databases."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from tests import postgres as postgresql
 
 pytest_plugins = ("tests.fakes.fixtures",)
 
@@ -44,3 +48,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def anyio_backend() -> str:
     """Async tests run on asyncio, the only loop that the gateway runs on."""
     return "asyncio"
+
+
+@pytest.fixture
+def postgres() -> Iterator[postgresql.Server]:
+    """The PostgreSQL server of this test process; a test that stops it leaves it to this."""
+    server = postgresql.server()
+    yield server
+    if not server.is_running:
+        server.start()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with nothing in it, on each engine."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/farebox.db"
+        return
+    server: postgresql.Server = request.getfixturevalue("postgres")
+    url = server.fresh_database()
+    yield url
+    if not server.is_running:
+        server.start()
+    server.drop(url)

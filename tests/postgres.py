@@ -16,16 +16,21 @@ import tempfile
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from sqlalchemy.engine import make_url
 
 _USER = "nobody"  # whom the server runs as when the tests run as root, which it refuses to
 # What a crash of the machine would need. A server that is killed loses nothing by this: what it
 # wrote is with the kernel.
-_QUICK = ("fsync=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=100")
+_SETTINGS = (
+    *("fsync=off", "full_page_writes=off"),
+    *("listen_addresses=", "max_connections=100", "shared_buffers=32MB"),
+)
+_INITDB = ("--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
 _START_S = 60
 
 
@@ -49,18 +54,49 @@ class Server:
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
             for each in (self._data, self._sockets, self._log):
                 os.chown(each, user.pw_uid, user.pw_gid)
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
+        self._as_user |= {"cwd": self._folder, "env": {"LC_ALL": "C"}, "stdin": subprocess.DEVNULL}
+        self._process: subprocess.Popen[Any] | None = None
+        done = subprocess.run(
+            [str(_programs() / "initdb"), "-D", str(self._data), *_INITDB],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_START_S,
+            check=False,
+            **self._as_user,
+        )
+        if done.returncode:
+            raise RuntimeError(f"initdb failed: {done.stdout.decode()}")
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = " ".join(f"-c {setting}" for setting in _QUICK)
-        listens = f"-c listen_addresses= -k {self._sockets}"
-        self._run("pg_ctl", "-w", "-l", str(self._log), "-o", f"{listens} {options}", "start")
+        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        where = ["-D", str(self._data), "-k", str(self._sockets)]
+        with self._log.open("ab") as log:
+            process: subprocess.Popen[Any] = subprocess.Popen(
+                [str(_programs() / "postgres"), *where, *settings],
+                start_new_session=True,  # an interrupt of the tests is theirs alone
+                stdout=log,
+                stderr=log,
+                **self._as_user,
+            )
+        self._process = process
+        end_s = monotonic() + _START_S
+        while not self._answers():
+            if process.poll() is not None or monotonic() > end_s:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
+            sleep(0.01)
+
+    def _answers(self) -> bool:
+        # The server's state, in a file that one which was killed leaves behind.
+        file = self._data / "postmaster.pid"
+        lines = file.read_text().split() if file.exists() else []
+        assert self._process is not None
+        return lines[:1] == [str(self._process.pid)] and lines[-1] == "ready"
 
     def stop(self) -> None:
         """Stop it as an operator would who does not wait for clients."""
-        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+        self._end(signal.SIGINT)
 
     def restart(self) -> None:
         """Stop it and start it again."""
@@ -69,20 +105,22 @@ class Server:
 
     def kill(self) -> None:
         """`kill -9` of the server and of all that it started, at once."""
-        pid = int((self._data / "postmaster.pid").read_text().split()[0])
-        children = _children(pid)
-        for each in (pid, *children):
-            os.kill(each, signal.SIGKILL)
-        for each in (pid, *children):
-            while _lives(each):
-                sleep(0.01)
-        # Until somebody fetches what is left of the process, a new server takes it for the old one.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        children = _children(self._process.pid) if self._process else []
+        self._end(signal.SIGKILL)
+        for each in children:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+    def _end(self, by: signal.Signals) -> None:
+        assert self._process is not None, "it does not run"
+        self._process.send_signal(by)
+        self._process.wait(_START_S)
+        self._process = None
 
     @property
     def is_running(self) -> bool:
         """Whether there is a server."""
-        return (self._data / "postmaster.pid").exists() and not self._done("pg_ctl", "status")
+        return self._process is not None and self._process.poll() is None
 
     def url(self, name: str) -> str:
         """The store URL of a database there."""
@@ -103,31 +141,20 @@ class Server:
             )
         return self.url(name)
 
+    def drop(self, url: str) -> None:
+        """Delete a database, whoever is connected to it."""
+        name = make_url(url).database
+        assert name is not None
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
     def close(self) -> None:
         """Stop it and delete all that it had."""
         if self.is_running:
-            self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+            self._end(signal.SIGQUIT)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _done(self, *command: str) -> int:
-        program, *arguments = command
-        with self._log.open("ab") as log:
-            done = subprocess.run(
-                [str(_programs() / program), "-D", str(self._data), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-                timeout=_START_S,
-                check=False,
-                **self._as_user,
-            )
-        return done.returncode
-
-    def _run(self, *command: str) -> None:
-        if self._done(*command):
-            raise RuntimeError(f"{command[0]} failed:\n{self._log.read_text()[-2000:]}")
 
 
 def _programs() -> Path:
@@ -144,10 +171,6 @@ def _programs() -> Path:
 def _children(pid: int) -> list[int]:
     pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
     return [each for each in pids if _stat(each)[1:2] == [str(pid)]]
-
-
-def _lives(pid: int) -> bool:
-    return _stat(pid)[:1] not in ([], ["Z"])
 
 
 def _stat(pid: int) -> list[str]:

@@ -121,4 +121,4 @@ def reason(error: Exception) -> str:
     # PostgreSQL tells more than one line of an error; what it was comes first.
     diagnosis = getattr(original, "diag", None)
     text = str(getattr(diagnosis, "message_primary", None) or original)
-    return " ".join(text.split()).rstrip(".")
+    return " ".join(text.split()).rstrip(".?")

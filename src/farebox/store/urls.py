@@ -67,8 +67,9 @@ def shown(url: URL) -> str:
     """The URL for sentences: as people write it, without anything secret."""
     hidden = {name: "***" for name in _SECRETS if name in url.query}
     plain = url.drivername.removesuffix("+psycopg").removesuffix("+pysqlite")
-    return (
+    text = (
         url.set(drivername=plain, password="***" if url.password else None)
         .update_query_dict(hidden)
         .render_as_string(hide_password=False)
     )
+    return text.replace("%2F", "/")  # of a socket's folder
