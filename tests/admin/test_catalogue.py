@@ -1,7 +1,7 @@
 """Snapshot, resolve, apply and export: from a document to what calls are served with."""
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +11,16 @@ from hypothesis import strategies as st
 
 from farebox.admin import catalogue
 from farebox.admin.catalogue_file import BadCatalogue, check
-from farebox.billing.prices import read_price
+from farebox.billing.prices import read_price, starts_us
 from farebox.core.bus import LocalEndpoint
 from farebox.core.channel import Channel, ChannelOptions
 from farebox.routing.catalogue import Group, Model, Route
-
-DEEPSEEK = {"id": "ds", "vendor": "deepseek", "api_key": "env:DEEPSEEK_API_KEY"}
-MODEL = {
-    "id": "deepseek-v4-pro",
-    "aliases": ["pro"],
-    "context": 1_000_000,
-    "max_output": 384_000,
-    "channels": [{"channel": "ds", "model": "v4-pro"}],
-    "price": {"input": "1.32", "output": "3.96"},
-    "cost": {"input": "1.32", "output": "3.96", "cache_read": "0.044", "cache_write": "0"},
-}
-DOCUMENT: dict[str, Any] = {"channels": [DEEPSEEK], "models": [MODEL]}
-
-
-@dataclass(frozen=True)
-class Version:
-    version: int
-    created_us: int
-    source: str
-    origin: str
-    document: dict[str, Any]
-
-
-class Store:
-    """The store's catalogues in memory."""
-
-    def __init__(self) -> None:
-        self.versions: list[Version] = []
-
-    def load_catalogue(self, version: int | None = None) -> Version | None:
-        return self.versions[-1 if version is None else version - 1] if self.versions else None
-
-    def save_catalogue(self, document: dict[str, Any], source: str, origin: str) -> Version:
-        number = len(self.versions) + 1
-        self.versions.append(Version(number, number, source, origin, document))
-        return self.versions[-1]
-
-
-def _snapshot(document: dict[str, Any]) -> catalogue.Catalogue:
-    return catalogue.snapshot(check(document), 3, 5)
+from tests.admin.catalogues import DEEPSEEK, DOCUMENT, MODEL, Store, snapshot_of
 
 
 def test_a_snapshot_holds_what_the_document_says() -> None:
     """Secrets are references in it; base URL and dialects are the vendor's unless said."""
-    snapshot = _snapshot(
+    snapshot = snapshot_of(
         {**DOCUMENT, "groups": [{"id": "vip", "rate": "0.8", "models": ["gpt-*"]}]}
     )
     assert (snapshot.version, snapshot.created_us) == (3, 5)
@@ -84,7 +45,7 @@ def test_a_snapshot_holds_what_the_document_says() -> None:
     }
 
 
-def test_everything_that_a_channel_may_say_reaches_the_snapshot() -> None:
+def test_everything_that_a_channel_may_say_reaches_thesnapshot() -> None:
     """One of each, none at its default."""
     table = {
         "id": "vllm",
@@ -103,7 +64,7 @@ def test_everything_that_a_channel_may_say_reaches_the_snapshot() -> None:
         "cache_control": True,
         "reasoning_effort": False,
     }
-    assert _snapshot({"channels": [table]}).channels["vllm"] == Channel(
+    assert snapshot_of({"channels": [table]}).channels["vllm"] == Channel(
         "vllm",
         "openai_compatible",
         "http://10.0.0.5:8000/v1",
@@ -122,8 +83,8 @@ def test_cache_prices_follow_the_rule_unless_the_vendors_are_wanted() -> None:
     """A price that names its own keeps it either way."""
     own = {**MODEL, "id": "own", "aliases": [], "price": {**MODEL["price"], "cache_read": "1"}}
     document = {"channels": [DEEPSEEK], "models": [MODEL, own]}
-    by_rule = _snapshot(document).models
-    by_vendor = _snapshot({**document, "billing": {"cache_prices": "vendor"}}).models
+    by_rule = snapshot_of(document).models
+    by_vendor = snapshot_of({**document, "billing": {"cache_prices": "vendor"}}).models
     prices = [
         (price.cache_read, price.cache_write)
         for models in (by_rule, by_vendor)
@@ -140,7 +101,7 @@ def test_cache_prices_follow_the_rule_unless_the_vendors_are_wanted() -> None:
 
 def test_a_model_without_a_price_is_in_the_catalogue_unsold() -> None:
     """Whether it may be called is decided elsewhere."""
-    assert _snapshot({"models": [{"id": "m"}]}).models["m"].prices == ()
+    assert snapshot_of({"models": [{"id": "m"}]}).models["m"].prices == ()
 
 
 def test_a_vendor_that_is_no_longer_installed_closes_its_channels() -> None:
@@ -167,7 +128,7 @@ def test_references_are_resolved_and_what_cannot_be_is_closed(tmp_path: Path) ->
     channels = [
         {**DEEPSEEK, "id": name, "api_key": api_key} for name, api_key in references.items()
     ]
-    unresolved = _snapshot({"channels": channels})
+    unresolved = snapshot_of({"channels": channels})
     resolved, notes = catalogue.resolve(unresolved, {"SET": " from-env "}, None)
     opened = [channel for channel in resolved.channels.values() if not channel.closed]
     assert {channel.id: channel.api_key for channel in opened} == {
@@ -193,7 +154,7 @@ def test_the_local_channel_gets_the_endpoint_that_the_supervisor_chose() -> None
         {"id": "local", "vendor": "local"},
         {"id": "mine", "vendor": "local", "base_url": "http://127.0.0.1:1/v1"},
     ]
-    unresolved = _snapshot({"channels": tables})
+    unresolved = snapshot_of({"channels": tables})
     resolved, notes = catalogue.resolve(unresolved, {}, LocalEndpoint("http://127.0.0.1:5/v1", "k"))
     assert resolved.channels["local"] == replace(
         unresolved.channels["local"], base_url="http://127.0.0.1:5/v1", api_key="k"
@@ -306,7 +267,9 @@ prices = st.fixed_dictionaries(
         "tools": st.dictionaries(ids, thousandths, max_size=2),
     },
 )
+dated = st.lists(prices, min_size=1, max_size=3, unique_by=starts_us)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+fields = texts.filter(lambda text: text not in ("model", "messages", "stream"))  # not refused
 options = st.fixed_dictionaries(
     {},
     optional={
@@ -315,8 +278,8 @@ options = st.fixed_dictionaries(
         "speaks": st.just(["chat", "messages"]),
         "dedicated_account": texts,
         "first_byte_timeout_s": st.floats(0.1, 100),
-        "drop": st.lists(texts, max_size=2),
-        "rename": st.dictionaries(texts, texts, max_size=2),
+        "drop": st.lists(fields, max_size=2),
+        "rename": st.dictionaries(fields, texts, max_size=2),
         "json_schema": st.booleans(),
     },
 )
@@ -337,8 +300,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "id": name,
             "aliases": [f"{name}~alias"],
             "channels": draw(routes),
-            "price": draw(prices),
-            "cost": draw(prices),
+            "price": draw(prices | dated),
+            "cost": draw(prices | dated),
             "context": draw(st.integers(1, 2**31 - 1)),
         }
         for name in names

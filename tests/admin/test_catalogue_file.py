@@ -135,6 +135,30 @@ def test_every_problem_is_found_at_once() -> None:
         (_model(channels=[{"channel": "ds"}]), "models[0].channels[0].model is missing."),
         (_model(channels=MODEL["channels"] * 2), "models[0].channels[1] is there twice."),
         (_model(price={"input": "1"}), "models[0].price.output is missing."),
+        (
+            _model(price=[]),
+            "models[0].price is an empty list; leave it out, or write a table into it.",
+        ),
+        (_model(price="1"), "models[0].price must be a table or a list of tables, not a text."),
+        (_model(price=["1"]), "models[0].price[0] must be a table, not a text."),
+        (
+            _model(price=[PRICE, {**PRICE, "from": "2027-01-01", "output": "1,5"}]),
+            "models[0].price[1].output '1,5' is not a decimal number such as \"0.25\".",
+        ),
+        (
+            _model(cost=[{**PRICE, "from": "2027-01-01"}, {**PRICE, "from": date(2027, 1, 1)}]),
+            (
+                "models[0].cost[1].from is the day on which models[0].cost[0] begins too; each"
+                " price needs a day of its own."
+            ),
+        ),
+        (
+            _model(price=[PRICE, PRICE]),
+            (
+                "models[0].price[1].from is the day on which models[0].price[0] begins too; each"
+                " price needs a day of its own."
+            ),
+        ),
         (_model(cost={"input": "1", "output": "-1"}), "models[0].cost.output '-1' is below zero."),
         (
             {"groups": [{"id": "a", "rate": "1"}, {"id": "A", "rate": "1"}]},

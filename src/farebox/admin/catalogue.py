@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from farebox.admin import catalogue_file
+from farebox.admin import catalogue_file, catalogue_prices
 from farebox.admin.catalogue_diff import Change, difference
 from farebox.admin.catalogue_file import BillingTable, ChannelTable, GroupTable, ModelTable
 from farebox.admin.catalogue_text import as_toml
-from farebox.billing.prices import read_price
+from farebox.billing.prices import read_prices
 from farebox.core.bus import LocalEndpoint
 from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.money import parse_multiplier
@@ -98,15 +98,15 @@ def _channel(table: ChannelTable) -> Channel:
 
 
 def _model(table: ModelTable, billing: BillingTable, vendors: Mapping[str, str]) -> Model:
-    price = catalogue_file.price_table(table, billing)
+    price = catalogue_prices.sold(table.price, table.cost, billing.cache_prices)
     return Model(
         id=table.id,
         routes=tuple(Route(route.channel, route.model) for route in table.channels),
-        prices=() if price is None else (read_price(price),),
+        prices=() if price is None else read_prices(price),
         aliases=tuple(table.aliases),
         context=table.context,
         max_output=table.max_output,
-        costs=() if table.cost is None else (read_price(table.cost),),
+        costs=() if table.cost is None else read_prices(table.cost),
         owned_by=next((vendors[route.channel] for route in table.channels), "farebox"),
     )
 

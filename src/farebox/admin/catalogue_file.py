@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from farebox.billing.prices import read_price
+from farebox.admin import catalogue_prices
+from farebox.admin.catalogue_prices import PRICES, PriceTable
 from farebox.core.money import BadAmount, parse_multiplier
 from farebox.vendors.registry import VendorUnknown, find
 
 TABLES = ("billing", "channels", "models", "groups")
 DEFAULT_GROUP = "default"
 LOCAL_VENDOR = "local"
-_CACHE_CLASSES = ("cache_read", "cache_write")
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00].*")
 _MAX_ID = 200
 _UNTOUCHABLE = ("model", "messages", "stream")  # without these an upstream is not asked anything
@@ -89,8 +89,8 @@ class ModelTable(_Table, frozen=True):
     context: Tokens | None = None
     max_output: Tokens | None = None
     channels: list[RouteTable] = []
-    price: dict[str, Any] | None = None
-    cost: dict[str, Any] | None = None
+    price: PriceTable | list[PriceTable] | None = None
+    cost: PriceTable | list[PriceTable] | None = None
 
 
 class GroupTable(_Table, frozen=True):
@@ -134,9 +134,14 @@ def check(document: Mapping[str, Any], name: str = "catalogue") -> dict[str, Any
     return {
         "billing": msgspec.to_builtins(billing),
         "channels": [msgspec.to_builtins(channel) for _, channel in channels],
-        "models": [msgspec.to_builtins(model) for _, model in models],
+        "models": [_model(msgspec.to_builtins(model)) for _, model in models],
         "groups": [msgspec.to_builtins(group) for _, group in groups],
     }
+
+
+def _model(table: dict[str, Any]) -> dict[str, Any]:
+    prices = {key: table[key] for key in PRICES if key in table}
+    return {**table, **{key: catalogue_prices.in_order(each) for key, each in prices.items()}}
 
 
 def read(document: Mapping[str, Any]) -> Tables:
@@ -161,13 +166,6 @@ def _anchored(channel: Any, folder: Path) -> Any:
         return table
     path = Path(reference.removeprefix("file:")).expanduser()
     return {**table, "api_key": f"file:{folder / path}"}
-
-
-def price_table(model: ModelTable, billing: BillingTable) -> Mapping[str, object] | None:
-    """A model's price with the cache prices of its cost where `[billing] cache_prices` says so."""
-    if model.price is None or model.cost is None or billing.cache_prices != "vendor":
-        return model.price
-    return {**{key: model.cost[key] for key in _CACHE_CLASSES if key in model.cost}, **model.price}
 
 
 def _plain(value: Any) -> Any:
@@ -232,6 +230,7 @@ def _read(value: Any, kind: type[Table], path: str, problems: list[str]) -> Tabl
 
 
 _WORDS = {
+    "object | array": "a table or a list of tables",
     "object": "a table",
     "array": "a list",
     "str": "a text",
@@ -367,21 +366,7 @@ def _check_model(
             problems.append(f'{path}.channels[{n}]: no channel is called "{route.channel}".')
         if route in model.channels[:n]:
             problems.append(f"{path}.channels[{n}] is there twice.")
-    before = len(problems)
-    for key in ("price", "cost"):
-        table = getattr(model, key)
-        if table is not None:
-            _check_price(f"{path}.{key}", table, problems)
-    merged = price_table(model, billing)
-    if merged is not model.price and merged is not None and len(problems) == before:
-        _check_price(f"{path}.price (with the cache prices of cost)", merged, problems)
-
-
-def _check_price(path: str, table: Mapping[str, object], problems: list[str]) -> None:
-    try:
-        read_price(table, path)
-    except BadAmount as error:
-        problems.append(str(error))
+    catalogue_prices.check(path, model.price, model.cost, billing.cache_prices, problems)
 
 
 def _check_groups(groups: Sequence[tuple[str, GroupTable]], problems: list[str]) -> None:

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import tomli_w
 
+from farebox.admin.catalogue_prices import PRICES, Written, tables
+
 _HEAD = "# Printed by `farebox export` for `farebox apply`. Prices: credits per million tokens."
-_BLOCKS = ("price", "cost")  # of a model: too long for one line
 
 
 def as_toml(document: Mapping[str, Any]) -> str:
@@ -25,10 +26,12 @@ def as_toml(document: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, row: Mapping[str, Any]) -> list[str]:
-    blocks = {key: row[key] for key in _BLOCKS if key in row}
+    blocks: dict[str, Written] = {key: row[key] for key in PRICES if key in row}
     lines = [f"[[{name}]]", *_fields({key: row[key] for key in row if key not in blocks}), ""]
     for key, block in blocks.items():
-        lines += [f"[{name}.{key}]", *_fields(block), ""]
+        head = f"[{name}.{key}]" if isinstance(block, dict) else f"[[{name}.{key}]]"
+        for table in tables(block):
+            lines += [head, *_fields(table), ""]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Reading and checking a price table, and showing a price. What a call costs is charge.py's.
+"""Reading and checking price tables, and showing a price. What a call costs is charge.py's.
 
 The rule of the house: a model that names no cache prices reads at input × 0.1, writes at input ×
 1.25 and keeps for an hour at input × 2. Whatever a call may be multiplied by (tier, window, long
@@ -65,7 +65,7 @@ def read_price(table: Mapping[str, object], what: str = "price") -> Price:
         audio_input=named.get("audio_input", p_in),
         audio_output=named.get("audio_output", named["output"]),
         image_input=named.get("image_input"),
-        starts_us=_start(table.get("from"), f"{what}.from"),
+        starts_us=starts_us(table, what),
         long_context=_long_context(table.get("long_context"), f"{what}.long_context"),
         tiers=_tiers(table.get("tiers"), f"{what}.tiers"),
         windows=_windows(table.get("windows"), f"{what}.windows"),
@@ -73,6 +73,37 @@ def read_price(table: Mapping[str, object], what: str = "price") -> Price:
     )
     _check_integral(price, what)
     return price
+
+
+def read_prices(value: object, what: str = "price") -> tuple[Price, ...]:
+    """The prices of a table, or of a list of tables that each begin on another day, in the order of
+    their days. Raises BadAmount with the path of what is wrong.
+    """
+    if not isinstance(value, list):
+        return (read_price(_table(value, what), what),)
+    if not value:
+        raise BadAmount(f"{what} is an empty list; leave it out, or write a table into it.")
+    begun: dict[int, tuple[str, Price]] = {}
+    for n, item in enumerate(cast("list[object]", value)):
+        path = f"{what}[{n}]"
+        price = read_price(_table(item, path), path)
+        first, _ = begun.setdefault(price.starts_us, (path, price))
+        if first != path:
+            raise BadAmount(
+                f"{path}.from is the day on which {first} begins too; each price needs a day of its"
+                " own."
+            )
+    return tuple(price for _, (_, price) in sorted(begun.items()))
+
+
+def starts_us(table: Mapping[str, object], what: str = "price") -> int:
+    """When the price of a table begins; 0: it always was. Raises BadAmount."""
+    return _start(table.get("from"), f"{what}.from")
+
+
+def show_day(start_us: int) -> str | None:
+    """The day on which a price begins, such as "2026-11-01"; None if it always was."""
+    return date.fromordinal(start_us // _DAY_US + _EPOCH_ORDINAL).isoformat() if start_us else None
 
 
 def price_object(price: Price) -> dict[str, object]:
