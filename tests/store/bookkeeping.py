@@ -1,78 +1,129 @@
-"""What the store's tests share: calls with defaults, and the books' invariants as plain SQL."""
+"""What the store's tests share: calls to be written, and what must be true of the books after each
+batch, as plain SQL on either engine.
+"""
 
-import sqlite3
-from contextlib import closing
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
+
+from farebox.billing.entry import Entry, entry_of
+from farebox.billing.jobs import Grant, Granted, Post
 from farebox.core.call import Attempt
-from farebox.core.ports import HoldRequest, Settlement
 from farebox.core.usage import CLASSES, Usage
+from farebox.store import Store
+from farebox.store.books import OwnedBooks
+from farebox.store.engine import connections_to
 from tests import settlements
 
 HOUR_US = 3_600_000_000
 
-_TOKENS = ", ".join(CLASSES)
-_TOKEN_SUMS = ", ".join(f"sum({name}) AS {name}" for name in CLASSES)
-_BY_HOUR = f"""
-    SELECT account_id, key_id, model, created_us / {HOUR_US} * {HOUR_US} AS hour_us,
-    count(*) AS calls, {_TOKEN_SUMS}, sum(charge) AS charge
-    FROM usage GROUP BY account_id, key_id, model, hour_us
+_SUMS = ("calls", *CLASSES, "charge", "absorbed")
+_BY_HOUR = ", ".join(
+    "count(*) AS calls" if name == "calls" else f"sum({name}) AS {name}" for name in _SUMS
+)
+_RAW = f"""
+    SELECT account_id, key_id, model, created_us / {HOUR_US} * {HOUR_US} AS hour_us, {_BY_HOUR}
+    FROM usage GROUP BY account_id, key_id, model, created_us / {HOUR_US} * {HOUR_US}
 """
-_ROLL_UPS = f"SELECT account_id, key_id, model, hour_us, calls, {_TOKENS}, charge FROM usage_hours"
-_MOVED = "SELECT coalesce(sum(amount), 0) FROM transfers WHERE account_id = a.id AND kind ="
+_ROLLED = f"SELECT account_id, key_id, model, hour_us, {', '.join(_SUMS)} FROM usage_hours"
+_LEASED = f"""
+    SELECT lease_id, created_us / {HOUR_US} * {HOUR_US} AS hour_us, count(*) AS calls,
+        sum(charge) AS charge
+    FROM usage WHERE lease_id IS NOT NULL
+    GROUP BY lease_id, created_us / {HOUR_US} * {HOUR_US}
+"""
+_LEASE_HOURS = "SELECT lease_id, hour_us, calls, charge FROM lease_hours"
+
+
+def _moved(where: str, kind: str) -> str:
+    return f"(SELECT coalesce(sum(amount), 0) FROM transfers WHERE {where} AND kind = '{kind}')"
+
+
+_OF_ACCOUNT = "account_id = a.id"
+_OF_LEASE = "lease_id = l.id"
+_CHARGED = "(SELECT coalesce(sum(charge), 0) FROM usage WHERE account_id = a.id)"
+_ABSORBED = "(SELECT coalesce(sum(absorbed), 0) FROM usage WHERE account_id = a.id)"
+_UNSPENT = """
+    (SELECT coalesce(sum(granted - spent - returned), 0) FROM leases
+     WHERE account_id = a.id AND state IN ('open', 'draining'))
+"""
 
 # Each query must find nothing.
 INVARIANTS = {
-    "I1: what was credited is available, held or spent": f"""
-        SELECT a.* FROM accounts a WHERE credited <> available + held + spent
-        OR credited <> ({_MOVED} 'top_up') - ({_MOVED} 'debit')
-        OR held <> (SELECT coalesce(sum(amount), 0) FROM holds WHERE account_id = a.id)
-        OR spent <> (SELECT coalesce(sum(charge), 0) FROM usage WHERE account_id = a.id)
+    "I1: what was credited is available, leased, charged or lost": f"""
+        SELECT a.name, credited, available FROM accounts a
+        WHERE credited <> available + {_UNSPENT} + {_CHARGED} + {_moved(_OF_ACCOUNT, "lost")}
+        OR credited <> {_moved(_OF_ACCOUNT, "top_up")} - {_moved(_OF_ACCOUNT, "debit")}
+        OR available <> credited - {_moved(_OF_ACCOUNT, "lease_grant")}
+            + {_moved(_OF_ACCOUNT, "lease_return")}
     """,
     "I2: no account is below its floor": """
-        SELECT * FROM accounts WHERE available < -credit_limit
+        SELECT name, available FROM accounts WHERE available < -credit_limit
     """,
-    "I4: one usage row a request, and no hold beside it": """
-        SELECT request_id FROM (SELECT request_id FROM usage UNION ALL SELECT request_id FROM holds)
-        GROUP BY request_id HAVING count(*) > 1
+    "I3: leases are what calls and transfers say": f"""
+        SELECT l.id, l.state FROM leases l
+        WHERE spent <> (SELECT coalesce(sum(charge), 0) FROM usage WHERE lease_id = l.id)
+        OR spent <> {_moved(_OF_LEASE, "charge")} OR granted <> {_moved(_OF_LEASE, "lease_grant")}
+        OR returned <> {_moved(_OF_LEASE, "lease_return")} OR spent + returned > granted
+        OR (state = 'closed' AND (spent + returned <> granted OR closed_us IS NULL))
+        OR (state = 'draining' AND spent + returned = granted)
+    """,
+    "I3: lease hours are the sums of the rows": f"""
+        SELECT * FROM ({_LEASED} EXCEPT {_LEASE_HOURS}) AS one
+        UNION ALL SELECT * FROM ({_LEASE_HOURS} EXCEPT {_LEASED}) AS other
     """,
     "I5: roll-ups are the sums of the rows": f"""
-        SELECT * FROM ({_BY_HOUR} EXCEPT {_ROLL_UPS})
-        UNION ALL SELECT * FROM ({_ROLL_UPS} EXCEPT {_BY_HOUR})
+        SELECT * FROM ({_RAW} EXCEPT {_ROLLED}) AS one
+        UNION ALL SELECT * FROM ({_ROLLED} EXCEPT {_RAW}) AS other
     """,
     "I6: charges are charge transfers": f"""
-        SELECT a.* FROM accounts a WHERE spent <> ({_MOVED} 'charge')
-        OR (SELECT coalesce(sum(absorbed), 0) FROM usage WHERE account_id = a.id)
-        <> ({_MOVED} 'absorbed')
+        SELECT a.name FROM accounts a
+        WHERE {_CHARGED} <> {_moved(_OF_ACCOUNT, "charge")}
+        OR {_ABSORBED} <> {_moved(_OF_ACCOUNT, "absorbed")}
+        OR (SELECT coalesce(sum(calls), 0) FROM transfers
+            WHERE account_id = a.id AND kind = 'charge')
+        <> (SELECT count(*) FROM usage WHERE account_id = a.id AND charge > 0)
     """,
 }
 
 
-def broken_invariants(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """The invariants that the file breaks, with the rows that show it; read without the store."""
-    with closing(sqlite3.connect(path)) as database:
-        found = {name: database.execute(query).fetchall() for name, query in INVARIANTS.items()}
+def read(store: Store, statement: str) -> list[tuple[Any, ...]]:
+    """What a query finds, read beside the store."""
+    url = store.shown if store.is_postgresql else f"sqlite:///{store.path}"
+    connections = connections_to(url, Path())
+    with connections.reading.begin() as connection:
+        rows = [tuple(row) for row in connection.execute(sa.text(statement))]
+    connections.close()
+    return rows
+
+
+def write(store: Store, statement: str) -> None:
+    """Change something past the store, as only time or a defect would."""
+    store.drive(lambda tables: tables.execute(statement), 1000)
+
+
+def silence(store: Store, owner: str) -> None:
+    """This owner's last heartbeat was long ago."""
+    write(store, f"UPDATE owners SET heartbeat_us = 1 WHERE id = '{owner}'")
+
+
+def broken_invariants(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """The invariants that the books break, with the rows that show it."""
+    found = {name: read(store, query) for name, query in INVARIANTS.items()}
     return {name: rows for name, rows in found.items() if rows}
 
 
-def hold_request(
-    request_id: str = "req_1", account_id: int = 1, least: int = 1, most: int = 1000
-) -> HoldRequest:
-    """A request to hold, all of its parts chosen."""
-    return HoldRequest(request_id, account_id, "key_1", least, most)
-
-
-def settlement(
-    request_id: str = "req_1", account_id: int = 1, due: int = 0, hold: int = 0, **more: object
-) -> Settlement:
-    """A settlement with a little of everything in it."""
+def entry(request_id: str = "req_1", account_id: int = 1, due: int = 0, **more: object) -> Entry:
+    """A call with a little of everything in it."""
     parts: dict[str, object] = {
         "request_id": request_id,
         "account_id": account_id,
         "rate_ppm": 800_000,
         "usage": Usage(uncached_input=10, cache_read=4, output=5),
         "due_nanocredits": due,
-        "hold_nanocredits": hold,
         "service_tier": "flex",
         "tool_calls": (("web_search", 2),),
         "flags": ("estimated",),
@@ -83,4 +134,20 @@ def settlement(
         "ms": 352,
         "ttft_ms": 55,
     }
-    return settlements.settlement(**(parts | more))
+    return entry_of(settlements.settlement(**(parts | more)))
+
+
+def post(
+    request_id: str, lease_id: int | None, charge: int, account_id: int = 1, **more: object
+) -> Post:
+    """A call to be charged to a lease, all of it."""
+    return Post(entry(request_id, account_id, charge, **more), lease_id, charge, 0)
+
+
+def granted(books: OwnedBooks, amount: int, account_id: int = 1) -> int:
+    """A new lease of exactly so much."""
+    (outcome,) = books.do([Grant(account_id, None, amount, amount, amount, 1)])
+    assert isinstance(outcome, Granted)
+    assert outcome.amount == amount
+    assert outcome.lease_id is not None
+    return outcome.lease_id

@@ -7,6 +7,7 @@ import pytest
 
 from farebox.store import Store, open_store
 from farebox.store.accounts import StoredAccount
+from tests.postgres import fresh_database
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,14 @@ def store(tmp_path: Path, empty_store: Path) -> Iterator[Store]:
 def account(store: Store) -> StoredAccount:
     """An account with 1000 nano-credits, no credit limit, and the id 1."""
     return store.create_account("ann", credits_nanocredits=1000)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store, of the one engine and of the other."""
+    url = f"sqlite:///{tmp_path}/farebox.db"
+    if request.param == "postgresql":
+        url = fresh_database()
+    store = open_store(url, tmp_path)
+    yield store
+    store.close()

@@ -1,244 +1,377 @@
-"""The books of a worker: many calls at once, a store that fails, callers that give up."""
+"""A ledger's batches: what each job comes to, what is written, and that nothing counts twice."""
 
-import asyncio
-import resource
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from farebox.core.ports import Books, Settled
-from farebox.errors import BillingUnavailable, OutOfCredit
+from farebox.billing.jobs import (
+    Done,
+    Grant,
+    Granted,
+    Job,
+    LeaseGone,
+    OpenLease,
+    Posted,
+    Rejected,
+    Return,
+    Spending,
+    Spent,
+    Undelivered,
+)
+from farebox.core import clock
+from farebox.core.account import Key
 from farebox.store import Store
-from farebox.store.accounts import StoredAccount
-from farebox.store.books import StoreBooks
-from farebox.store.engine import connect
-from tests.store.bookkeeping import broken_invariants, hold_request, settlement
+from farebox.store.books import OwnedBooks
+from farebox.store.posting import grant_amount
+from tests.settlements import NOON_US
+from tests.store.bookkeeping import (
+    HOUR_US,
+    broken_invariants,
+    entry,
+    granted,
+    post,
+    read,
+    silence,
+    write,
+)
 
-pytestmark = pytest.mark.anyio
+LEASES = "SELECT id, state, granted, spent, returned FROM leases ORDER BY id"
+TRANSFERS = "SELECT kind, debit, credit, amount, calls FROM transfers ORDER BY id"
+AVAILABLE = "SELECT available FROM accounts ORDER BY id"
 
 
 @pytest.fixture
-async def books(store: Store) -> AsyncIterator[StoreBooks]:
-    """Books that lose patience soon."""
-    books = StoreBooks(store, "w1", patience_s=0.5)
-    yield books
-    await books.close()
+def books(either: Store) -> OwnedBooks:
+    """The books of an owner, and an account of 1000 nano-credits with the id 1."""
+    either.create_account("ann", credits_nanocredits=1000)
+    books = OwnedBooks(either, "own_1")
+    assert books.begin(lambda _: False) == []
+    return books
 
 
-@contextmanager
-def locked(store: Store) -> Iterator[sqlite3.Connection]:
-    """Somebody else writes, and does not end."""
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield other
-
-
-class FaultyStore(Store):
-    """A store with a defect, until it is mended."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(connect(path), path)
-        self.mended = False
-
-    def together(
-        self, works: Sequence[Callable[[sqlite3.Connection], Any]], patience_ms: int
-    ) -> list[Any]:
-        if not self.mended:
-            raise ZeroDivisionError
-        return super().together(works, patience_ms)
-
-
-def held(store: Store) -> int:
-    account = store.account_by_id(1)
-    assert account is not None
-    return account.held_nanocredits
-
-
-async def until(condition: object) -> None:
-    """Wait for what the writer does after its caller has gone."""
-    assert callable(condition)
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-async def test_books_hold_and_settle(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """They are the relay's Books: an answer comes after its commit."""
-    seam: Books = books
-    assert await seam.hold(hold_request(most=400)) == 400
-    assert held(store) == 400
-    assert await seam.settle(settlement(due=150, hold=400)) == Settled(150, 0)
-    assert store.call("req_1") is not None
-    assert broken_invariants(store.path) == {}
-
-
-async def test_many_calls_at_once_each_get_their_own_answer(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """Of 250 that want 10 of 1000, a hundred are served and the others refused, none in between."""
-
-    async def call(number: int) -> bool:
-        try:
-            amount = await books.hold(hold_request(f"req_{number}", 1, 10, 10))
-        except OutOfCredit:
-            return False
-        await asyncio.sleep(0.2)
-        return await books.settle(settlement(f"req_{number}", 1, 9, amount)) == Settled(9, 0)
-
-    done = await asyncio.gather(*(call(number) for number in range(250)))
-    assert sum(done) == 100
-    after = store.account_by_id(1)
-    assert after is not None
-    assert (after.available_nanocredits, after.spent_nanocredits) == (100, 900)
-    assert broken_invariants(store.path) == {}
-
-
-async def test_a_bad_settlement_fails_alone(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """One that cannot be written gets its error; those committed together with it are written."""
-    due = (5, -1, 7)
-    results = await asyncio.gather(
-        *(books.settle(settlement(f"req_{n}", 1, amount)) for n, amount in enumerate(due)),
-        return_exceptions=True,
-    )
-    assert results[0] == Settled(5, 0)
-    assert isinstance(results[1], AssertionError)
-    assert results[2] == Settled(7, 0)
-    assert store.call("req_1") is None
-    assert broken_invariants(store.path) == {}
-
-
-async def test_books_that_cannot_be_written_refuse(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """While another process keeps the store, a hold and a settlement end as 503, not for ever."""
-    with locked(store):
-        results = await asyncio.gather(
-            books.hold(hold_request("req_1")),
-            books.settle(settlement("req_2")),
-            return_exceptions=True,
-        )
-    assert [type(result) for result in results] == [BillingUnavailable, BillingUnavailable]
-    assert (store.call("req_2"), held(store)) == (None, 0)
-
-
-async def test_a_full_disk_refuses_calls_until_there_is_room(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """Without room for the write nothing is charged; as soon as there is room, calls go on."""
-    written = store.path.with_name(f"{store.path.name}-wal").stat().st_size
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (written, hard))  # no file may grow beyond that
-    try:
-        with pytest.raises(BillingUnavailable):
-            await books.settle(settlement("req_1", due=5))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert await books.settle(settlement("req_2", due=7)) == Settled(7, 0)
-    assert store.call("req_1") is None
-    assert broken_invariants(store.path) == {}
-
-
-async def test_a_settlement_is_tried_until_the_store_is_free(
-    store: Store, account: StoredAccount
-) -> None:
-    """A store that is busy for a while costs time and nothing else."""
-    books = StoreBooks(store, "w1")
-    with locked(store) as other:
-        settling = asyncio.create_task(books.settle(settlement(due=5)))
-        await asyncio.sleep(1.3)  # longer than one try
-        assert not settling.done()
-        other.execute("ROLLBACK")
-        assert await settling == Settled(5, 0)
-    await books.close()
-
-
-async def test_the_hold_of_a_refused_settlement_is_given_back(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """A call that could not be charged does not keep credits, though nobody calls any more."""
-    await books.hold(hold_request("req_1", most=400))
-    with locked(store), pytest.raises(BillingUnavailable):
-        await books.settle(settlement("req_1", due=10, hold=400))
-    await until(lambda: held(store) == 0)
-    assert store.call("req_1") is None
-    assert broken_invariants(store.path) == {}
-
-
-async def test_a_settlement_with_a_fault_of_its_own_gives_its_hold_back(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """What no table takes is nobody's charge, and keeps nobody's credits either."""
-    await books.hold(hold_request("req_1", most=400))
-    with pytest.raises(AssertionError):
-        await books.settle(settlement("req_1", due=-1, hold=400))
-    await until(lambda: held(store) == 0)
-    assert broken_invariants(store.path) == {}
-
-
-async def test_books_outlive_a_defect_of_their_store(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """Whatever a transaction ends with: who waits gets an answer, and later calls are served."""
-    faulty = FaultyStore(store.path)
-    broken = StoreBooks(faulty, "w1", patience_s=0.2)
-    with pytest.raises(BillingUnavailable):
-        await broken.hold(hold_request("req_1"))
-    faulty.mended = True
-    assert await broken.hold(hold_request("req_2", most=400)) == 400
-    await broken.close()
-    faulty.close()
-
-
-async def test_closing_does_not_wait_for_a_store_that_stays_locked(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """What is owed then is released by the supervisor, as it does after every worker."""
-    await books.hold(hold_request("req_1", most=400))
-    with locked(store):
-        with pytest.raises(BillingUnavailable):
-            await books.settle(settlement("req_1", due=10, hold=400))
-        async with asyncio.timeout(5):
-            await books.close()
-
-
-async def test_a_caller_that_gives_up_leaves_no_hold(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """A hold that was asked for and cancelled is given back, even if it was made meanwhile."""
-    holding = asyncio.create_task(books.hold(hold_request(most=400)))
-    await asyncio.sleep(0)
-    holding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await holding
-    assert await books.hold(hold_request("req_2", least=1000, most=1000)) == 1000
-    await until(lambda: held(store) == 1000)
-
-
-async def test_a_settlement_is_written_though_its_caller_gives_up(
-    store: Store, account: StoredAccount, books: StoreBooks
-) -> None:
-    """What was used is charged, whoever still waits for the answer."""
-    settling = asyncio.create_task(books.settle(settlement(due=10)))
-    await asyncio.sleep(0)
-    settling.cancel()
-    await until(lambda: store.call("req_1") is not None)
-
-
-async def test_closing_writes_what_waits(store: Store, account: StoredAccount) -> None:
-    """Settlements that were asked for before the end are in the store after it."""
-    books = StoreBooks(store, "w1")
-    settling = [
-        asyncio.create_task(books.settle(settlement(f"req_{number}"))) for number in range(150)
+def test_a_call_is_charged_to_its_lease(either: Store, books: OwnedBooks) -> None:
+    """Granted, posted, returned: each step is a transfer, and the rest is available again."""
+    lease = granted(books, 400)
+    assert read(either, AVAILABLE) == [(600,)]
+    assert books.do([post("req_1", lease, 150), post("req_2", lease, 30)]) == [
+        Posted(150, 0, inserted=True),
+        Posted(30, 0, inserted=True),
     ]
-    await asyncio.sleep(0)
-    await books.close()
-    assert await asyncio.gather(*settling) == [Settled(0, 0)] * 150
-    assert broken_invariants(store.path) == {}
+    assert books.unspent() == [OpenLease(lease, 1, 220)]
+    assert books.do([Return(lease, 1, 220, close=True)]) == [Done()]
+    assert books.unspent() == []
+    assert read(either, LEASES) == [(lease, "closed", 400, 180, 220)]
+    assert read(either, AVAILABLE) == [(820,)]
+    assert read(either, TRANSFERS) == [
+        ("top_up", "operator:credits", "account:1", 1000, 0),
+        ("lease_grant", "account:1", f"lease:{lease}", 400, 0),
+        ("charge", f"lease:{lease}", "operator:revenue", 180, 2),
+        ("lease_return", f"lease:{lease}", "account:1", 220, 0),
+    ]
+    assert broken_invariants(either) == {}
+
+
+def test_a_call_is_written_whole(either: Store, books: OwnedBooks) -> None:
+    """Every field of an entry is a column, beside it what it was charged to and when."""
+    lease = granted(books, 100)
+    # Quotes, backslashes and other scripts are text as any other.
+    call = entry("req_1", 1, 70, model='m"\\\n{"価": 1}', key_id="key_'x", channel=None)
+    before_us = clock.now_us()
+    assert books.do([replace(post("req_1", lease, 60), entry=call, absorbed=10)]) == [
+        Posted(60, 10, inserted=True)
+    ]
+    ((*columns, lease_id, charge, absorbed, settled_us),) = read(either, "SELECT * FROM usage")
+    assert type(call)(*columns) == call
+    assert (lease_id, charge, absorbed) == (lease, 60, 10)
+    assert before_us <= settled_us <= clock.now_us()
+    assert broken_invariants(either) == {}
+
+
+def test_a_call_without_a_charge_needs_no_lease(either: Store, books: OwnedBooks) -> None:
+    """It is written and counted, and moves nothing."""
+    assert books.do([post("req_1", None, 0)]) == [Posted(0, 0, inserted=True)]
+    assert read(either, "SELECT lease_id, charge FROM usage") == [(None, 0)]
+    assert len(read(either, TRANSFERS)) == 1
+    assert broken_invariants(either) == {}
+
+
+def test_what_is_absorbed_is_one_transfer_a_batch(either: Store, books: OwnedBooks) -> None:
+    """What an account could not pay goes from one of the operator's sides to the other."""
+    calls = [replace(post(f"req_{n}", None, 0), entry=entry(f"req_{n}", 1, 7)) for n in range(3)]
+    outcomes = books.do([replace(call, absorbed=7) for call in calls])
+    assert outcomes == [Posted(0, 7, inserted=True)] * 3
+    assert read(either, TRANSFERS)[1:] == [
+        ("absorbed", "operator:absorbed", "operator:unpaid", 21, 3)
+    ]
+    assert broken_invariants(either) == {}
+
+
+def test_the_same_call_again_changes_nothing(either: Store, books: OwnedBooks) -> None:
+    """In the same batch or a later one, with other amounts or a lease that is gone since: the first
+    one counts, and its amounts are the answer.
+    """
+    lease = granted(books, 400)
+    first, other = post("req_1", lease, 150), post("req_1", lease, 200)
+    again = Posted(150, 0, inserted=False)
+    assert books.do([first, other]) == [Posted(150, 0, inserted=True), again]
+    assert books.do([post("req_2", lease, 5), other]) == [Posted(5, 0, inserted=True), again]
+    books.do([Return(lease, 1, 245, close=True)])
+    assert books.do([first, first]) == [again, again]
+    assert read(either, "SELECT request_id, charge FROM usage ORDER BY request_id") == [
+        ("req_1", 150),
+        ("req_2", 5),
+    ]
+    assert broken_invariants(either) == {}
+
+
+def test_a_lease_is_not_charged_beyond_what_it_is(either: Store, books: OwnedBooks) -> None:
+    """A call that does not fit is not written; those that do are, in their order."""
+    lease = granted(books, 100)
+    calls = [post("req_1", lease, 60), post("req_2", lease, 60), post("req_3", lease, 40)]
+    written = [Posted(60, 0, inserted=True), LeaseGone(), Posted(40, 0, inserted=True)]
+    assert books.do(calls) == written
+    assert read(either, LEASES) == [(lease, "open", 100, 100, 0)]
+    assert broken_invariants(either) == {}
+
+
+@pytest.mark.parametrize("state", ["closed", "lost"])
+def test_a_lease_that_has_ended_is_gone(either: Store, books: OwnedBooks, state: str) -> None:
+    """Nothing is charged to it, nothing returned, and a grant makes another."""
+    lease = granted(books, 100)
+    if state == "closed":
+        books.do([Return(lease, 1, 100, close=True)])
+    else:
+        silence(either, "own_1")
+        either.lose("own_1", lambda _: True)
+    before = read(either, LEASES)
+    assert books.do([post("req_1", lease, 5), Return(lease, 1, 5, close=False)]) == [
+        LeaseGone(),
+        Done(),
+    ]
+    assert read(either, LEASES) == before
+    (outcome,) = books.do([Grant(1, lease, 1, 10, 10, 1)])
+    assert isinstance(outcome, Granted)
+    assert outcome.lease_id not in (None, lease)
+    assert broken_invariants(either) == {}
+
+
+def test_a_lease_of_another_owner_is_not_charged(either: Store, books: OwnedBooks) -> None:
+    """What one host was granted no other spends."""
+    lease = granted(books, 100)
+    other = OwnedBooks(either, "own_2")
+    assert other.do([post("req_1", lease, 5)]) == [LeaseGone()]
+    assert other.unspent() == []
+    assert broken_invariants(either) == {}
+
+
+def test_a_lease_that_drains_ends_with_its_last_charge(either: Store, books: OwnedBooks) -> None:
+    """Closed with something unspent, for calls in the spool, it waits for them and then closes."""
+    lease = granted(books, 100)
+    books.do([Return(lease, 1, 70, close=True)])
+    assert read(either, LEASES) == [(lease, "draining", 100, 0, 70)]
+    assert books.do([post("req_1", lease, 30)]) == [Posted(30, 0, inserted=True)]
+    assert read(either, LEASES) == [(lease, "closed", 100, 30, 70)]
+    assert broken_invariants(either) == {}
+
+
+def test_a_grant_adds_to_a_lease(either: Store, books: OwnedBooks) -> None:
+    """To an open one, and to one that drains, which is open then; all is done in order."""
+    lease = granted(books, 100)
+    jobs: list[Job] = [
+        Return(lease, 1, 40, close=True),
+        Grant(1, lease, 1, 500, 500, 1),
+        Grant(1, lease, 1, 900, 900, 1),
+        Grant(1, lease, 1, 1, 1, 1),
+    ]
+    assert books.do(jobs) == [
+        Done(),
+        Granted(lease, 500, 440, 0, 560),
+        Granted(lease, 440, 0, 0, 1000),
+        Granted(lease, 0, 0, 0, 1000),
+    ]
+    assert read(either, LEASES) == [(lease, "open", 1040, 0, 40)]
+    assert broken_invariants(either) == {}
+
+
+def test_a_grant_is_told_what_others_hold(either: Store, books: OwnedBooks) -> None:
+    """Held is the sum of all hosts' leases, so that a refusal can say why there is no more."""
+    lease = granted(books, 300)
+    other = OwnedBooks(either, "own_2")
+    theirs = granted(other, 600)
+    (mine,) = books.do([Grant(1, lease, 200, 200, 200, 2)])
+    assert mine == Granted(lease, 0, 100, 0, 900)
+    # What is posted in the same batch is held no more.
+    _, outcome = other.do([post("req_1", theirs, 50), Grant(1, None, 1, 20, 20, 2)])
+    assert isinstance(outcome, Granted)
+    assert (outcome.amount, outcome.available, outcome.held) == (20, 80, 870)
+    assert broken_invariants(either) == {}
+
+
+def test_a_closed_or_unknown_account_grants_nothing(either: Store, books: OwnedBooks) -> None:
+    """The answer says that it is not open; what is leased of it already stays."""
+    granted(books, 100)
+    either.set_account(1, {"disabled": 1})
+    jobs: list[Job] = [Grant(number, None, 1, 5, 5, 1) for number in (1, 99)]
+    assert books.do(jobs) == [
+        Granted(None, 0, 900, 0, 100, is_open=False),
+        Granted(None, 0, 0, 0, 0, is_open=False),
+    ]
+    assert broken_invariants(either) == {}
+
+
+@given(
+    available=st.integers(-50, 200),
+    limit=st.integers(0, 100),
+    least=st.integers(0, 120),
+    more=st.integers(0, 120),
+    spare=st.integers(-50, 200),
+    hosts=st.integers(1, 4),
+)
+def test_a_grant_is_arithmetic(
+    *, available: int, limit: int, least: int, more: int, spare: int, hosts: int
+) -> None:
+    """Never beyond the floor; nothing below the least; what is needed as far as it goes; and of
+    what is not needed no more than is wanted, nor than a quarter of each host's share.
+    """
+    room, need = available + limit, least + more
+    amount = grant_amount(Grant(1, None, least, need, need + spare, hosts), room)
+    assert 0 <= amount <= max(0, room)
+    assert (amount == 0) == (room <= 0 or room < least or (need == 0 and amount == 0))
+    if amount and room <= need:
+        assert amount == room
+    elif amount:
+        assert amount >= need
+        assert amount - need <= max(0, spare)
+        assert (amount - need) * 4 * hosts <= room - need
+    if room >= need and room >= least and room > 0:
+        share = (room - need) // (4 * hosts)
+        assert amount == need + max(0, min(spare, share))
+
+
+def test_a_grant_may_use_the_credit_limit(either: Store, books: OwnedBooks) -> None:
+    """The limit is as good as balance, and not a nano-credit more."""
+    either.set_account(1, {"credit_limit": 200})
+    (outcome,) = books.do([Grant(1, None, 1, 5000, 5000, 1)])
+    assert isinstance(outcome, Granted)
+    assert (outcome.amount, outcome.available, outcome.credit_limit) == (1200, -200, 200)
+    assert broken_invariants(either) == {}
+
+
+@pytest.mark.parametrize("bad", ["charge", "sum", "lease", "text"])
+def test_a_bad_call_is_rejected_alone(either: Store, books: OwnedBooks, bad: str) -> None:
+    """One that cannot be written is noted, with why; those beside it are done, and done once."""
+    lease = granted(books, 400)
+    call = {
+        "charge": post("req_2", lease, -5),
+        "sum": replace(post("req_2", lease, 5), absorbed=1),
+        "lease": post("req_2", None, 5),
+        "text": post("req_2", lease, 2**63),
+    }[bad]
+    jobs = [post("req_1", lease, 10), call, Grant(1, lease, 1, 9, 9, 1), post("req_3", lease, 20)]
+    first, second, third, fourth = books.do(jobs)
+    assert (first, fourth) == (Posted(10, 0, inserted=True), Posted(20, 0, inserted=True))
+    assert third == Granted(lease, 9, 591, 0, 399)
+    assert isinstance(second, Rejected)
+    assert second.reason
+    ((request_id, error, noted),) = read(
+        either, "SELECT request_id, error, entry FROM settle_rejected"
+    )
+    assert (request_id, error) == ("req_2", second.reason)
+    assert '"model":"m-1"' in noted
+    assert read(either, "SELECT request_id FROM usage ORDER BY request_id") == [
+        ("req_1",),
+        ("req_3",),
+    ]
+    assert broken_invariants(either) == {}
+
+
+def test_an_undelivered_call_says_so(either: Store, books: OwnedBooks) -> None:
+    """Only one that was complete: of the others, it is known already that the client lacks it."""
+    jobs: list[Job] = [
+        post("req_1", None, 0),
+        post("req_2", None, 0, outcome="client_gone"),
+        post("req_3", None, 0),
+        Undelivered(("req_1", "req_2", "req_9")),
+    ]
+    assert books.do(jobs)[3] == Done()
+    assert read(either, "SELECT outcome FROM usage ORDER BY request_id") == [
+        ("undelivered",),
+        ("client_gone",),
+        ("complete",),
+    ]
+
+
+def test_a_key_is_told_what_it_spent(either: Store, books: OwnedBooks) -> None:
+    """Since a time, with what came earlier in the batch and without what comes later."""
+    key = Key("key_2", 1, b"digest")
+    either.create_key(key, "hint")
+    lease = granted(books, 400)
+
+    def call(request_id: str, charge: int, created_us: int) -> Job:
+        return post(request_id, lease, charge, key_id=key.id, created_us=created_us)
+
+    books.do([call("req_1", 1, NOON_US), call("req_2", 2, NOON_US - 1)])
+    jobs = [
+        call("req_3", 4, NOON_US + HOUR_US),
+        post("req_4", lease, 8),  # another key's
+        Spending(key.id, NOON_US),
+        call("req_5", 16, NOON_US),
+        call("req_1", 1, NOON_US),
+        Spending(key.id, 0),
+        Spending("key_unknown", 0),
+    ]
+    outcomes = books.do(jobs)
+    assert (outcomes[2], *outcomes[5:]) == (Spent(5), Spent(23), Spent(0))
+    assert broken_invariants(either) == {}
+
+
+def test_a_call_takes_the_seal_of_its_hour_away(either: Store, books: OwnedBooks) -> None:
+    """An hour that was found right is looked at again when a call comes to it; others are not."""
+    seal = """
+        INSERT INTO sealed_hours (hour_us, calls, charge, checksum, sealed_us)
+        VALUES ({}, 0, 0, '', 1)
+    """
+    for hour_us in (NOON_US - HOUR_US, NOON_US):
+        write(either, seal.format(hour_us))
+    books.do([post("req_1", None, 0, created_us=NOON_US + 5)])
+    assert read(either, "SELECT hour_us FROM sealed_hours") == [(NOON_US - HOUR_US,)]
+
+
+def test_an_owner_finds_what_an_earlier_life_left(either: Store, books: OwnedBooks) -> None:
+    """Leases with what is not spent of them; those that have ended are not there."""
+    first, second = granted(books, 100), granted(books, 50)
+    books.do([post("req_1", first, 30), Return(second, 1, 50, close=True)])
+    third = granted(books, 10)
+    assert OwnedBooks(either, "own_1").begin(lambda _: True) == [
+        OpenLease(first, 1, 70),
+        OpenLease(third, 1, 10),
+    ]
+
+
+def test_credit_of_owners_that_died_on_this_host_comes_back(
+    either: Store, books: OwnedBooks
+) -> None:
+    """With SQLite, if they are dead. With PostgreSQL they may live on other hosts."""
+    granted(books, 100)
+    alive = OwnedBooks(either, "own_2")
+    kept = granted(alive, 30)
+    assert OwnedBooks(either, "own_3").begin(lambda owner: owner == "own_1") == []
+    assert alive.unspent() == [OpenLease(kept, 1, 30)]
+    assert read(either, AVAILABLE) == [(870 if either.is_postgresql else 970,)]
+    assert broken_invariants(either) == {}
+
+
+def test_a_call_whose_lease_is_gone_is_settled_apart(either: Store, books: OwnedBooks) -> None:
+    """By what its account has, through a lease of its own; the rest is absorbed; and once."""
+    lease = granted(books, 900)
+    call = post("req_1", 77, 150)
+    assert books.settle_apart(call) == Posted(100, 50, inserted=True)
+    assert books.settle_apart(call) == Posted(100, 50, inserted=False)
+    books.do([Return(lease, 1, 500, close=False)])
+    assert books.settle_apart(call) == Posted(100, 50, inserted=False)
+    assert books.settle_apart(post("req_2", 77, 20)) == Posted(20, 0, inserted=True)
+    assert books.settle_apart(post("req_3", None, 0)) == Posted(0, 0, inserted=True)
+    assert books.unspent() == [OpenLease(lease, 1, 400)]
+    assert broken_invariants(either) == {}
