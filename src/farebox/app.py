@@ -27,6 +27,7 @@ from farebox.core.settings import Settings
 from farebox.counting.client import ProcessCounter
 from farebox.counting.factors import Factors
 from farebox.dialects.seal import Seal
+from farebox.ledger.client import LedgerBooks
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.allowance import Allowance
@@ -37,7 +38,6 @@ from farebox.server.calibration import Calibration
 from farebox.server.count import Counting
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
-from farebox.store.books import StoreBooks
 from farebox.store.store import Store, open_store
 from farebox.telemetry import logs
 from farebox.telemetry.metrics import Metrics
@@ -63,7 +63,7 @@ class Worker:
         master = secret.load_secret(settings, create=False)
         metrics = Metrics()
         self._upstream = Client(settings)
-        self._books = StoreBooks(self._store, start.owner)
+        self._books = LedgerBooks(start.ledger)
         self._revision = 0
         self._gateway = Gateway(
             settings,

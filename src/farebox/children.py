@@ -74,6 +74,12 @@ class Child(ABC):
         self._ending = asyncio.Event()
         self._killed = False
         self._process: Process | None = None
+        self._backoff = Backoff()
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is a process now."""
+        return self._process is not None
 
     @abstractmethod
     async def _live(self) -> str:
@@ -86,7 +92,6 @@ class Child(ABC):
     async def run(self) -> None:
         """Live again and again, until stopped."""
         loop = asyncio.get_running_loop()
-        backoff = Backoff()
         while not self._ending.is_set():
             born_s = loop.time()
             try:
@@ -100,7 +105,7 @@ class Child(ABC):
             self.died.set()
             if self._ending.is_set():
                 return
-            wait_s = backoff.after(loop.time() - born_s)
+            wait_s = self._backoff.after(loop.time() - born_s)
             if not told:
                 self._say(f"{self.name} {self.last_end}. Starting it again in {wait_s:g} s.\n")
             with suppress(TimeoutError):

@@ -1,8 +1,8 @@
 """The parent process of `serve`: it holds the sockets and keeps workers and local model running.
 
-It answers no call and writes no money; it only has the holds of a dead worker released and its
-responses failed, and has dropped what was kept for long enough. How a child is started and replaced
-is children.py's business, what is locked and bound is claims.py's.
+It answers no call and writes no money; it only has the responses of a dead worker failed, and has
+dropped what was kept for long enough. How a child is started and replaced is children.py's and
+standby.py's business, what is locked and bound is claims.py's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from farebox.children import GRACE_S, WORKER_COMMAND, Child, Model, Say, Worker
@@ -21,12 +22,13 @@ from farebox.core import clock
 from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
-from farebox.standby import Counting
+from farebox.standby import LEDGER_COMMAND, Counting, LedgerPlace, order
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
 SWEEP_S = 180.0  # what has expired is not shown any more; this long its room is still taken
 _SWEEP = 100  # responses in one go: even very large ones don't hold up an exit for long
-_FINAL_RELEASES = 3
+_FINAL_TRIES = 3
+_LEDGER_LIMIT_S = 15.0  # to give back what it has leased, from a store that may be slow
 _SILENCE_S = 1.0  # of a drain, before it is said what it waits for
 
 
@@ -51,14 +53,6 @@ class StorePort(Protocol):
         """The two counters, cheaply: asked three times a second."""
         ...
 
-    def release_holds(self, owner: str) -> object:
-        """Release what the calls of a dead worker held. May be repeated."""
-        ...
-
-    def release_all_holds(self) -> object:
-        """Release every hold: no worker lives yet."""
-        ...
-
     def fail_orphans(self, owner: str) -> object:
         """Responses that a dead worker ran have failed. May be repeated."""
         ...
@@ -70,6 +64,14 @@ class StorePort(Protocol):
     def drop_expired_responses(self, now_us: int, limit: int) -> int:
         """Delete up to `limit` responses whose time is over; how many. It may take seconds."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What children are started with. Tests have others."""
+
+    worker: Sequence[str] = WORKER_COMMAND
+    ledger: Sequence[str] = LEDGER_COMMAND
 
 
 def say_on_stderr(text: str) -> None:
@@ -89,7 +91,7 @@ def run(
     announce: Callable[[Settings], None],
     claims: Claims | None = None,
     say: Say = say_on_stderr,
-    worker_command: Sequence[str] = WORKER_COMMAND,
+    commands: Commands | None = None,
 ) -> int:
     """Serve until a signal ends it; the exit code.
 
@@ -108,7 +110,7 @@ def run(
                 local=local,
                 announce=announce,
                 say=say,
-                worker_command=worker_command,
+                commands=commands or Commands(),
             )
             return asyncio.run(supervisor.run())
     except Refused as refused:
@@ -127,7 +129,7 @@ class _Supervisor:
         local: bool,
         announce: Callable[[Settings], None],
         say: Say,
-        worker_command: Sequence[str],
+        commands: Commands,
     ) -> None:
         self._claims = claims
         self._settings = claims.settings
@@ -135,12 +137,14 @@ class _Supervisor:
         self._local = local
         self._announce = announce
         self._say = say
-        self._worker_command = worker_command
+        self._commands = commands
         self._instance_id = new_id("fb")
         self._metrics = self._settings.data_dir / "run" / "metrics"
         self._workers: list[Worker] = []
         self._model: Model | None = None
         self._counting: Counting | None = None
+        self._ledger: LedgerPlace | None = None
+        self._env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         self._running: dict[Child, asyncio.Task[None]] = {}
         self._dead_owners: set[str] = set()
         self._stop = asyncio.Event()
@@ -154,7 +158,6 @@ class _Supervisor:
         except OSError as error:
             raise Refused(f"Cannot write to {self._settings.data_dir}: {error}.", FAILED) from None
         try:
-            await asyncio.to_thread(self._store.release_all_holds)
             await asyncio.to_thread(self._store.fail_all_orphans)
             # Before any worker loads: no change can fall between its load and our first look.
             seen = await asyncio.to_thread(self._store.revisions)
@@ -175,9 +178,10 @@ class _Supervisor:
             watch.cancel()
             sweep.cancel()
             await self._kill(self._running)
-            if self._counting is not None:
-                self._counting.close()
-        await self._release_dead(_FINAL_RELEASES)
+            for place in (self._counting, self._ledger):
+                if place is not None:
+                    place.close()
+        await self._fail_dead(_FINAL_TRIES)
         return FAILED if self._hurried or trouble is not None else 0
 
     def _hear_signals(self) -> None:
@@ -203,6 +207,9 @@ class _Supervisor:
         self._metrics.mkdir(parents=True, mode=0o700)
 
     def _start_children(self) -> None:
+        # First of all: workers cannot do without it.
+        self._ledger = self._make_ledger()
+        self._start(self._ledger)
         if self._local:
             self._model = Model(self._settings.data_dir / "local-model.log", self._say)
             self._start(self._model)
@@ -211,13 +218,12 @@ class _Supervisor:
             self._start(self._counting)
         except OSError as error:
             self._say(f"Tokens are not counted but estimated, for want of a socket: {error}\n")
-        env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         for slot, listener in enumerate(self._claims.sockets):
             worker = Worker(
                 slot=slot,
                 listener=listener,
-                command=self._worker_command,
-                env=env,
+                command=self._commands.worker,
+                env=self._env,
                 hello=self._hello,
                 on_death=self._on_death,
                 say=self._say,
@@ -225,23 +231,47 @@ class _Supervisor:
             self._workers.append(worker)
             self._start(worker)
 
+    def _make_ledger(self) -> LedgerPlace:
+        try:
+            ledger = LedgerPlace(
+                self._order,
+                self._drop_gauges,
+                self._say,
+                env=self._env,
+                command=self._commands.ledger,
+            )
+            # For commands that want what is leased of an account back.
+            (self._settings.data_dir / "run" / "ledger").write_text(ledger.path + "\n")
+        except OSError as error:
+            raise Refused(f"There is no place for the ledger's socket: {error}.", FAILED) from None
+        return ledger
+
+    def _order(self) -> bytes:
+        return order(self._settings, sum(worker.lives for worker in self._workers))
+
     def _start(self, child: Child) -> None:
         self._running[child] = asyncio.create_task(child.run(), name=child.name)
 
     def _hello(self, slot: int, owner: str) -> Start:
         endpoint = self._model.endpoint if self._model is not None else None
         counting = self._counting.path if self._counting is not None else None
-        return Start(slot, owner, self._instance_id, self._settings, endpoint, counting)
+        assert self._ledger is not None
+        settings, ledger = self._settings, self._ledger.path
+        return Start(slot, owner, self._instance_id, settings, endpoint, counting, ledger)
 
     def _on_death(self, owner: str, pid: int) -> None:
         self._dead_owners.add(owner)
+        self._drop_gauges(pid)
+
+    def _drop_gauges(self, pid: int) -> None:
         # Gauges of what a process is doing now; its counters stay in the sums.
         for file in self._metrics.glob(f"gauge_live*_{pid}.db"):
             file.unlink(missing_ok=True)
 
     async def _come_up(self) -> str | None:
         """Wait for every child or a signal; None, or why this start has failed."""
-        up = [asyncio.create_task(self._worker_up(worker)) for worker in self._workers]
+        needed = [self._ledger, *self._workers] if self._ledger else self._workers
+        up = [asyncio.create_task(self._child_up(child)) for child in needed]
         model = asyncio.create_task(self._model_up())
         stop = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[Any]] = {model, *up}
@@ -256,12 +286,12 @@ class _Supervisor:
             await _cancel([*up, model, stop])
         return None
 
-    async def _worker_up(self, worker: Worker) -> str | None:
-        end = await worker.first_ready()
+    async def _child_up(self, child: Child) -> str | None:
+        end = await child.first_ready()
         if end is None or self._stop.is_set():
             return None
         # At the start a second try would fail like the first, and hide the first one's words.
-        return f"{worker.name} {end} before it could serve; the lines above say why."
+        return f"{child.name} {end} before it could serve; the lines above say why."
 
     async def _model_up(self) -> None:
         """Tell of the model's loading. That it does not load stops nobody else."""
@@ -276,12 +306,12 @@ class _Supervisor:
             self._say(f"it {end}; {self._settings.data_dir / 'local-model.log'} may say why.\n")
 
     async def _watch_store(self, seen: Revisions) -> None:
-        """Tell the workers what has changed, and release what the dead had, for ever."""
+        """Tell the workers what has changed, and fail what the dead ran, for ever."""
         known = Changed(seen.catalogue, seen.keys)
         trouble = ""
         while True:
             await asyncio.sleep(POLL_S)
-            await self._release_dead(1)
+            await self._fail_dead(1)
             try:
                 now = await asyncio.to_thread(self._store.revisions)
             except Exception as error:  # noqa: BLE001 (a store that is busy or away will come back)
@@ -295,19 +325,16 @@ class _Supervisor:
                 for worker in self._workers:
                     worker.tell(known)
 
-    async def _release_dead(self, tries: int) -> None:
+    async def _fail_dead(self, tries: int) -> None:
         for owner in tuple(self._dead_owners):
             for left in reversed(range(tries)):
                 try:
-                    await asyncio.to_thread(self._store.release_holds, owner)
                     await asyncio.to_thread(self._store.fail_orphans, owner)
                     self._dead_owners.discard(owner)
                     break
                 except Exception as error:  # noqa: BLE001 (tried again, if need be by the next start)
                     if not left and tries > 1:
-                        self._say(
-                            f"Holds and responses of {owner} stay until the next start: {error}\n"
-                        )
+                        self._say(f"Responses of {owner} run until the next start: {error}\n")
 
     async def _sweep(self) -> None:
         """Drop responses that have expired, for ever."""
@@ -322,7 +349,7 @@ class _Supervisor:
             await asyncio.sleep(POLL_S if dropped == _SWEEP else SWEEP_S)
 
     async def _shut_down(self) -> None:
-        """Drain the workers, then stop the model, which their last calls may need."""
+        """Drain the workers, then stop the others, which their last calls may need."""
         # Once the workers' copies are closed too, new connections are refused, not left waiting.
         for listener in self._claims.sockets:
             listener.close()
@@ -333,10 +360,14 @@ class _Supervisor:
         word.cancel()
         if self._counting is not None:
             self._counting.stop()
+        if self._ledger is not None:
+            self._ledger.stop()
         if self._model is not None:
             self._model.stop()
             await self._ended([self._model], GRACE_S)
             self._model.close()
+        if self._ledger is not None:
+            await self._ended([self._ledger], _LEDGER_LIMIT_S)
 
     def _tell_of_drain(self) -> None:
         limit_s = f"{self._settings.drain_timeout_s:g}"

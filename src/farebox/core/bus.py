@@ -42,6 +42,7 @@ class Start:
     settings: Settings
     local: LocalEndpoint | None = None
     counting: str | None = None  # the path of the socket where tokens are counted
+    ledger: str = ""  # the path of the ledger process's socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,13 @@ def encode(message: Message) -> bytes:
     return json.dumps({"kind": message.kind, **values}).encode() + b"\n"
 
 
-def _settings(values: dict[str, Any]) -> Settings:
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON can have them."""
+    return _plain(settings)
+
+
+def read_settings(values: dict[str, Any]) -> Settings:
+    """What `plain_settings` made. Raises LookupError, TypeError."""
     hints = get_type_hints(Settings)
     for name, value in values.items():
         if hints[name] in (Path, Path | None) and value is not None:
@@ -106,7 +113,7 @@ def decode(line: bytes) -> Message:
         values: dict[str, Any] = json.loads(line)
         kind = _KINDS[values.pop("kind")]
         if kind is Start:
-            values["settings"] = _settings(values["settings"])
+            values["settings"] = read_settings(values["settings"])
             local = values["local"]
             values["local"] = None if local is None else LocalEndpoint(**local)
         return kind(**values)

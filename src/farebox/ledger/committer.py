@@ -33,8 +33,8 @@ _log = structlog.get_logger(__name__)
 class Watch(Protocol):
     """Who is told what the committer does. Called in its thread."""
 
-    def committed(self, jobs: int, took_s: float) -> None:
-        """So many jobs were done in one transaction."""
+    def committed(self, jobs: Sequence[Job], took_s: float) -> None:
+        """These were done in one transaction."""
         ...
 
     def spooled(self, calls: int) -> None:
@@ -48,16 +48,18 @@ class Watch(Protocol):
 
 class Committer:
     """See the module. `tell` gets the outcomes, in the thread; `away` is what the store raises when
-    it cannot be written.
+    it cannot be written. Without `may_spool`, what waits in the spool is shipped, and no more put
+    there.
     """
 
     def __init__(
         self,
         store: LedgerStore,
-        spool: SpoolPort | None,
+        spool: SpoolPort,
         reserve: Reserve,
         watch: Watch,
         *,
+        may_spool: bool,
         away: type[Exception],
         tell: Callable[[Sequence[Job], Sequence[Outcome]], None],
     ) -> None:
@@ -65,11 +67,12 @@ class Committer:
         self._spool = spool
         self._reserve = reserve
         self._watch = watch
+        self._may_spool = may_spool
         self._away = away
         self._tell = tell
         self._inbox: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-        self._waiting = len(spool) if spool is not None else 0  # in the spool
+        self._waiting = len(spool)
         self._is_away = False
         self._retry_s = 0.0  # when the store is tried again
         self._reserve_s = 0.0  # when the reserve is made again
@@ -150,7 +153,7 @@ class Committer:
     def _done(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         if self._is_away:
             return self._set_aside(jobs)
-        if self._waiting:
+        if self._waiting and self._may_spool:
             # The store works, but what came before has not all been shipped: charges join it, so
             # that there is one order, and one place to look for a call that is said again.
             others = [job for job in jobs if not isinstance(job, Post)]
@@ -178,7 +181,7 @@ class Committer:
             self._is_away, self._retry_s = True, clock.monotonic_s() + RETRY_S
             return None
         if jobs:
-            self._watch.committed(len(jobs), clock.monotonic_s() - began_s)
+            self._watch.committed(jobs, clock.monotonic_s() - began_s)
         return outcomes
 
     def _set_aside(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -188,7 +191,7 @@ class Committer:
 
     def _keep(self, posts: Sequence[Post]) -> list[Posted]:
         """Put them into the spool; nothing if it cannot be written either."""
-        if self._spool is None:
+        if not self._may_spool:
             return []
         try:
             try:
@@ -200,12 +203,12 @@ class Committer:
         except Exception:  # noqa: BLE001 (whatever it was, these calls are not charged)
             _log.exception("spool_not_written", calls=len(posts))
             return []
-        self._count()
+        self._count(sum(posted.inserted for posted in kept))
         return kept
 
     def _ship(self) -> None:
         """Try the store with the oldest of what waits: it is away until it takes that."""
-        posts = self._spool.oldest(MOST_JOBS) if self._spool is not None else []
+        posts = self._spool.oldest(MOST_JOBS) if self._waiting else []
         outcomes = self._try(posts, _RETRY_MS if self._is_away else PATIENCE_MS)
         if outcomes is None:
             return
@@ -217,15 +220,15 @@ class Committer:
         except self._away:
             return  # those that were settled stay settled when they are shipped again
         self._note_rejected(posts, outcomes)
-        if self._spool is not None and posts:
+        if posts:
             self._spool.drop([post.entry.request_id for post in posts])
-            self._count()
+            self._count(-len(posts))
         if self._is_away:
             self._is_away = False
             _log.warning("store_back", spooled=self._waiting)
 
-    def _count(self) -> None:
-        self._waiting = len(self._spool) if self._spool is not None else 0
+    def _count(self, more: int) -> None:
+        self._waiting += more
         self._watch.spooled(self._waiting)
 
     def _note_rejected(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:

@@ -7,7 +7,7 @@ committer together, unless that is busy: then it gathers. What a hold or a charg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -26,19 +26,15 @@ _log = structlog.get_logger(__name__)
 class Batches(Protocol):
     """The committer, as the server sees it."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the disk is full, so that nothing new may be begun."""
-        ...
-
     def submit(self, jobs: Sequence[Job]) -> None:
         """Do these; `Server.done` is told of the outcomes."""
         ...
 
 
 class Server:
-    """See the module. Made inside the loop. `ask_others` is told of accounts that other hosts are
-    to give back; `others_asked` gets the tokens of their recalls that are done here.
+    """See the module. Made inside the loop. `is_halted` is asked, and `watch` told how many holds
+    wait, at every tick. `ask_others` is told of accounts that other hosts are to give back;
+    `on_recalled` gets the tokens of their recalls that are done here.
     """
 
     def __init__(
@@ -47,20 +43,25 @@ class Server:
         committer: Batches,
         *,
         tick_s: float,
+        is_halted: Callable[[], bool],
+        watch: Callable[[int], None],
         ask_others: Callable[[int], None] | None = None,
-        on_recalled: Callable[[Hashable], None] | None = None,
+        on_recalled: Callable[[str], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ledger = ledger
         self._committer = committer
         self._tick_s = tick_s
+        self._is_halted = is_halted
+        self._watch = watch
         self._ask_others = ask_others
         self._on_recalled = on_recalled
         self._connections: set[_Connection] = set()
         self._is_busy = False  # the committer has jobs
         self._is_due = False  # a look at what the ledger wants done
-        self.is_late = False  # this host has not been heard of for too long: see Ledger.halted
         self._quiet = asyncio.Event()
+        self.empty = asyncio.Event()  # nobody is connected
+        self.empty.set()
         self._does: dict[type, Callable[[Any, Any, float], None]] = {
             m.Hold: ledger.hold,
             m.Extend: ledger.extend,
@@ -79,16 +80,11 @@ class Server:
         return _Connection(self)
 
     @property
-    def workers(self) -> int:
-        """How many are connected."""
-        return len(self._connections)
-
-    @property
     def is_quiet(self) -> bool:
         """Nothing is being committed, or waits to be."""
         return not (self._is_busy or self._ledger.jobs)
 
-    def recall(self, account_id: int, token: Hashable) -> None:
+    def recall(self, account_id: int, token: str) -> None:
         """Another host wants what nobody needs of an account; `on_recalled` gets the token."""
         self._ledger.recall(account_id, token)
         self.look_soon()
@@ -136,6 +132,7 @@ class Server:
     def come(self, connection: _Connection) -> None:
         """A connection was made."""
         self._connections.add(connection)
+        self.empty.clear()
 
     def received(self, connection: _Connection, messages: Sequence[m.Request]) -> None:
         """What a worker has said."""
@@ -147,13 +144,16 @@ class Server:
     def gone(self, connection: _Connection) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
+        if not self._connections:
+            self.empty.set()
         self._ledger.gone(connection, clock.monotonic_s())
         self.look_soon()
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._tick_s, self._tick)
-        self._ledger.halted = self._committer.is_full or self.is_late
+        self._ledger.halted = self._is_halted()
         self._ledger.tick(clock.monotonic_s())
+        self._watch(self._ledger.waiting)
         self._look()
 
     def _look(self) -> None:
@@ -200,7 +200,7 @@ class Server:
             if isinstance(token, _Asked):
                 self._ledger.answers.append((token.by, m.Recalled(token.account_id)))
             elif self._on_recalled is not None:
-                self._on_recalled(token)
+                self._on_recalled(str(token))
 
 
 @dataclass(frozen=True, slots=True)

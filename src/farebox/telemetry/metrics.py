@@ -28,7 +28,7 @@ from farebox.telemetry.record import current_record
 # Each series would get a second one that says when it was made, which nobody asks for.
 disable_created_metrics()
 
-_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _FILES = ("counter", "gauge_livesum", "histogram")  # of a process, as prometheus_client names them
 _FILE_BYTES = 64 * 1024  # as large as it makes them: some 500 series
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600)
@@ -40,8 +40,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        if _MULTIPROCESS in os.environ:
-            _reserve_files(Path(os.environ[_MULTIPROCESS]))
+        if MULTIPROCESS in os.environ:
+            reserve_files(Path(os.environ[MULTIPROCESS]))
         self._add_requests(self.registry)
         self._add_calls(self.registry)
         self._add_money(self.registry)
@@ -51,7 +51,7 @@ class Metrics:
         self._attempts_of = cache(self._attempts.labels)
         self._duration_of = cache(self._duration.labels)
         self._tokens_of = [(name, self._tokens.labels(name)) for name in CLASSES]
-        if _MULTIPROCESS not in os.environ:
+        if MULTIPROCESS not in os.environ:
             ProcessCollector(registry=self.registry)
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
@@ -162,14 +162,14 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format. May read files: use a thread."""
-        if _MULTIPROCESS not in os.environ:
+        if MULTIPROCESS not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
         return generate_latest(registry)
 
 
-def _reserve_files(folder: Path) -> None:
+def reserve_files(folder: Path) -> None:
     """Give the files of this process their room on the disk. Raises OSError.
 
     They are mapped into memory, and the system ends a process that writes to a page for which a
