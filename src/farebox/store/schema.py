@@ -14,6 +14,9 @@ VERSION_TABLE = "schema_version"
 
 # PostgreSQL's INTEGER has 32 bits; SQLite's STRICT tables know no BIGINT.
 Int = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# In the order of the bytes, as with SQLite: the same lists on both, and no index that another
+# version of the system's collations spoils.
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 metadata = sa.MetaData()
 
 
@@ -26,7 +29,7 @@ def _int(name: str, *parts: Any, default: str | None = None, **more: Any) -> sa.
 
 
 def _text(name: str, *parts: Any, **more: Any) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, *parts, nullable=False, **more)
+    return sa.Column(name, Text, *parts, nullable=False, **more)
 
 
 def _blob(name: str) -> sa.Column[bytes]:
@@ -52,7 +55,7 @@ revisions = _table("revisions", _text("name", primary_key=True), _int("value"), 
 
 catalogues = _table(
     "catalogues",
-    sa.Column("version", Int, primary_key=True),
+    sa.Column("version", Int, primary_key=True, autoincrement=False),
     _int("created_us"),
     _text("source"),
     _text("origin"),
@@ -99,8 +102,8 @@ transfers = _table(
     _int("calls", default="0"),
     sa.Column("lease_id", Int),
     sa.Column("corrects", Int),
-    sa.Column("external_id", sa.Text),
-    sa.Column("reason", sa.Text),
+    sa.Column("external_id", Text),
+    sa.Column("reason", Text),
     _int("created_us"),
     sa.CheckConstraint("amount > 0", name="transfers_amount"),
     sa.Index(
@@ -178,8 +181,8 @@ keys = _table(
     sa.Index("keys_by_revision", "revision"),
 )
 
-# No foreign keys here and in the roll-ups: PostgreSQL checks each by a query a row, which is most of
-# what a row costs. The audit finds what they would.
+# No foreign keys here and in the roll-ups: PostgreSQL checks each by a query a row, which is most
+# of what a row costs. The audit finds what they would.
 # `attempts`, `tool_calls` and `flags` are JSON: see billing.entry. A call without a charge has no
 # lease. outcome: complete, client_gone, upstream_failed, refused, undelivered.
 usage = _table(
@@ -188,7 +191,7 @@ usage = _table(
     _int("account_id"),
     _text("key_id"),
     _text("model"),
-    sa.Column("channel", sa.Text),
+    sa.Column("channel", Text),
     _text("dialect"),
     _int("stream"),
     _text("outcome"),
@@ -198,7 +201,7 @@ usage = _table(
     *(_int(name, default="0") for name in TOKEN_COLUMNS),
     _int("due"),
     _int("hold"),
-    sa.Column("service_tier", sa.Text),
+    sa.Column("service_tier", Text),
     _text("tool_calls"),
     _text("flags"),
     _text("attempts"),
@@ -238,7 +241,7 @@ usage_hours = _table(
 # later takes the seal away. `dropped_us`: when its rows were dropped, at the end of their time.
 sealed_hours = _table(
     "sealed_hours",
-    _int("hour_us", primary_key=True),
+    _int("hour_us", primary_key=True, autoincrement=False),
     _int("calls"),
     _int("charge"),
     _text("checksum"),
@@ -282,7 +285,7 @@ responses = _table(
     _int("expires_us"),
     _text("status"),
     _int("background"),
-    sa.Column("previous_id", sa.Text),
+    sa.Column("previous_id", Text),
     _text("owner"),
     _int("cancel_requested", default="0"),
     _int("items_bytes"),

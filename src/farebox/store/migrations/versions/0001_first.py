@@ -9,6 +9,7 @@ revision = "0001"
 down_revision = None
 
 INT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TOKENS = (
     "uncached_input",
     "cache_read",
@@ -30,7 +31,7 @@ def _int(name: str, *parts: sa.schema.SchemaItem, **more: object) -> sa.Column[i
 
 
 def _text(name: str, *parts: sa.schema.SchemaItem, **more: object) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, *parts, nullable=False, **more)  # type: ignore[arg-type]
+    return sa.Column(name, TEXT, *parts, nullable=False, **more)  # type: ignore[arg-type]
 
 
 def _maybe_int(name: str) -> sa.Column[int]:
@@ -38,7 +39,7 @@ def _maybe_int(name: str) -> sa.Column[int]:
 
 
 def _maybe_text(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.Text)
+    return sa.Column(name, TEXT)
 
 
 def _tokens() -> list[sa.Column[int]]:
@@ -61,7 +62,7 @@ def _create_plain() -> None:
     _create("revisions", _text("name", primary_key=True), _int("value"), rowid=False)
     _create(
         "catalogues",
-        sa.Column("version", INT, primary_key=True),
+        sa.Column("version", INT, primary_key=True, autoincrement=False),
         _int("created_us"),
         _text("source"),
         _text("origin"),

@@ -7,6 +7,7 @@ revision = "0002"
 down_revision = "0001"
 
 INT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def _create(name: str, *parts: sa.schema.SchemaItem, rowid: bool = True) -> None:
@@ -18,7 +19,7 @@ def _int(name: str, *parts: sa.schema.SchemaItem, **more: object) -> sa.Column[i
 
 
 def _text(name: str, *parts: sa.schema.SchemaItem, **more: object) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, *parts, nullable=False, **more)  # type: ignore[arg-type]
+    return sa.Column(name, TEXT, *parts, nullable=False, **more)  # type: ignore[arg-type]
 
 
 def _blob(name: str) -> sa.Column[bytes]:
@@ -35,7 +36,7 @@ def upgrade() -> None:
         _int("expires_us"),
         _text("status"),
         _int("background"),
-        sa.Column("previous_id", sa.Text),
+        sa.Column("previous_id", TEXT),
         _text("owner"),
         _int("cancel_requested", server_default="0"),
         _int("items_bytes"),

@@ -7,6 +7,7 @@ revision = "0003"
 down_revision = "0002"
 
 INT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def _int(name: str, **more: object) -> sa.Column[int]:
@@ -14,7 +15,7 @@ def _int(name: str, **more: object) -> sa.Column[int]:
 
 
 def _text(name: str, **more: object) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=False, **more)  # type: ignore[arg-type]
+    return sa.Column(name, TEXT, nullable=False, **more)  # type: ignore[arg-type]
 
 
 def upgrade() -> None:
