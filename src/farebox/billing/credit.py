@@ -216,7 +216,7 @@ class Credit(ABC):
     def _granted(self, job: Grant, outcome: Outcome, now_s: float) -> None:
         purse = self._purse(job.account_id)
         if not isinstance(outcome, Granted):
-            purse.asked = False
+            purse.granted(None, 0, now_s)
             self._make_do(purse, "away", None, now_s)
             return
         purse.granted(outcome.lease_id, outcome.amount, now_s)

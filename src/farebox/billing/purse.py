@@ -121,8 +121,8 @@ class Purse:
         return self.ask(0, 0, hosts)
 
     def granted(self, lease_id: int | None, amount: int, now_s: float) -> None:
-        """The store's answer. Another lease than before is given only where that one is not open
-        any more.
+        """The store's answer; nothing if it is away. Another lease than before is given only where
+        that one is not open any more.
         """
         self.asked = False
         if amount * 2 < self.block:
