@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from farebox.upstream.client import Client as UpstreamClient
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
 from tests.fakes.upstream import FakeUpstream
+from tests.upstream.raw_server import RawServer
 
 CALLER = Caller(Account(1, "alice", "default", None), Key("key_1", 1, b"digest"))
 PRICE = {"input": "2.5", "output": "10"}
@@ -164,6 +165,11 @@ class Relaying:
     client: UpstreamClient | None = None
     memory: Memory = field(default_factory=Memory)
     find_vendor: Callable[[str], Vendor] = registry.find
+    key: dict[str, Any] = field(default_factory=dict)  # what the caller's key has beside its id
+    counted: list[tuple[str, ...]] = field(default_factory=list)  # texts that were to be counted
+    tokens: int | None = None  # what counting them gives
+    played: RawServer | None = None  # the upstream, where it is not the fake
+    _served: int = 0
 
     async def __aenter__(self) -> Self:
         self.all_settings = Settings(data_dir=Path("/nowhere"), database="", **self.settings)
@@ -223,7 +229,8 @@ class Relaying:
         assert self.client is not None
         client = client or RecordingClient(self.books.log)
         raw = json.dumps({"model": "m", **body}).encode()
-        call = parse(raw, f"req_{len(self.books.settled)}")
+        call = parse(raw, f"req_{self._served}")
+        self._served += 1
         self.gateway = relay.Gateway(
             self.all_settings,
             "inst_self",
@@ -234,9 +241,15 @@ class Relaying:
             SEAL,
             self.memory,
             find_vendor=self.find_vendor,
+            count_text=self._count,
         )
-        await relay.serve(self.gateway, CALLER, call, client)
+        caller = replace(CALLER, key=replace(CALLER.key, **self.key))
+        await relay.serve(self.gateway, caller, call, client)
         return client
+
+    async def _count(self, model: Model, texts: Sequence[str]) -> int | None:
+        self.counted.append(tuple(texts))
+        return self.tokens
 
     async def start(
         self, *upstream_models: str, client: RecordingClient, **fields: Any

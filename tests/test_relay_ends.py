@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -17,58 +13,13 @@ from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.errors import UpstreamFailed
 from tests.fakes.upstream import FakeUpstream
+from tests.playing import DONE, END, GOOD_USAGE, JSON, STREAM, chunk, part, played, usage_event
 from tests.relaying import USAGE, USAGE_CHARGE, MemoryBooks, RecordingClient, Relaying
-from tests.upstream.raw_server import CHUNKED, Peer, raw_server
 
 pytestmark = pytest.mark.anyio
 
-STREAM = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
-JSON = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: application/json\r\n\r\n")
-END = b"0\r\n\r\n"
 # A number that JSON allows and no program reads, and bytes that are no text.
 UNREADABLE = (b'{"prompt_tokens":10,"cost":1e400}', b'{"prompt_tokens":10,"x":"\xff"}')
-
-
-def part(data: bytes) -> bytes:
-    """A piece of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def chunk(text: str = "", finish: str | None = None, index: int = 0, **more: Any) -> bytes:
-    """An event of a stream."""
-    choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
-    shown = {"id": "c", "object": "chat.completion.chunk", "model": "gpt-4o", "choices": [choice]}
-    return part(b"data: " + json.dumps({**shown, **more}).encode() + b"\n\n")
-
-
-def usage_event(usage: bytes) -> bytes:
-    return part(b'data: {"id":"c","choices":[],"usage":' + usage + b"}\n\n")
-
-
-DONE = part(b"data: [DONE]\n\n")
-GOOD_USAGE = usage_event(json.dumps(USAGE).encode())
-
-
-@asynccontextmanager
-async def played(
-    upstream: FakeUpstream, *steps: bytes | float, **more: Any
-) -> AsyncIterator[Relaying]:
-    """A relay whose upstream answers with these bytes, and sleeps where a number stands."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        for step in steps:
-            if isinstance(step, bytes):
-                await peer.send(step)
-            else:
-                await asyncio.sleep(step)
-        if steps[-1] != END:
-            peer.reset()
-
-    async with raw_server(script) as server:
-        base_urls = {"openai": server.url("/v1")}
-        async with Relaying(upstream, base_urls=base_urls, **more) as relaying:
-            yield relaying
 
 
 @pytest.mark.parametrize("usage", UNREADABLE, ids=("number", "text"))
