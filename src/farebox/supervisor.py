@@ -1,8 +1,8 @@
 """The parent process of `serve`: it holds the sockets and keeps workers and local model running.
 
-It answers no call and writes no money; it only has the responses of a dead worker failed, and has
-dropped what was kept for long enough. How a child is started and replaced is children.py's and
-standby.py's business, what is locked and bound is claims.py's.
+It answers no call and writes no money; it only has the responses of a dead worker failed. How a
+child is started and replaced is children.py's and standby.py's business, what is locked and bound
+is claims.py's, what is done from time to time is chores.py's.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from farebox.children import GRACE_S, WORKER_COMMAND, Child, Model, Say, Worker
 from farebox.claims import FAILED, Claims, Refused, claim
-from farebox.core import clock
 from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.standby import LEDGER_COMMAND, Counting, LedgerPlace, order
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
-SWEEP_S = 180.0  # what has expired is not shown any more; this long its room is still taken
-_SWEEP = 100  # responses in one go: even very large ones don't hold up an exit for long
 _FINAL_TRIES = 3
 _LEDGER_LIMIT_S = 15.0  # to give back what it has leased, from a store that may be slow
 _SILENCE_S = 1.0  # of a drain, before it is said what it waits for
@@ -61,10 +59,6 @@ class StorePort(Protocol):
         """Every response that runs has failed: no worker lives yet."""
         ...
 
-    def drop_expired_responses(self, now_us: int, limit: int) -> int:
-        """Delete up to `limit` responses whose time is over; how many. It may take seconds."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Commands:
@@ -72,6 +66,11 @@ class Commands:
 
     worker: Sequence[str] = WORKER_COMMAND
     ledger: Sequence[str] = LEDGER_COMMAND
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Where the processes of a gateway keep the figures that /metrics shows."""
+    return settings.data_dir / "run" / "metrics"
 
 
 def say_on_stderr(text: str) -> None:
@@ -139,7 +138,7 @@ class _Supervisor:
         self._say = say
         self._commands = commands
         self._instance_id = new_id("fb")
-        self._metrics = self._settings.data_dir / "run" / "metrics"
+        self._metrics = metrics_folder(self._settings)
         self._workers: list[Worker] = []
         self._model: Model | None = None
         self._counting: Counting | None = None
@@ -164,7 +163,6 @@ class _Supervisor:
         except Exception as error:
             raise Refused(f"The store cannot be used: {error}", FAILED) from error
         watch = asyncio.create_task(self._watch_store(seen))
-        sweep = asyncio.create_task(self._sweep())
         try:
             self._start_children()
             trouble = await self._come_up()
@@ -176,7 +174,6 @@ class _Supervisor:
             await self._shut_down()
         finally:
             watch.cancel()
-            sweep.cancel()
             await self._kill(self._running)
             for place in (self._counting, self._ledger):
                 if place is not None:
@@ -335,18 +332,6 @@ class _Supervisor:
                 except Exception as error:  # noqa: BLE001 (tried again, if need be by the next start)
                     if not left and tries > 1:
                         self._say(f"Responses of {owner} run until the next start: {error}\n")
-
-    async def _sweep(self) -> None:
-        """Drop responses that have expired, for ever."""
-        while True:
-            try:
-                dropped = await asyncio.to_thread(
-                    self._store.drop_expired_responses, clock.now_us(), _SWEEP
-                )
-            except Exception as error:  # noqa: BLE001 (tried again, like all that is done here)
-                dropped = 0
-                self._say(f"Expired responses will be deleted later than they should: {error}\n")
-            await asyncio.sleep(POLL_S if dropped == _SWEEP else SWEEP_S)
 
     async def _shut_down(self) -> None:
         """Drain the workers, then stop the others, which their last calls may need."""

@@ -75,6 +75,7 @@ def _run(common: Common, claims: Any, document: dict[str, Any] | None, *, fresh:
     from farebox import supervisor
     from farebox.admin import secret
     from farebox.admin.first_run import prepare
+    from farebox.chores import Chores
     from farebox.local import model
     from farebox.store import open_store
 
@@ -92,13 +93,17 @@ def _run(common: Common, claims: Any, document: dict[str, Any] | None, *, fresh:
                 "There is nothing to serve yet: no model can be called. Start with a vendor's key "
                 "in the environment, such as OPENAI_API_KEY, or run `farebox apply FILE`."
             )
-        return supervisor.run(
-            settings,
-            store,
-            local=prepared.run_local,
-            announce=_Announcement(common, store, pepper, prepared, fresh),
-            claims=claims,
-        )
+        announcement = _Announcement(common, store, pepper, prepared, fresh)
+        metrics = supervisor.metrics_folder(settings)
+        with Chores(store, settings, metrics, supervisor.say_on_stderr) as chores:
+
+            def announce(served: Settings) -> None:
+                announcement(served)
+                chores.start()
+
+            return supervisor.run(
+                settings, store, local=prepared.run_local, announce=announce, claims=claims
+            )
     finally:
         store.close()
 
