@@ -4,6 +4,7 @@ batch, as plain SQL on either engine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,22 @@ INVARIANTS = {
 }
 
 
-def read(store: Store, statement: str) -> list[tuple[Any, ...]]:
-    """What a query finds, read beside the store."""
+def read_all(store: Store, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+    """What queries find in one snapshot, read beside the store."""
     url = store.shown if store.is_postgresql else f"sqlite:///{store.path}"
     connections = connections_to(url, Path())
     with connections.reading.begin() as connection:
-        rows = [tuple(row) for row in connection.execute(sa.text(statement))]
+        found = [
+            [tuple(row) for row in connection.execute(sa.text(statement))]
+            for statement in statements
+        ]
     connections.close()
-    return rows
+    return found
+
+
+def read(store: Store, statement: str) -> list[tuple[Any, ...]]:
+    """What one query finds."""
+    return read_all(store, [statement])[0]
 
 
 def write(store: Store, statement: str) -> None:
@@ -112,8 +121,8 @@ def silence(store: Store, owner: str) -> None:
 
 def broken_invariants(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """The invariants that the books break, with the rows that show it."""
-    found = {name: read(store, query) for name, query in INVARIANTS.items()}
-    return {name: rows for name, rows in found.items() if rows}
+    found = read_all(store, list(INVARIANTS.values()))
+    return {name: rows for name, rows in zip(INVARIANTS, found, strict=True) if rows}
 
 
 def entry(request_id: str = "req_1", account_id: int = 1, due: int = 0, **more: object) -> Entry:
