@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,8 +56,10 @@ class Serve:
     def errors(self) -> str:
         return self._errors.read_text()
 
-    def released(self) -> list[str]:
-        return (self.data_dir / "released").read_text().split()
+    def ledgers(self) -> list[tuple[int, int]]:
+        """The ledger processes so far: who, and how many workers it was told of."""
+        lines = (self.data_dir / "ledgers").read_text().splitlines()
+        return [(int(pid), int(workers)) for pid, workers in map(str.split, lines)]
 
     def failed(self) -> list[str]:
         return (self.data_dir / "failed").read_text().split()
@@ -141,7 +144,7 @@ def test_a_broken_store_is_told_once_and_followed_when_it_works_again(tmp_path: 
 
 
 def test_a_killed_worker_is_replaced_and_no_connection_is_refused(tmp_path: Path) -> None:
-    """After kill -9 the port goes on accepting, a new worker answers, the old one's holds go."""
+    """After kill -9 the port goes on accepting, a new worker answers, the old one's gauges go."""
     with serving(tmp_path) as serve:
         before = serve.get()
         live = serve.data_dir / "run" / "metrics" / f"gauge_livesum_{before['pid']}.db"
@@ -152,25 +155,11 @@ def test_a_killed_worker_is_replaced_and_no_connection_is_refused(tmp_path: Path
         assert after["pid"] != before["pid"]
         assert after["owner"] != before["owner"]
         assert after["instance"] == before["instance"]
-        until(lambda: serve.released() == ["*", before["owner"]], "the holds are released", 3)
-        assert not live.exists()
+        until(lambda: not live.exists(), "the gauges are gone", 3)
         assert "Worker 0 was ended by SIGKILL." in serve.errors()
 
 
-def test_holds_of_a_dead_worker_are_released_once_the_store_works(tmp_path: Path) -> None:
-    """A release that fails is tried again until it succeeds."""
-    with serving(tmp_path) as serve:
-        (serve.data_dir / "broken").touch()
-        before = serve.get()
-        os.kill(before["pid"], signal.SIGKILL)
-        serve.get()
-        time.sleep(0.5)
-        assert serve.released() == ["*"]
-        (serve.data_dir / "broken").unlink()
-        until(lambda: serve.released() == ["*", before["owner"]], "the holds are released", 3)
-
-
-def test_responses_of_a_dead_worker_fail_with_its_holds(tmp_path: Path) -> None:
+def test_responses_of_a_dead_worker_fail(tmp_path: Path) -> None:
     """At the start all that ran fail, after kill -9 those of that worker, however often it takes
     until the store works.
     """
@@ -184,15 +173,6 @@ def test_responses_of_a_dead_worker_fail_with_its_holds(tmp_path: Path) -> None:
         assert serve.failed() == ["*"]
         (serve.data_dir / "broken").unlink()
         until(lambda: serve.failed() == ["*", before["owner"]], "its responses fail", 3)
-
-
-def test_expired_responses_are_dropped_from_the_start_on(tmp_path: Path) -> None:
-    """However many there are: a hundred in one go, and soon the next, until none is left."""
-    (tmp_path / "data-a").mkdir()
-    expired = tmp_path / "data-a" / "expired"
-    expired.write_text("250")
-    with serving(tmp_path):
-        until(lambda: expired.read_text() == "0", "all are dropped", 5)
 
 
 def test_sigterm_lets_calls_in_flight_end(tmp_path: Path) -> None:
@@ -245,12 +225,14 @@ def test_sighup_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_children_of_a_killed_supervisor_end(tmp_path: Path) -> None:
-    """After kill -9 of the parent the worker sees its bus close and ends; the port is free."""
+    """After kill -9 of the parent the children see it and end; the port is free."""
     with serving(tmp_path) as serve:
         pid = serve.get()["pid"]
+        ((ledger, _),) = serve.ledgers()
         serve.process.kill()
         serve.wait()
         until(lambda: not alive(pid), "the worker ends")
+        until(lambda: not alive(ledger), "the ledger process ends")
         with serving(tmp_path, port=serve.port) as again:
             assert again.get()["pid"] != pid
 
@@ -273,7 +255,7 @@ def test_a_second_serve_on_one_folder_is_refused(tmp_path: Path) -> None:
         (sentence,) = second._errors.read_text().splitlines()
         assert str(serve.data_dir) in sentence
         assert f"(process {serve.process.pid})" in sentence
-        assert serve.released() == ["*"]
+        assert serve.failed() == ["*"]
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
@@ -284,12 +266,62 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         assert "--port" in second.errors()
 
 
+def test_the_ledger_process_is_there_before_the_workers_and_ends_after_them(tmp_path: Path) -> None:
+    """Workers and commands are told where it listens; after a drain it is gone, and its socket."""
+    with serving(tmp_path) as serve:
+        ((pid, workers),) = serve.ledgers()
+        assert workers == 0
+        told = serve.get()["ledger"]
+        assert (serve.data_dir / "run" / "ledger").read_text() == f"{told}\n"
+        assert Path(told).is_socket()
+        serve.process.send_signal(signal.SIGTERM)
+        assert serve.wait() == 0
+        assert not alive(pid)
+        assert not Path(told).exists()
+        assert serve.errors() == ""
+
+
+def test_a_killed_ledger_process_is_replaced(tmp_path: Path) -> None:
+    """Who connects meanwhile waits in the queue of the socket that was kept; the next one is told
+    how many workers there are.
+    """
+    with serving(tmp_path, workers=2) as serve:
+        ((pid, _),) = serve.ledgers()
+        path = serve.get()["ledger"]
+        live = serve.data_dir / "run" / "metrics" / f"gauge_livesum_{pid}.db"
+        live.touch()
+        os.kill(pid, signal.SIGKILL)
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(LIMIT_S)
+            caller.connect(path)
+            caller.sendall(b"here")
+            assert caller.recv(4) == b"here"
+        (_, (second, workers)) = serve.ledgers()
+        assert second != pid
+        assert workers == 2
+        assert not live.exists()
+        assert "The ledger process was ended by SIGKILL. Starting it again in 0.1 s." in (
+            serve.errors()
+        )
+
+
+def test_a_ledger_process_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
+    """Without one no call could be charged: exit 1 with a sentence."""
+    with launched(tmp_path, vice="no-ledger") as serve:
+        assert serve.wait() == 1
+        assert serve.errors() == (
+            "The ledger process ended with exit code 4 before it could serve; the lines above say "
+            "why.\n"
+        )
+
+
 def test_the_local_model_comes_back_on_its_port(tmp_path: Path) -> None:
     """It loads before the announcement, is replaced after kill -9, and ends with the gateway."""
     with serving(tmp_path, local=True) as serve:
         told = serve.get()
         children = Path(f"/proc/{serve.process.pid}/task/{serve.process.pid}/children")
-        (model,) = [int(pid) for pid in children.read_text().split() if int(pid) != told["pid"]]
+        others = {told["pid"], serve.ledgers()[0][0]}
+        (model,) = {int(pid) for pid in children.read_text().split()} - others
 
         def healthy() -> bool:
             try:

@@ -138,7 +138,7 @@ class LedgerProcess:
             self.ledger,
             committer,
             tick_s=min(self._settings.lease_idle_s / 2, _MOST_TICK_S),
-            is_halted=lambda: committer.is_full or self._heart.is_late,
+            is_halted=lambda: committer.is_full or (recalls is not None and self._heart.is_late),
             watch=self._metrics.waiting,
             ask_others=recalls.ask if recalls else None,
             on_recalled=recalls.answer if recalls else None,
@@ -184,14 +184,13 @@ class LedgerProcess:
     def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         self._loop.call_soon_threadsafe(self._server.done, jobs, outcomes)
 
-    def close(self) -> None:
-        """Leave the store."""
+    def leave(self) -> None:
+        """The end: this owner is not counted any more, unless it still has leases."""
         try:
             self._store.farewell(self._owner)
         except StoreError as error:
             logs.log.warning("farewell_not_said", reason=str(error))
         self._spool.close()
-        self._store.close()
 
 
 async def _live(listener: socket.socket, settings: Settings, owner: str, workers: int) -> None:
@@ -202,7 +201,8 @@ async def _live(listener: socket.socket, settings: Settings, owner: str, workers
     process = LedgerProcess(settings, store, owner)
     if await process.begin(workers, stop):
         await process.serve(listener, stop, _say_ready)
-    process.close()
+    process.leave()
+    store.close()
 
 
 def _say_ready() -> None:

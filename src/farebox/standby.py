@@ -166,7 +166,7 @@ class LedgerPlace(Child):
                 self._process.terminate()
 
     async def _live(self) -> str:
-        listen_fd = self._way.listener.fileno()
+        order, listen_fd = self._order(), self._way.listener.fileno()
         process = await asyncio.create_subprocess_exec(
             *self._command,
             *("--listen-fd", str(listen_fd)),
@@ -181,7 +181,7 @@ class LedgerPlace(Child):
             self._ask_to_end()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(self._order())
+        process.stdin.write(order)
         if await process.stdout.readline():
             self.ready.set()
         end = await self._end_of(process)

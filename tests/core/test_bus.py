@@ -33,6 +33,7 @@ SETTINGS = Settings(
 MESSAGES: list[Message] = [
     Start(0, "w0-abc", "fb_1", SETTINGS),
     Start(1, "w1-def", "fb_1", SETTINGS, LocalEndpoint("http://127.0.0.1:1/v1", "secret")),
+    Start(2, "w2-ghi", "fb_1", SETTINGS, ledger="/tmp/farebox-1/ledger"),
     Changed(catalogue=3, keys=9),
     Drain(30.0),
     Ready(slot=1, pid=4711),

@@ -1,10 +1,8 @@
-"""`serve` without a store: the real supervisor over stand-in workers and a store made of files.
+"""`serve` without a store: the real supervisor over stand-in children and a store made of files.
 
 `standin_serve.py DATA_DIR PORT WORKERS DRAIN_S [local]` prints one JSON line when it is up. The
-store's revisions are the two numbers in DATA_DIR/revisions; what is released is appended to
-DATA_DIR/released, whose responses have failed to DATA_DIR/failed, a line each, `*` for all. The
-number in DATA_DIR/expired is of the responses that are still to be dropped. While DATA_DIR/broken
-is there, the store fails.
+store's revisions are the two numbers in DATA_DIR/revisions; whose responses have failed is appended
+to DATA_DIR/failed, a line each, `*` for all. While DATA_DIR/broken is there, the store fails.
 """
 
 import json
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farebox.core.settings import Settings
-from farebox.supervisor import run
+from farebox.supervisor import Commands, run
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,11 @@ class FileStore:
         except FileNotFoundError:
             return Counters()
 
-    def release_holds(self, owner: str) -> None:
-        self._append("released", owner)
-
-    def release_all_holds(self) -> None:
-        self.release_holds("*")
-
     def fail_orphans(self, owner: str) -> None:
         self._append("failed", owner)
 
     def fail_all_orphans(self) -> None:
         self.fail_orphans("*")
-
-    def drop_expired_responses(self, now_us: int, limit: int) -> int:
-        assert now_us > 0
-        self._check()
-        try:
-            expired = int((self.folder / "expired").read_text())
-        except FileNotFoundError:
-            return 0
-        dropped = min(expired, limit)
-        (self.folder / "expired").write_text(str(expired - dropped))
-        return dropped
 
     def _check(self) -> None:
         if (self.folder / "broken").exists():
@@ -84,13 +65,17 @@ def main() -> int:
         workers=int(workers),
         drain_timeout_s=float(drain_s),
     )
-    worker = [sys.executable, str(Path(__file__).with_name("standin_worker.py"))]
+    fakes = Path(__file__).parent
+    commands = Commands(
+        worker=(sys.executable, str(fakes / "standin_worker.py")),
+        ledger=(sys.executable, str(fakes / "standin_ledger.py")),
+    )
     return run(
         settings,
         FileStore(data_dir),
         local="local" in rest,
         announce=announce,
-        worker_command=worker,
+        commands=commands,
     )
 
 

@@ -41,6 +41,7 @@ class Standin:
                 "local": self.start.local and self.start.local.base_url,
                 "local_key": self.start.local and self.start.local.api_key,
                 "changes": self.changes,
+                "ledger": self.start.ledger,
                 "metrics": os.environ["PROMETHEUS_MULTIPROC_DIR"],
             }
         ).encode()
