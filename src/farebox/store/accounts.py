@@ -1,25 +1,39 @@
-"""Accounts and the transfers that explain their money. What calls do to it is calls.py's."""
+"""Accounts: made, changed and shown. What an operator does to their money is transfers.py's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import sqlalchemy as sa
 
 from farebox.core import clock
 from farebox.core.account import Account
-from farebox.core.money import MAX_NANOCREDITS, show_credits
-from farebox.errors import OutOfCredit
+from farebox.core.money import show_credits
 from farebox.store.engine import StoreBase
-from farebox.store.errors import StoreConflict, StoreError
-from farebox.store.schema import accounts, revisions, transfers
+from farebox.store.errors import StoreConflict
+from farebox.store.moves import Move, move
+from farebox.store.schema import accounts, leases, revisions
+
+# What leases of the account have left, in the one statement that reads its row. The states stand in
+# its text, so that the index of such leases serves.
+_HELD = (
+    sa.select(
+        sa.func.coalesce(sa.func.sum(leases.c.granted - leases.c.spent - leases.c.returned), 0)
+    )
+    .where(leases.c.account_id == accounts.c.id, sa.text("leases.state IN ('open', 'draining')"))
+    .scalar_subquery()
+)
+_ACCOUNTS = sa.select(accounts, _HELD.label("held"))
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """One account as it is at one moment. `available` may be below zero, down to -credit_limit."""
+    """One account as it is at one moment. `available` may be below zero, down to -credit_limit.
+
+    `held` is what leases have left, and the holds of calls in flight lie within. `spent` is what
+    calls were charged, and what was declared lost with the lease of a host.
+    """
 
     id: int
     name: str
@@ -28,7 +42,6 @@ class StoredAccount:
     credit_limit_nanocredits: int
     available_nanocredits: int
     held_nanocredits: int
-    spent_nanocredits: int
     credited_nanocredits: int
     disabled: bool
     created_us: int
@@ -37,6 +50,11 @@ class StoredAccount:
     def balance_nanocredits(self) -> int:
         """What is not spent yet, held or not."""
         return self.available_nanocredits + self.held_nanocredits
+
+    @property
+    def spent_nanocredits(self) -> int:
+        """What of all credits is there no more."""
+        return self.credited_nanocredits - self.balance_nanocredits
 
 
 def _stored(row: sa.RowMapping) -> StoredAccount:
@@ -47,8 +65,7 @@ def _stored(row: sa.RowMapping) -> StoredAccount:
         rate_ppm=row["rate_ppm"],
         credit_limit_nanocredits=row["credit_limit"],
         available_nanocredits=row["available"],
-        held_nanocredits=row["held"],
-        spent_nanocredits=row["spent"],
+        held_nanocredits=int(row["held"]),  # PostgreSQL's sums are decimals
         credited_nanocredits=row["credited"],
         disabled=bool(row["disabled"]),
         created_us=row["created_us"],
@@ -95,8 +112,8 @@ class Accounts(StoreBase):
                 .returning(accounts.c.id)
             ).scalar_one()
             if credits_nanocredits:
-                _transfer(connection, account_id, "top_up", credits_nanocredits, "first credits")
-            return _get(connection, account_id)
+                move(connection, Move(account_id, "top_up", credits_nanocredits, "first credits"))
+            return get_account(connection, account_id)
 
     def account(self, name: str) -> StoredAccount | None:
         """The account of that name."""
@@ -111,7 +128,7 @@ class Accounts(StoreBase):
     def accounts(self) -> list[StoredAccount]:
         """All accounts by name, from one snapshot."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(accounts).order_by(accounts.c.name))
+            rows = connection.execute(_ACCOUNTS.order_by(accounts.c.name))
             return [_stored(row) for row in rows.mappings()]
 
     def set_account(self, account_id: int, changes: Mapping[str, object]) -> StoredAccount:
@@ -122,7 +139,8 @@ class Accounts(StoreBase):
         values = {"group_name" if name == "group" else name: v for name, v in changes.items()}
         assert values.keys() <= {"group_name", "rate_ppm", "credit_limit", "disabled"}
         with self._writing() as connection:
-            account = _get(connection, account_id)
+            lock_account(connection, account_id)
+            account = get_account(connection, account_id)
             limit = values.get("credit_limit", account.credit_limit_nanocredits)
             assert isinstance(limit, int)
             if account.available_nanocredits < -limit:
@@ -135,71 +153,25 @@ class Accounts(StoreBase):
                 .where(accounts.c.id == account_id)
                 .values(**values, revision=bump_keys(connection))
             )
-            return _get(connection, account_id)
-
-    def credit(self, account_id: int, amount_nanocredits: int, reason: str) -> StoredAccount:
-        """Add credits (amount above zero)."""
-        return self._post(account_id, "top_up", amount_nanocredits, reason)
-
-    def debit(self, account_id: int, amount_nanocredits: int, reason: str) -> StoredAccount:
-        """Take credits away (amount above zero), not below the floor: raises errors.OutOfCredit."""
-        return self._post(account_id, "debit", amount_nanocredits, reason)
-
-    def _post(
-        self, account_id: int, kind: Literal["top_up", "debit"], amount: int, reason: str
-    ) -> StoredAccount:
-        assert amount > 0
-        with self._writing() as connection:
-            account = _get(connection, account_id)
-            room = account.available_nanocredits + account.credit_limit_nanocredits
-            if kind == "debit" and amount > room:
-                raise OutOfCredit(
-                    f"Account {account.name!r} has {show_credits(room)} credits that can be "
-                    f"debited, {show_credits(amount - room)} less than {show_credits(amount)}."
-                )
-            if kind == "top_up" and account.credited_nanocredits + amount > MAX_NANOCREDITS:
-                raise StoreError(
-                    f"Account {account.name!r} cannot hold {show_credits(amount)} credits more: "
-                    f"{show_credits(MAX_NANOCREDITS)} is the most that is kept."
-                )
-            _transfer(connection, account_id, kind, amount, reason)
-            return _get(connection, account_id)
-
-
-def _transfer(
-    connection: sa.Connection,
-    account_id: int,
-    kind: Literal["top_up", "debit"],
-    amount: int,
-    reason: str,
-) -> None:
-    """The one place outside calls where money moves: the transfer and what it explains."""
-    signed = amount if kind == "top_up" else -amount
-    connection.execute(
-        sa.insert(transfers).values(
-            account_id=account_id,
-            kind=kind,
-            amount=amount,
-            reason=reason,
-            created_us=clock.now_us(),
-        )
-    )
-    connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.id == account_id)
-        .values(
-            available=accounts.c.available + signed,
-            credited=accounts.c.credited + signed,
-        )
-    )
+            return get_account(connection, account_id)
 
 
 def _find(connection: sa.Connection, which: sa.ColumnElement[bool]) -> StoredAccount | None:
-    row = connection.execute(sa.select(accounts).where(which)).mappings().first()
+    row = connection.execute(_ACCOUNTS.where(which)).mappings().first()
     return _stored(row) if row else None
 
 
-def _get(connection: sa.Connection, account_id: int) -> StoredAccount:
+def lock_account(connection: sa.Connection, account_id: int) -> None:
+    """Let no grant or charge change the account until the transaction ends: with PostgreSQL ledgers
+    write beside the one writer.
+    """
+    connection.execute(
+        sa.select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()
+    )
+
+
+def get_account(connection: sa.Connection, account_id: int) -> StoredAccount:
+    """The account of that id, which exists."""
     account = _find(connection, accounts.c.id == account_id)
     assert account is not None, f"no account {account_id}"
     return account

@@ -20,6 +20,7 @@ from farebox.store.leases import Leases
 from farebox.store.reports import Reports
 from farebox.store.retention import Retention
 from farebox.store.schema import facts, revisions
+from farebox.store.transfers import Transfers
 from farebox.store.turns import Turns
 
 
@@ -33,6 +34,7 @@ class Revisions:
 
 class Store(
     Accounts,
+    Transfers,
     Keys,
     Catalogues,
     Leases,
