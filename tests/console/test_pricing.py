@@ -38,9 +38,16 @@ RICH = read_price(
         "tools": {"web_search": "0.01"},
     }
 )
+SOON = read_price({"input": "1.5", "output": "3.96", "cache_read": "0.132", "from": "2998-01-01"})
+LATER = read_price({"input": "9", "output": "9", "from": "2999-01-01"})
 MODELS = [
     Model(
-        "deepseek-v4-pro", (), (PLAIN,), aliases=("ds-pro",), context=1_000_000, max_output=384_000
+        "deepseek-v4-pro",
+        (),
+        (PLAIN, SOON, LATER),
+        aliases=("ds-pro",),
+        context=1_000_000,
+        max_output=384_000,
     ),
     Model("<script>alert('x')</script>", (), (RICH,)),
     Model("unpriced", (), ()),
@@ -135,10 +142,14 @@ async def test_the_json_has_each_sold_model_with_its_price_object():
                 "id": model.id,
                 "aliases": list(model.aliases),
                 "price": price_object(price),
+                "next_price": following,
                 "context": model.context,
                 "max_output": model.max_output,
             }
-            for model, price in zip(MODELS, (PLAIN, RICH), strict=False)
+            for model, price, following in (
+                (MODELS[0], PLAIN, {"from": "2998-01-01", **price_object(SOON)}),
+                (MODELS[1], RICH, None),
+            )
         ],
     }
 
@@ -171,6 +182,23 @@ async def test_the_page_shows_what_the_json_says():
         for name, text in cells.items():
             assert text == row["price"].get(name, "as text")
     assert list(shown.rows) == [model.id for model in MODELS[:2]]
+
+
+async def test_the_page_tells_which_price_comes_next():
+    """Its day, and the classes that will have another price."""
+    _, shown = await page()
+    notes = [" ".join(text.split()) for text in shown.texts["span"]]
+    told = "from 2998-01-01: input 1.5, cache write 1.875, cache write, 1 h 3, audio in 1.5"
+    assert told in notes
+    priced = {"input": "1", "output": "2"}
+    prices = (
+        read_price(priced),
+        read_price({**priced, "tiers": {"flex": "0.5"}, "from": "2998-01-01"}),
+    )
+    _, shown = await page(Catalogue.of(1, [], [Model("m", (), prices)], []))
+    assert "from 2998-01-01: on other terms" in [
+        " ".join(text.split()) for text in shown.texts["span"]
+    ]
 
 
 async def test_the_page_tells_what_multiplies_a_price():

@@ -60,17 +60,18 @@ def _merged(
     """A table for each day on which a price or a cost begins, behind what makes it another."""
     beginning: dict[int, PriceTable] = {starts_us(table): table for table in (*costs, *prices)}
     for begins_us, table in sorted(beginning.items(), key=itemgetter(0)):
-        price = _at(prices, begins_us)
+        price = table_at(prices, begins_us)
         if price is None:
             continue
-        cost = _at(costs, begins_us) or {}
+        cost = table_at(costs, begins_us) or {}
         own = {key: price[key] for key in price if key != "from"}
         mixed = {**{key: cost[key] for key in _CACHE_CLASSES if key in cost}, **own}
         day = {"from": table["from"]} if "from" in table else {}
         yield (starts_us(price), mixed), {**mixed, **day}
 
 
-def _at(written: Sequence[PriceTable], at_us: int) -> PriceTable | None:
+def table_at(written: Sequence[PriceTable], at_us: int) -> PriceTable | None:
+    """The table that is in force at that time."""
     begun = [table for table in written if starts_us(table) <= at_us]
     return max(begun, key=starts_us, default=None)
 

@@ -18,6 +18,7 @@ from farebox.cli import (
     export,
     keys,
     leases,
+    prices,
     receipts,
     serve,
     usage,
@@ -52,7 +53,10 @@ def _farebox(
     pass
 
 
-_NOUNS = (serve, apply, export, accounts, keys, leases, receipts, usage, audit, backup, doctor)
+_NOUNS = (
+    *(serve, apply, export, prices, accounts, keys, leases),
+    *(receipts, usage, audit, backup, doctor),
+)
 for noun in _NOUNS:
     noun.register(app)
 

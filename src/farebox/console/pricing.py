@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farebox.billing.charge import bill
-from farebox.billing.prices import price_object
+from farebox.billing.prices import price_object, show_day
 from farebox.core import clock
 from farebox.core.money import PPM, show_credits, show_ppm
 from farebox.core.settings import Settings
@@ -72,18 +72,28 @@ def routes(catalogue: Callable[[], Catalogue], settings: Settings) -> list[Route
 
 
 def rows(catalogue: Catalogue, at_us: int) -> list[dict[str, Any]]:
-    """The models that are sold, each with its list price as everybody is shown it."""
+    """The models that are sold, each with its list price as everybody is shown it, and the one
+    that is the next to come.
+    """
     return [
         {
             "id": model.id,
             "aliases": list(model.aliases),
             "price": price_object(price),
+            "next_price": _next_price(model, at_us),
             "context": model.context,
             "max_output": model.max_output,
         }
         for model in catalogue.models.values()
         if (price := model.price_at(at_us)) is not None
     ]
+
+
+def _next_price(model: Model, at_us: int) -> dict[str, object] | None:
+    for price in model.prices:
+        if price.starts_us > at_us:
+            return {"from": show_day(price.starts_us), **price_object(price)}
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +195,7 @@ class _Page:
         listed = rows(catalogue, now_us)
         called = _example_model(catalogue, now_us)
         model = called.id if called else _NO_MODEL
-        images = any("image_input" in row["price"] for row in listed)
+        images = any("image_input" in (row["price"] | (row["next_price"] or {})) for row in listed)
         html = self._template.render(
             style=self._style,
             base_url=self._settings.base_url,
