@@ -65,6 +65,22 @@ async def test_a_refusal_is_told_also_when_its_trace_stays(anyio_backend):
             assert (await post(worker, **ASKED)).status == 503
 
 
+async def test_a_response_counts_as_delivered_when_its_end_is_written(anyio_backend):
+    """Until then it would be lost with the process, though it was charged."""
+    async with running(make_worker(kept=SlowStore())) as worker:
+        will_stream(worker, "Hello!")
+        queued = (await post(worker, **ASKED)).json
+        async with asyncio.timeout(5):
+            while not worker.books.settlements:
+                await asyncio.sleep(0.01)
+            assert worker.books.delivered_ids == []
+            while not worker.books.delivered_ids:
+                await asyncio.sleep(0.01)
+        assert (await get(worker, queued["id"])).json["status"] == "completed"
+        (settlement,) = worker.books.settlements
+        assert worker.books.delivered_ids == [settlement.request_id]
+
+
 class SlowStore(LazyStore):
     """A store that takes its time with ends."""
 

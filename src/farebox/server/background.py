@@ -20,7 +20,15 @@ from farebox import relay
 from farebox.admission import admit
 from farebox.core import clock
 from farebox.core.account import Caller
-from farebox.core.ports import Exchange, Upstream, UpstreamRequest
+from farebox.core.ports import (
+    Books,
+    Exchange,
+    HoldRequest,
+    Settled,
+    Settlement,
+    Upstream,
+    UpstreamRequest,
+)
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_shell import Shell
 from farebox.errors import FareboxError, Internal, Overloaded, TooManyRequests
@@ -170,7 +178,8 @@ class _Run:
 
     async def _serve(self, record: Record) -> None:
         upstream = _Announcing(self._state.gateway.upstream, self._sent)
-        gateway = replace(self._state.gateway, upstream=upstream)
+        books = _Deferring(self._state.gateway.books)
+        gateway = replace(self._state.gateway, upstream=upstream, books=books)
         pump = asyncio.create_task(self.recorder.pump())
         failure: FareboxError | None = None
         try:
@@ -188,7 +197,8 @@ class _Run:
         if failure is not None:
             record.error = failure.code or failure.type
         if self._sent.done():
-            await self.recorder.finish(failure)
+            if await self.recorder.finish(failure):
+                books.tell()
         else:
             assert failure is not None  # nothing is answered before it is sent
             try:
@@ -212,3 +222,34 @@ class _Announcing:
         if not self._sent.done():
             self._sent.set_result(None)
         return self._upstream.open(request)
+
+
+class _Deferring:
+    """The books, which hear that an answer was delivered when its end is written down: the relay
+    says so when it has only been taken down.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._request_id: str | None = None
+
+    async def hold(self, request: HoldRequest) -> int:
+        """As the books."""
+        return await self._books.hold(request)
+
+    async def extend(self, request_id: str, more_nanocredits: int) -> int:
+        """As the books."""
+        return await self._books.extend(request_id, more_nanocredits)
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """As the books."""
+        return await self._books.settle(settlement)
+
+    def delivered(self, request_id: str) -> None:
+        """The end has been taken down."""
+        self._request_id = request_id
+
+    def tell(self) -> None:
+        """It is written down."""
+        if self._request_id is not None:
+            self._books.delivered(self._request_id)

@@ -169,14 +169,14 @@ class Recorder:
             async with asyncio.timeout(limit_s):
                 await self._stopped.wait()
 
-    async def finish(self, failure: FareboxError | None) -> None:
-        """The end: the response as it is from now on. `failure`: why there was none from the
-        relay.
+    async def finish(self, failure: FareboxError | None) -> bool:
+        """The end: the response as it is from now on; whether it could be written. `failure`: why
+        there was none from the relay.
         """
         kept = await asyncio.to_thread(self._end, failure)  # its input may be large
         ends = kept.status if kept.status in ("completed", "incomplete") else "failed"
         self._add(f"response.{ends}", {"response": msgspec.Raw(kept.body)})
-        await self._write_end(kept)
+        return await self._write_end(kept)
 
     def _end(self, failure: FareboxError | None) -> KeptResponse:
         if self._final is not None:
@@ -201,7 +201,7 @@ class Recorder:
             body = _changed(body, {"status": "cancelled", "error": None})
         return kept_response(self._resolved, self._caller, self._settings, body)
 
-    async def _write_end(self, kept: KeptResponse) -> None:
+    async def _write_end(self, kept: KeptResponse) -> bool:
         for pause_s in (*_RETRY_S, None):
             try:
                 await self._flush()
@@ -209,10 +209,11 @@ class Recorder:
             except Exception:  # noqa: BLE001 (tried again, and told at last)
                 if pause_s is None:
                     _log.exception("response_not_kept", response_id=self._shell.id)
-                    return
+                    return False
                 await asyncio.sleep(pause_s)
             else:
-                return
+                return True
+        return False
 
     def _note(self, data: bytes) -> None:
         event = read_event(data)
