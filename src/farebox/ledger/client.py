@@ -8,6 +8,7 @@ things look on the way is wire.py's business.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -328,3 +329,26 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         self._books.disconnected()
         self.lost.set()
+
+
+def recall_now(path: str, account_id: int, timeout_s: float) -> bool:
+    """Have the ledger that listens at `path` give back what nobody needs of an account, for a
+    command: whether it has. It blocks, and raises nothing.
+    """
+    reader = wire.answer_reader()
+    until_s = clock.monotonic_s() + timeout_s
+    try:
+        with socket.socket(socket.AF_UNIX) as way:
+            way.settimeout(timeout_s)
+            way.connect(path)
+            way.sendall(wire.frames([m.Recall(account_id)]))
+            while (left_s := until_s - clock.monotonic_s()) > 0:
+                way.settimeout(left_s)
+                data = way.recv(4096)
+                if not data:
+                    return False
+                if m.Recalled(account_id) in reader.feed(data):
+                    return True
+    except (OSError, wire.WireError):
+        pass
+    return False

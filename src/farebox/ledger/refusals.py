@@ -53,11 +53,13 @@ def _shortfall(refused: Refused) -> str:
 
 def _over_budget(refused: Refused, budget: Budget) -> str:
     anew = _begins_anew(budget)
-    remedy = "Ask the operator for a larger one" if anew is None else f"It begins anew at {anew}"
+    remedy = "Ask the operator for a larger one, or ask for a shorter answer."
+    if anew is not None:
+        remedy = f"It begins anew at {anew}. Until then, ask for shorter answers."
     return (
         f"This call needs at least {show_credits(refused.least)} credits, and of the key's budget "
         f"of {show_credits(budget.limit_nanocredits)} credits{_PERIODS.get(budget.period, '')} "
-        f"{show_credits(refused.room)} are left. {remedy}, or ask for a shorter answer."
+        f"{show_credits(refused.room)} are left. {remedy}"
     )
 
 
