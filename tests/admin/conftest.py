@@ -14,3 +14,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = open_store(f"sqlite:///{tmp_path}/farebox.db", tmp_path)
     yield store
     store.close()
+
+
+@pytest.fixture
+def either(database_url: str, tmp_path: Path) -> Iterator[Store]:
+    """An empty store, of the one engine and of the other."""
+    store = open_store(database_url, tmp_path)
+    yield store
+    store.close()
