@@ -43,18 +43,18 @@ AVAILABLE = "SELECT available FROM accounts ORDER BY id"
 
 
 @pytest.fixture
-def books(either: Store) -> OwnedBooks:
+def books(store: Store) -> OwnedBooks:
     """The books of an owner, and an account of 1000 nano-credits with the id 1."""
-    either.create_account("ann", credits_nanocredits=1000)
-    books = OwnedBooks(either, "own_1")
+    store.create_account("ann", credits_nanocredits=1000)
+    books = OwnedBooks(store, "own_1")
     assert books.begin(lambda _: False) == []
     return books
 
 
-def test_a_call_is_charged_to_its_lease(either: Store, books: OwnedBooks) -> None:
+def test_a_call_is_charged_to_its_lease(store: Store, books: OwnedBooks) -> None:
     """Granted, posted, returned: each step is a transfer, and the rest is available again."""
     lease = granted(books, 400)
-    assert read(either, AVAILABLE) == [(600,)]
+    assert read(store, AVAILABLE) == [(600,)]
     assert books.do([post("req_1", lease, 150), post("req_2", lease, 30)]) == [
         Posted(150, 0, inserted=True),
         Posted(30, 0, inserted=True),
@@ -62,18 +62,18 @@ def test_a_call_is_charged_to_its_lease(either: Store, books: OwnedBooks) -> Non
     assert books.unspent() == [OpenLease(lease, 1, 220)]
     assert books.do([Return(lease, 1, 220, close=True)]) == [Done()]
     assert books.unspent() == []
-    assert read(either, LEASES) == [(lease, "closed", 400, 180, 220)]
-    assert read(either, AVAILABLE) == [(820,)]
-    assert read(either, TRANSFERS) == [
+    assert read(store, LEASES) == [(lease, "closed", 400, 180, 220)]
+    assert read(store, AVAILABLE) == [(820,)]
+    assert read(store, TRANSFERS) == [
         ("top_up", "operator:credits", "account:1", 1000, 0),
         ("lease_grant", "account:1", f"lease:{lease}", 400, 0),
         ("charge", f"lease:{lease}", "operator:revenue", 180, 2),
         ("lease_return", f"lease:{lease}", "account:1", 220, 0),
     ]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_call_is_written_whole(either: Store, books: OwnedBooks) -> None:
+def test_a_call_is_written_whole(store: Store, books: OwnedBooks) -> None:
     """Every field of an entry is a column, beside it what it was charged to and when."""
     lease = granted(books, 100)
     # Quotes, backslashes and other scripts are text as any other.
@@ -82,33 +82,33 @@ def test_a_call_is_written_whole(either: Store, books: OwnedBooks) -> None:
     assert books.do([replace(post("req_1", lease, 60), entry=call, absorbed=10)]) == [
         Posted(60, 10, inserted=True)
     ]
-    ((*columns, lease_id, charge, absorbed, settled_us),) = read(either, "SELECT * FROM usage")
+    ((*columns, lease_id, charge, absorbed, settled_us),) = read(store, "SELECT * FROM usage")
     assert type(call)(*columns) == call
     assert (lease_id, charge, absorbed) == (lease, 60, 10)
     assert before_us <= settled_us <= clock.now_us()
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_call_without_a_charge_needs_no_lease(either: Store, books: OwnedBooks) -> None:
+def test_a_call_without_a_charge_needs_no_lease(store: Store, books: OwnedBooks) -> None:
     """It is written and counted, and moves nothing."""
     assert books.do([post("req_1", None, 0)]) == [Posted(0, 0, inserted=True)]
-    assert read(either, "SELECT lease_id, charge FROM usage") == [(None, 0)]
-    assert len(read(either, TRANSFERS)) == 1
-    assert broken_invariants(either) == {}
+    assert read(store, "SELECT lease_id, charge FROM usage") == [(None, 0)]
+    assert len(read(store, TRANSFERS)) == 1
+    assert broken_invariants(store) == {}
 
 
-def test_what_is_absorbed_is_one_transfer_a_batch(either: Store, books: OwnedBooks) -> None:
+def test_what_is_absorbed_is_one_transfer_a_batch(store: Store, books: OwnedBooks) -> None:
     """What an account could not pay goes from one of the operator's sides to the other."""
     calls = [replace(post(f"req_{n}", None, 0), entry=entry(f"req_{n}", 1, 7)) for n in range(3)]
     outcomes = books.do([replace(call, absorbed=7) for call in calls])
     assert outcomes == [Posted(0, 7, inserted=True)] * 3
-    assert read(either, TRANSFERS)[1:] == [
+    assert read(store, TRANSFERS)[1:] == [
         ("absorbed", "operator:absorbed", "operator:unpaid", 21, 3)
     ]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_the_same_call_again_changes_nothing(either: Store, books: OwnedBooks) -> None:
+def test_the_same_call_again_changes_nothing(store: Store, books: OwnedBooks) -> None:
     """In the same batch or a later one, with other amounts or a lease that is gone since: the first
     one counts, and its amounts are the answer.
     """
@@ -119,64 +119,64 @@ def test_the_same_call_again_changes_nothing(either: Store, books: OwnedBooks) -
     assert books.do([post("req_2", lease, 5), other]) == [Posted(5, 0, inserted=True), again]
     books.do([Return(lease, 1, 245, close=True)])
     assert books.do([first, first]) == [again, again]
-    assert read(either, "SELECT request_id, charge FROM usage ORDER BY request_id") == [
+    assert read(store, "SELECT request_id, charge FROM usage ORDER BY request_id") == [
         ("req_1", 150),
         ("req_2", 5),
     ]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_lease_is_not_charged_beyond_what_it_is(either: Store, books: OwnedBooks) -> None:
+def test_a_lease_is_not_charged_beyond_what_it_is(store: Store, books: OwnedBooks) -> None:
     """A call that does not fit is not written; those that do are, in their order."""
     lease = granted(books, 100)
     calls = [post("req_1", lease, 60), post("req_2", lease, 60), post("req_3", lease, 40)]
     written = [Posted(60, 0, inserted=True), LeaseGone(), Posted(40, 0, inserted=True)]
     assert books.do(calls) == written
-    assert read(either, LEASES) == [(lease, "open", 100, 100, 0)]
-    assert broken_invariants(either) == {}
+    assert read(store, LEASES) == [(lease, "open", 100, 100, 0)]
+    assert broken_invariants(store) == {}
 
 
 @pytest.mark.parametrize("state", ["closed", "lost"])
-def test_a_lease_that_has_ended_is_gone(either: Store, books: OwnedBooks, state: str) -> None:
+def test_a_lease_that_has_ended_is_gone(store: Store, books: OwnedBooks, state: str) -> None:
     """Nothing is charged to it, nothing returned, and a grant makes another."""
     lease = granted(books, 100)
     if state == "closed":
         books.do([Return(lease, 1, 100, close=True)])
     else:
-        silence(either, "own_1")
-        either.lose("own_1", lambda _: True)
-    before = read(either, LEASES)
+        silence(store, "own_1")
+        store.lose("own_1", lambda _: True)
+    before = read(store, LEASES)
     assert books.do([post("req_1", lease, 5), Return(lease, 1, 5, close=False)]) == [
         LeaseGone(),
         Done(),
     ]
-    assert read(either, LEASES) == before
+    assert read(store, LEASES) == before
     (outcome,) = books.do([Grant(1, lease, 1, 10, 10, 1)])
     assert isinstance(outcome, Granted)
     assert outcome.lease_id not in (None, lease)
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_lease_of_another_owner_is_not_charged(either: Store, books: OwnedBooks) -> None:
+def test_a_lease_of_another_owner_is_not_charged(store: Store, books: OwnedBooks) -> None:
     """What one host was granted no other spends."""
     lease = granted(books, 100)
-    other = OwnedBooks(either, "own_2")
+    other = OwnedBooks(store, "own_2")
     assert other.do([post("req_1", lease, 5)]) == [LeaseGone()]
     assert other.unspent() == []
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_lease_that_drains_ends_with_its_last_charge(either: Store, books: OwnedBooks) -> None:
+def test_a_lease_that_drains_ends_with_its_last_charge(store: Store, books: OwnedBooks) -> None:
     """Closed with something unspent, for calls in the spool, it waits for them and then closes."""
     lease = granted(books, 100)
     books.do([Return(lease, 1, 70, close=True)])
-    assert read(either, LEASES) == [(lease, "draining", 100, 0, 70)]
+    assert read(store, LEASES) == [(lease, "draining", 100, 0, 70)]
     assert books.do([post("req_1", lease, 30)]) == [Posted(30, 0, inserted=True)]
-    assert read(either, LEASES) == [(lease, "closed", 100, 30, 70)]
-    assert broken_invariants(either) == {}
+    assert read(store, LEASES) == [(lease, "closed", 100, 30, 70)]
+    assert broken_invariants(store) == {}
 
 
-def test_a_grant_adds_to_a_lease(either: Store, books: OwnedBooks) -> None:
+def test_a_grant_adds_to_a_lease(store: Store, books: OwnedBooks) -> None:
     """To an open one, and to one that drains, which is open then; all is done in order."""
     lease = granted(books, 100)
     jobs: list[Job] = [
@@ -191,14 +191,14 @@ def test_a_grant_adds_to_a_lease(either: Store, books: OwnedBooks) -> None:
         Granted(lease, 440, 0, 0, 1000),
         Granted(lease, 0, 0, 0, 1000),
     ]
-    assert read(either, LEASES) == [(lease, "open", 1040, 0, 40)]
-    assert broken_invariants(either) == {}
+    assert read(store, LEASES) == [(lease, "open", 1040, 0, 40)]
+    assert broken_invariants(store) == {}
 
 
-def test_a_grant_is_told_what_others_hold(either: Store, books: OwnedBooks) -> None:
+def test_a_grant_is_told_what_others_hold(store: Store, books: OwnedBooks) -> None:
     """Held is the sum of all hosts' leases, so that a refusal can say why there is no more."""
     lease = granted(books, 300)
-    other = OwnedBooks(either, "own_2")
+    other = OwnedBooks(store, "own_2")
     theirs = granted(other, 600)
     (mine,) = books.do([Grant(1, lease, 200, 200, 200, 2)])
     assert mine == Granted(lease, 0, 100, 0, 900)
@@ -206,19 +206,19 @@ def test_a_grant_is_told_what_others_hold(either: Store, books: OwnedBooks) -> N
     _, outcome = other.do([post("req_1", theirs, 50), Grant(1, None, 1, 20, 20, 2)])
     assert isinstance(outcome, Granted)
     assert (outcome.amount, outcome.available, outcome.held) == (20, 80, 870)
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_closed_or_unknown_account_grants_nothing(either: Store, books: OwnedBooks) -> None:
+def test_a_closed_or_unknown_account_grants_nothing(store: Store, books: OwnedBooks) -> None:
     """The answer says that it is not open; what is leased of it already stays."""
     granted(books, 100)
-    either.set_account(1, {"disabled": 1})
+    store.set_account(1, {"disabled": 1})
     jobs: list[Job] = [Grant(number, None, 1, 5, 5, 1) for number in (1, 99)]
     assert books.do(jobs) == [
         Granted(None, 0, 900, 0, 100, is_open=False),
         Granted(None, 0, 0, 0, 0, is_open=False),
     ]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
 @given(
@@ -250,17 +250,17 @@ def test_a_grant_is_arithmetic(
         assert amount == need + max(0, min(spare, share))
 
 
-def test_a_grant_may_use_the_credit_limit(either: Store, books: OwnedBooks) -> None:
+def test_a_grant_may_use_the_credit_limit(store: Store, books: OwnedBooks) -> None:
     """The limit is as good as balance, and not a nano-credit more."""
-    either.set_account(1, {"credit_limit": 200})
+    store.set_account(1, {"credit_limit": 200})
     (outcome,) = books.do([Grant(1, None, 1, 5000, 5000, 1)])
     assert isinstance(outcome, Granted)
     assert (outcome.amount, outcome.available, outcome.credit_limit) == (1200, -200, 200)
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
 @pytest.mark.parametrize("bad", ["charge", "sum", "lease", "text"])
-def test_a_bad_call_is_rejected_alone(either: Store, books: OwnedBooks, bad: str) -> None:
+def test_a_bad_call_is_rejected_alone(store: Store, books: OwnedBooks, bad: str) -> None:
     """One that cannot be written is noted, with why; those beside it are done, and done once."""
     lease = granted(books, 400)
     call = {
@@ -276,18 +276,18 @@ def test_a_bad_call_is_rejected_alone(either: Store, books: OwnedBooks, bad: str
     assert isinstance(second, Rejected)
     assert second.reason
     ((request_id, error, noted),) = read(
-        either, "SELECT request_id, error, entry FROM settle_rejected"
+        store, "SELECT request_id, error, entry FROM settle_rejected"
     )
     assert (request_id, error) == ("req_2", second.reason)
     assert '"model":"m-1"' in noted
-    assert read(either, "SELECT request_id FROM usage ORDER BY request_id") == [
+    assert read(store, "SELECT request_id FROM usage ORDER BY request_id") == [
         ("req_1",),
         ("req_3",),
     ]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_an_undelivered_call_says_so(either: Store, books: OwnedBooks) -> None:
+def test_an_undelivered_call_says_so(store: Store, books: OwnedBooks) -> None:
     """Only one that was complete: of the others, it is known already that the client lacks it."""
     jobs: list[Job] = [
         post("req_1", None, 0),
@@ -296,17 +296,17 @@ def test_an_undelivered_call_says_so(either: Store, books: OwnedBooks) -> None:
         Undelivered(("req_1", "req_2", "req_9")),
     ]
     assert books.do(jobs)[3] == Done()
-    assert read(either, "SELECT outcome FROM usage ORDER BY request_id") == [
+    assert read(store, "SELECT outcome FROM usage ORDER BY request_id") == [
         ("undelivered",),
         ("client_gone",),
         ("complete",),
     ]
 
 
-def test_a_key_is_told_what_it_spent(either: Store, books: OwnedBooks) -> None:
+def test_a_key_is_told_what_it_spent(store: Store, books: OwnedBooks) -> None:
     """Since a time, with what came earlier in the batch and without what comes later."""
     key = Key("key_2", 1, b"digest")
-    either.create_key(key, "hint")
+    store.create_key(key, "hint")
     lease = granted(books, 400)
 
     def call(request_id: str, charge: int, created_us: int) -> Job:
@@ -324,46 +324,46 @@ def test_a_key_is_told_what_it_spent(either: Store, books: OwnedBooks) -> None:
     ]
     outcomes = books.do(jobs)
     assert (outcomes[2], *outcomes[5:]) == (Spent(5), Spent(23), Spent(0))
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}
 
 
-def test_a_call_takes_the_seal_of_its_hour_away(either: Store, books: OwnedBooks) -> None:
+def test_a_call_takes_the_seal_of_its_hour_away(store: Store, books: OwnedBooks) -> None:
     """An hour that was found right is looked at again when a call comes to it; others are not."""
     seal = """
         INSERT INTO sealed_hours (hour_us, calls, charge, checksum, sealed_us)
         VALUES ({}, 0, 0, '', 1)
     """
     for hour_us in (NOON_US - HOUR_US, NOON_US):
-        write(either, seal.format(hour_us))
+        write(store, seal.format(hour_us))
     books.do([post("req_1", None, 0, created_us=NOON_US + 5)])
-    assert read(either, "SELECT hour_us FROM sealed_hours") == [(NOON_US - HOUR_US,)]
+    assert read(store, "SELECT hour_us FROM sealed_hours") == [(NOON_US - HOUR_US,)]
 
 
-def test_an_owner_finds_what_an_earlier_life_left(either: Store, books: OwnedBooks) -> None:
+def test_an_owner_finds_what_an_earlier_life_left(store: Store, books: OwnedBooks) -> None:
     """Leases with what is not spent of them; those that have ended are not there."""
     first, second = granted(books, 100), granted(books, 50)
     books.do([post("req_1", first, 30), Return(second, 1, 50, close=True)])
     third = granted(books, 10)
-    assert OwnedBooks(either, "own_1").begin(lambda _: True) == [
+    assert OwnedBooks(store, "own_1").begin(lambda _: True) == [
         OpenLease(first, 1, 70),
         OpenLease(third, 1, 10),
     ]
 
 
 def test_credit_of_owners_that_died_on_this_host_comes_back(
-    either: Store, books: OwnedBooks
+    store: Store, books: OwnedBooks
 ) -> None:
     """With SQLite, if they are dead. With PostgreSQL they may live on other hosts."""
     granted(books, 100)
-    alive = OwnedBooks(either, "own_2")
+    alive = OwnedBooks(store, "own_2")
     kept = granted(alive, 30)
-    assert OwnedBooks(either, "own_3").begin(lambda owner: owner == "own_1") == []
+    assert OwnedBooks(store, "own_3").begin(lambda owner: owner == "own_1") == []
     assert alive.unspent() == [OpenLease(kept, 1, 30)]
-    assert read(either, AVAILABLE) == [(870 if either.is_postgresql else 970,)]
-    assert broken_invariants(either) == {}
+    assert read(store, AVAILABLE) == [(870 if store.is_postgresql else 970,)]
+    assert broken_invariants(store) == {}
 
 
-def test_a_call_whose_lease_is_gone_is_settled_apart(either: Store, books: OwnedBooks) -> None:
+def test_a_call_whose_lease_is_gone_is_settled_apart(store: Store, books: OwnedBooks) -> None:
     """By what its account has, through a lease of its own; the rest is absorbed; and once."""
     lease = granted(books, 900)
     call = post("req_1", 77, 150)
@@ -374,4 +374,4 @@ def test_a_call_whose_lease_is_gone_is_settled_apart(either: Store, books: Owned
     assert books.settle_apart(post("req_2", 77, 20)) == Posted(20, 0, inserted=True)
     assert books.settle_apart(post("req_3", None, 0)) == Posted(0, 0, inserted=True)
     assert books.unspent() == [OpenLease(lease, 1, 400)]
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}

@@ -133,10 +133,10 @@ def unsure_postgresql(plain: Store) -> Generator[Unsure]:
 
 
 @pytest.fixture
-def unsure(either: Store) -> Iterator[Unsure]:
+def unsure(store: Store) -> Iterator[Unsure]:
     """On both engines, with an account of 1000 nano-credits."""
-    either.create_account("ann", credits_nanocredits=1000)
-    with unsure_postgresql(either) if either.is_postgresql else unsure_sqlite(either) as made:
+    store.create_account("ann", credits_nanocredits=1000)
+    with unsure_postgresql(store) if store.is_postgresql else unsure_sqlite(store) as made:
         yield made
 
 
@@ -230,11 +230,11 @@ def race(store: Store, owners: int, spend: Callable[[OwnedBooks, int], int]) -> 
         return list(threads.map(run, range(owners)))
 
 
-def test_owners_race_for_one_account_and_stay_above_its_floor(either: Store) -> None:
+def test_owners_race_for_one_account_and_stay_above_its_floor(store: Store) -> None:
     """Four owners take and spend 7 at a time of 1000 with a limit of 50: 150 times, not once more.
     What they take and do not use is returned in between.
     """
-    either.create_account("ann", credits_nanocredits=1000, credit_limit_nanocredits=50)
+    store.create_account("ann", credits_nanocredits=1000, credit_limit_nanocredits=50)
 
     def spend(books: OwnedBooks, number: int) -> int:
         paid = 0
@@ -249,17 +249,17 @@ def test_owners_race_for_one_account_and_stay_above_its_floor(either: Store) -> 
             assert books.do([call, rest], 30_000) == [Posted(7, 0, inserted=True), Done()]
             paid += 1
 
-    assert sum(race(either, 4, spend)) == 150
-    assert read(either, "SELECT available FROM accounts") == [(-50,)]
-    assert broken_invariants(either) == {}
+    assert sum(race(store, 4, spend)) == 150
+    assert read(store, "SELECT available FROM accounts") == [(-50,)]
+    assert broken_invariants(store) == {}
 
 
-def test_owners_that_share_accounts_keys_and_hours_do_not_block_each_other(either: Store) -> None:
+def test_owners_that_share_accounts_keys_and_hours_do_not_block_each_other(store: Store) -> None:
     """Each posts calls of four accounts in an order of its own; grants and returns between them.
     All batches are done, and all sums are right.
     """
     for number in range(4):
-        either.create_account(f"a{number}", credits_nanocredits=10_000)
+        store.create_account(f"a{number}", credits_nanocredits=10_000)
 
     def spend(books: OwnedBooks, number: int) -> int:
         accounts = [1 + (number + step) % 4 for step in range(4)]
@@ -276,15 +276,15 @@ def test_owners_that_share_accounts_keys_and_hours_do_not_block_each_other(eithe
             books.do(jobs, 30_000)
         return 0
 
-    race(either, 4, spend)
-    assert read(either, "SELECT count(*), sum(charge) FROM usage") == [(160, 480)]
-    assert read(either, "SELECT sum(calls), sum(charge) FROM usage_hours") == [(160, 480)]
-    assert broken_invariants(either) == {}
+    race(store, 4, spend)
+    assert read(store, "SELECT count(*), sum(charge) FROM usage") == [(160, 480)]
+    assert read(store, "SELECT sum(calls), sum(charge) FROM usage_hours") == [(160, 480)]
+    assert broken_invariants(store) == {}
 
 
-def test_one_call_posted_by_many_at_once_is_charged_once(either: Store) -> None:
+def test_one_call_posted_by_many_at_once_is_charged_once(store: Store) -> None:
     """All but one are told that it was there already, with the amounts of that one."""
-    either.create_account("ann", credits_nanocredits=1000)
+    store.create_account("ann", credits_nanocredits=1000)
 
     def spend(books: OwnedBooks, number: int) -> int:
         lease = granted(books, 100)
@@ -292,6 +292,6 @@ def test_one_call_posted_by_many_at_once_is_charged_once(either: Store) -> None:
         assert isinstance(outcome, Posted)
         return -outcome.charge if outcome.inserted else outcome.charge
 
-    first, *others = sorted(race(either, 6, spend))
+    first, *others = sorted(race(store, 6, spend))
     assert others == [-first] * 5
-    assert broken_invariants(either) == {}
+    assert broken_invariants(store) == {}

@@ -71,7 +71,7 @@ class LeaseState:
     more_granted: int = 0
     more_spent: int = 0
     more_returned: int = 0
-    calls: int = 0  # that were charged
+    calls: int = 0  # that cost something
     is_new: bool = False
     is_changed: bool = False
 
@@ -278,7 +278,7 @@ class Batch:
             self._touch(lease)
             lease.spent += charge
             lease.more_spent += charge
-            lease.calls += 1
+            lease.calls += charge > 0
             sums = self._lease_hours.setdefault((lease.lease_id, hour_us), [0, 0])
             sums[0] += 1
             sums[1] += charge
