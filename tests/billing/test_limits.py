@@ -1,9 +1,11 @@
-"""Hang-ups before an answer's head cost nothing, so a key may make only a few a minute."""
+"""Hang-ups before an answer's head cost nothing, so a key may make only a few a minute; and what is
+written of its refusals is little.
+"""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from farebox.billing.limits import Hangups
+from farebox.billing.limits import Hangups, Seldom
 
 
 def test_the_third_call_after_two_hang_ups_waits_for_the_first_to_be_a_minute_old() -> None:
@@ -55,3 +57,18 @@ def test_who_waits_as_told_may_call(times_s: list[float], later_s: float) -> Non
     wait_s = hangups.wait_s("key_1", now_s)
     assert 0 <= wait_s <= 60
     assert hangups.wait_s("key_1", now_s + wait_s) == 0
+
+
+def test_what_happens_seldom_happens_once_a_minute_for_each_key() -> None:
+    """The minute begins when it happened; keys do not know of each other."""
+    seldom = Seldom()
+    asked = [("key_1", 0.0), ("key_1", 59.9), ("key_2", 59.9), ("key_1", 60.0), ("key_1", 61.0)]
+    assert [seldom.is_due(*each) for each in asked] == [True, False, True, True, False]
+
+
+def test_keys_beyond_measure_are_forgotten_rather_than_remembered() -> None:
+    """Then it may happen again."""
+    seldom = Seldom()
+    for n in range(100_001):
+        assert seldom.is_due(f"key_{n}", 0.0)
+    assert seldom.is_due("key_0", 1.0)
