@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from farebox.core import clock
+from farebox.core.ports import Budget, HoldRequest, Settled
 from farebox.errors import (
     BadRequest,
     BillingUnavailable,
+    BudgetExceeded,
+    FareboxError,
     NotFound,
     OutOfCredit,
+    Unauthorized,
 )
 from tests.fakes.upstream import FakeUpstream
+from tests.playing import END, JSON, part, played
 from tests.relaying import USAGE, MemoryBooks, Relaying
 
 pytestmark = pytest.mark.anyio
@@ -122,3 +129,91 @@ async def test_no_more_input_is_held_for_than_the_model_takes(fake_upstream: Fak
         await relaying.call(messages=[message], usage=USAGE, max_tokens=100)
         dearest_input = 3125  # cache writes, in nano-credits a token
         assert relaying.settlement.hold_nanocredits == 4000 * dearest_input + 100 * 10_000
+
+
+@pytest.mark.parametrize("period", ["total", "day", "month"])
+async def test_a_keys_budget_goes_with_the_hold(fake_upstream: FakeUpstream, period: str) -> None:
+    """With the time since which it counts, by the moment of admission."""
+    key = {"budget_nanocredits": 5 * 10**9, "budget_period": period}
+    async with Relaying(fake_upstream, key=key) as relaying:
+        await relaying.call(usage=USAGE)
+        since_us = clock.period_start_us(period, relaying.settlement.created_us)
+        assert relaying.books.requests[0].budget == Budget(5 * 10**9, period, since_us)
+
+
+async def test_without_a_budget_none_is_asked_for(fake_upstream: FakeUpstream) -> None:
+    """Most keys have none."""
+    async with Relaying(fake_upstream) as relaying:
+        await relaying.call(usage=USAGE)
+        assert relaying.books.requests[0].budget is None
+
+
+class RefusingBooks(MemoryBooks):
+    """Books that refuse every hold for this reason."""
+
+    def __init__(self, error: FareboxError) -> None:
+        super().__init__()
+        self._error = error
+
+    async def hold(self, request: HoldRequest) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize("status", [429, 402])
+@pytest.mark.parametrize("error", [OutOfCredit("Too little."), BudgetExceeded("Used up.")])
+async def test_a_refusal_keeps_its_name_and_has_the_operators_status(
+    fake_upstream: FakeUpstream, error: OutOfCredit | BudgetExceeded, status: int
+) -> None:
+    """A used-up budget is told as an empty balance is, under its own code."""
+    settings = {"out_of_credit_status": status}
+    books = RefusingBooks(error)
+    async with Relaying(fake_upstream, books=books, settings=settings) as relaying:
+        with pytest.raises(type(error)) as caught:
+            await relaying.call()
+        assert (caught.value.code, caught.value.status, caught.value.should_retry) == (
+            error.code,
+            status,
+            False,
+        )
+        assert (relaying.settlement.outcome, fake_upstream.requests) == ("refused", [])
+
+
+async def test_a_key_that_hammers_writes_one_refusal_a_minute(fake_upstream: FakeUpstream) -> None:
+    """All of them are counted; another key's is written too."""
+    async with Relaying(fake_upstream, books=MemoryBooks(0)) as relaying:
+        for _ in range(5):
+            with pytest.raises(OutOfCredit):
+                await relaying.call()
+        relaying.key = {"id": "key_2"}
+        with pytest.raises(OutOfCredit):
+            await relaying.call()
+        written = [(each.key_id, each.outcome) for each in relaying.books.settled]
+        assert written == [("key_1", "refused"), ("key_2", "refused")]
+        assert [settled for _, settled in relaying.observed] == [Settled(0, 0)] * 6
+
+
+async def test_a_closed_account_has_no_refusal_written(fake_upstream: FakeUpstream) -> None:
+    """Its key is as good as none."""
+    books = RefusingBooks(Unauthorized("The account of this key is closed."))
+    async with Relaying(fake_upstream, books=books) as relaying:
+        with pytest.raises(Unauthorized):
+            await relaying.call()
+        assert (books.settled, relaying.observed) == ([], [])
+
+
+async def test_the_dearest_tier_is_held_for_and_the_one_it_ran_in_is_charged(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """`auto` may become any tier; the answer says which it was."""
+    price = {"input": "0", "output": "10", "tiers": {"flex": "0.5", "priority": "3"}}
+    answer = {
+        "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5},
+        "service_tier": "flex",
+    }
+    body = part(json.dumps(answer).encode())
+    async with played(fake_upstream, JSON, body, END, price=price) as relaying:
+        await relaying.call(service_tier="auto", max_tokens=100)
+        assert relaying.books.requests[0].most_nanocredits == 100 * 30_000
+        settlement = relaying.settlement
+        assert (settlement.service_tier, settlement.due_nanocredits) == ("flex", 5 * 5_000)
