@@ -45,7 +45,7 @@ def test_a_snapshot_holds_what_the_document_says() -> None:
     }
 
 
-def test_everything_that_a_channel_may_say_reaches_thesnapshot() -> None:
+def test_everything_that_a_channel_may_say_reaches_the_snapshot() -> None:
     """One of each, none at its default."""
     table = {
         "id": "vllm",

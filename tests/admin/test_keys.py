@@ -1,12 +1,15 @@
 """What an operator does with keys: the secret is seen once, the store knows its digest alone."""
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from farebox.admin import accounts, keys
 from farebox.admin.errors import Conflict
 from farebox.core import clock, ids
+from farebox.core.money import BadAmount
 from farebox.errors import BadRequest, NotFound
 from farebox.store import Store
 
@@ -30,6 +33,9 @@ def test_a_key_is_shown_once_and_found_by_its_digest(ann: Store) -> None:
         "name": "laptop",
         "hint": ids.key_hint(made["key"]),
         "models": ["gpt-*", "o3", "x"],
+        "budget_nanocredits": None,
+        "budget_period": None,
+        "budget_spent_nanocredits": None,
         "created_at": made["created_at"],
         "expires_at": None,
         "revoked_at": None,
@@ -90,6 +96,64 @@ def test_a_name_is_printable_and_short(ann: Store, name: str) -> None:
         keys.create(ann, PEPPER, "ann", name=name)
 
 
+def test_a_key_has_the_budget_that_it_is_given(ann: Store) -> None:
+    """Credits a period, which is the total unless another is named; each can be changed alone."""
+    key_id = keys.create(ann, PEPPER, "ann", budget="0.000000001").stored.key.id
+    steps: list[tuple[dict[str, Any], tuple[int | None, str | None]]] = [
+        ({}, (1, "total")),
+        ({"per": "month"}, (1, "month")),
+        ({"budget": "2.5"}, (2_500_000_000, "month")),
+        ({"budget": "3", "per": "day"}, (3_000_000_000, "day")),
+        ({"no_budget": True}, (None, None)),
+        ({"budget": "4"}, (4_000_000_000, "total")),
+    ]
+    for changes, expected in steps:
+        view = keys.change(ann, key_id, **changes) if changes else keys.show(ann, key_id)
+        shown = view.as_dict()
+        assert (shown["budget_nanocredits"], shown["budget_period"]) == expected
+        assert shown["budget_spent_nanocredits"] == (None if expected[0] is None else 0)
+        assert keys.show(ann, key_id) == view
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"budget": "0"}, "--budget '0' is not above zero"),
+        ({"budget": "-5"}, "--budget '-5' is not above zero"),
+        ({"budget": "0.0000000001"}, "--budget '0.0000000001' is finer than 0.000000001 credits"),
+        ({"budget": "five"}, "--budget 'five' is not a decimal number"),
+        ({"budget": "1e30"}, "--budget '1e30' is out of range"),
+        ({"budget": "5", "per": "week"}, "--per 'week' is not one of total, day, month"),
+    ],
+)
+def test_a_budget_that_cannot_be_meant_is_refused(
+    ann: Store, changes: dict[str, Any], sentence: str
+) -> None:
+    """In a sentence; no key is made, and none is changed."""
+    with pytest.raises((BadRequest, BadAmount), match=re.escape(sentence)):
+        keys.create(ann, PEPPER, "ann", **changes)
+    assert keys.listing(ann) == []
+    key_id = keys.create(ann, PEPPER, "ann", budget="7").stored.key.id
+    with pytest.raises((BadRequest, BadAmount), match=re.escape(sentence)):
+        keys.change(ann, key_id, **changes)
+    assert keys.show(ann, key_id).as_dict()["budget_nanocredits"] == 7_000_000_000
+
+
+def test_a_period_needs_a_budget(ann: Store) -> None:
+    """And no budget is no budget."""
+    with pytest.raises(BadRequest, match="--per needs a --budget"):
+        keys.create(ann, PEPPER, "ann", per="day")
+    key_id = keys.create(ann, PEPPER, "ann").stored.key.id
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"per": "day"}, "has no budget"),
+        ({"budget": "1", "no_budget": True}, "--no-budget takes neither"),
+        ({}, "Nothing to change"),
+    ]
+    for changes, sentence in refused:
+        with pytest.raises(BadRequest, match=sentence):
+            keys.change(ann, key_id, **changes)
+
+
 def test_a_revoked_key_stays_revoked(ann: Store) -> None:
     """Revoking is immediate, and doing it again changes nothing."""
     key_id = keys.create(ann, PEPPER, "ann").stored.key.id
@@ -100,10 +164,11 @@ def test_a_revoked_key_stays_revoked(ann: Store) -> None:
 
 def test_rolling_keeps_the_limits_and_ends_the_old_key(ann: Store) -> None:
     """The successor has another id and secret; the old key works for the overlap and no longer."""
-    old = keys.create(ann, PEPPER, "ann", name="ci", models=["m"], expires="9d").stored.key
+    limits: dict[str, Any] = {"models": ["m"], "expires": "9d", "budget": "1", "per": "day"}
+    old = keys.create(ann, PEPPER, "ann", name="ci", **limits).stored.key
     new = keys.roll(ann, PEPPER, old.id, "1h")
     key = new.stored.key
-    assert (key.name, key.models, key.expires_us) == (old.name, old.models, old.expires_us)
+    assert key == replace(old, id=key.id, digest=key.digest)
     assert key.id != old.id
     assert new.secret is not None
     assert key.digest == ids.key_digest(PEPPER, new.secret) != old.digest
@@ -136,6 +201,8 @@ def test_an_unknown_key_is_not_found(ann: Store) -> None:
     secret = ids.new_key()
     for look in (
         lambda: keys.revoke(ann, secret),
+        lambda: keys.show(ann, secret),
+        lambda: keys.change(ann, secret, budget="1"),
         lambda: keys.roll(ann, PEPPER, secret),
     ):
         with pytest.raises(NotFound, match="farebox keys list") as caught:

@@ -38,7 +38,7 @@ def test_for_people_a_key_is_on_one_line(run: Run) -> None:
     secret = next(line.split()[1] for line in shown if line.startswith("key:"))
     assert ids.is_key(secret)
     header, row = run("keys", "list", "--account", "ann").stdout.splitlines()
-    assert header.split() == ["id", "account", "name", "hint", "models", "state"]
+    assert header.split() == ["id", "account", "name", "hint", "models", "budget", "state"]
     assert row.endswith("valid")
     assert ids.key_hint(secret) in row
     assert secret not in row
@@ -66,11 +66,31 @@ def test_revoke_and_roll_print_the_key(run: Run, made: dict[str, object]) -> Non
     assert revoked["revoked_at"] is not None
 
 
+def test_a_budget_is_given_changed_and_taken_away(run: Run) -> None:
+    """`list` and `show` say it for people; --json has it in nano-credits."""
+    run("accounts", "create", "ann")
+    budget = ("--budget", "5", "--per", "day")
+    made = json.loads(run("keys", "create", "--account", "ann", *budget, "--json").stdout)
+    assert (made["budget_nanocredits"], made["budget_period"]) == (5_000_000_000, "day")
+    assert made["budget_spent_nanocredits"] == 0
+    key_id = str(made["id"])
+    assert "5 a day (0 spent)" in run("keys", "list").stdout
+    assert "budget:      5 a day (0 spent)\n" in run("keys", "show", key_id).stdout
+    assert "7 (0 spent)" in run("keys", "set", key_id, "--budget", "7", "--per", "total").stdout
+    assert "budget:      -\n" in run("keys", "set", key_id, "--no-budget").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
         (("create", "--account", "bob"), 3, "There is no account 'bob'"),
         (("create", "--account", "ann", "--expires", "soon"), 2, "--expires 'soon'"),
+        (("create", "--account", "ann", "--budget", "0"), 2, "--budget '0' is not above zero"),
+        (("create", "--account", "ann", "--budget", "-1"), 2, "is not above zero"),
+        (("create", "--account", "ann", "--budget", "1e-10"), 2, "is finer than 0.000000001"),
+        (("create", "--account", "ann", "--budget", "1", "--per", "year"), 2, "--per 'year'"),
+        (("show", "key_x"), 3, "There is no key 'key_x'"),
+        (("set", "key_x", "--budget", "1"), 3, "There is no key 'key_x'"),
         (("list", "--account", "bob"), 3, "There is no account 'bob'"),
         (("revoke", "key_x"), 3, "There is no key 'key_x'"),
         (("roll", "key_x", "--overlap", "1h"), 3, "There is no key 'key_x'"),

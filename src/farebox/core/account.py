@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+BUDGET_PERIODS = ("total", "day", "month")  # by UTC
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -24,7 +26,7 @@ class Key:
     name: str = ""
     models: tuple[str, ...] = ()  # globs over public ids; empty: all
     budget_nanocredits: int | None = None  # what it may be charged in a period; None: no limit
-    budget_period: str = "total"  # total | day | month, by UTC
+    budget_period: str = "total"  # one of BUDGET_PERIODS
     expires_us: int | None = None
     revoked_us: int | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from farebox.core import clock
 from farebox.core.account import Account, Key
 from farebox.store.accounts import as_account, bump_keys
 from farebox.store.engine import StoreBase
-from farebox.store.schema import accounts, keys, revisions
+from farebox.store.schema import accounts, keys, revisions, usage_hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def _as_key(row: sa.RowMapping) -> Key:
         digest=row["digest"],
         name=row["name"],
         models=tuple(json.loads(row["models"])),
+        budget_nanocredits=row["budget"],
+        budget_period=row["budget_period"],
         expires_us=row["expires_us"],
         revoked_us=row["revoked_us"],
     )
@@ -77,6 +79,37 @@ class Keys(StoreBase):
             query = query.where(keys.c.account_id == account_id)
         with self._reading() as connection:
             return [_stored(row) for row in connection.execute(query).mappings()]
+
+    def set_budget(self, key_id: str, nanocredits: int | None, period: str) -> StoredKey:
+        """Give the key another budget, or none. What it was charged in the period counts."""
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(keys)
+                .where(keys.c.id == key_id)
+                .values(budget=nanocredits, budget_period=period, revision=bump_keys(connection))
+            )
+            return _get(connection, key_id)
+
+    def budgets_spent(self, starts_us: Mapping[str, int]) -> dict[str, int]:
+        """Nano-credits that each key with a budget was charged since its present period began;
+        `starts_us`: when that was, by period. Keys that were charged nothing are left out.
+        """
+        begun_us = sa.case(starts_us, value=keys.c.budget_period)
+        query = (
+            sa.select(keys.c.id, sa.func.sum(usage_hours.c.charge))
+            .join(
+                usage_hours,
+                sa.and_(
+                    usage_hours.c.account_id == keys.c.account_id,
+                    usage_hours.c.key_id == keys.c.id,
+                    usage_hours.c.hour_us >= begun_us,
+                ),
+            )
+            .where(keys.c.budget.is_not(None))
+            .group_by(keys.c.id)
+        )
+        with self._reading() as connection:
+            return {key_id: int(spent) for key_id, spent in connection.execute(query)}
 
     def revoke_key(self, key_id: str, revoked_us: int) -> StoredKey:
         """Refuse the key from that time on; an earlier revocation stays as it is."""
@@ -132,6 +165,8 @@ def _insert(connection: sa.Connection, key: Key, hint: str) -> None:
             digest=key.digest,
             hint=hint,
             models=_json(key.models),
+            budget=key.budget_nanocredits,
+            budget_period=key.budget_period,
             created_us=clock.now_us(),
             expires_us=key.expires_us,
             revoked_us=key.revoked_us,
