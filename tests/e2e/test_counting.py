@@ -58,7 +58,7 @@ def test_tokens_are_counted_beside_the_workers(fake_upstream: FakeUpstream, tmp_
     keys |= {"FAKE_MIMO_KEY": "k", "FAKE_OPENAI_COMPATIBLE_KEY": "k"}
     where = ("--config", str(config), "--data-dir", str(tmp_path / "data"), "--no-local")
     with Serving(tmp_path, (*where, "--workers", "2"), keys) as gateway:
-        before = gateway.account()
+        before = gateway.money()
         assert processes(gateway)["farebox.counting.process"] == []
         with ThreadPoolExecutor(4) as threads:
             counts = [threads.submit(count, gateway, SPACES) for _ in range(4)]
@@ -75,6 +75,6 @@ def test_tokens_are_counted_beside_the_workers(fake_upstream: FakeUpstream, tmp_
         until(
             lambda: "x-token-count" not in count(gateway, "Hi").headers, 15, "exact counts are back"
         )
-        assert gateway.account() == before
+        assert gateway.money() == before
         assert gateway.cli("usage")["total"]["calls"] == 0
     assert not Path(f"/proc/{counting}").exists()

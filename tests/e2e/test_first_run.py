@@ -24,11 +24,11 @@ def _shell(line: str) -> bytes:
 
 def test_the_printed_curl_line_is_answered_by_the_model(local_gateway: Serving) -> None:
     """Pasted into a shell as it stands, the line gives an answer and a charge above zero."""
-    before = local_gateway.account()["balance_nanocredits"]
+    before = local_gateway.money()["balance_nanocredits"]
     answer = json.loads(_shell(local_gateway.said["curl"]))
     assert answer["model"] == MODEL
     assert answer["choices"][0]["message"]["content"]
-    assert local_gateway.account()["balance_nanocredits"] < before
+    assert local_gateway.money()["balance_nanocredits"] < before
 
 
 def test_a_chinese_question_in_one_piece(local_gateway: Serving) -> None:

@@ -72,7 +72,7 @@ def test_a_rate_and_a_cached_prompt_give_the_charge_worked_out_by_hand(
         "total_tokens": 1050,
     }
     for stream in (False, True):
-        before = gateway.account(key)["balance_nanocredits"]
+        before = gateway.money(key)["balance_nanocredits"]
         answer = gateway.chat(
             key, model="gpt-5.6", messages=_say(f"usage: {json.dumps(usage)}"), stream=stream
         )
@@ -80,7 +80,7 @@ def test_a_rate_and_a_cached_prompt_give_the_charge_worked_out_by_hand(
         receipt = gateway.receipt(answer, key)
         assert receipt["charge_nanocredits"] == 2_512_000
         assert receipt["usage"]["cache_write"] == 300
-        assert before - gateway.account(key)["balance_nanocredits"] == 2_512_000
+        assert before - gateway.money(key)["balance_nanocredits"] == 2_512_000
         _recompute(receipt)
 
 
@@ -104,6 +104,7 @@ def _recompute(receipt: dict[str, object]) -> None:
 def test_every_account_adds_up(gateway: Serving) -> None:
     """balance = available + held; credited = balance + spent; with nothing in flight held is 0."""
     gateway.chat(model="gpt-5.6", messages=HELLO)
+    gateway.money()
     for account in gateway.cli("accounts", "list"):
         shown = gateway.cli("accounts", "show", account["name"])
         balance = shown["balance_nanocredits"]
@@ -115,13 +116,13 @@ def test_every_account_adds_up(gateway: Serving) -> None:
 
 def test_failover_is_one_charge_and_two_attempts(gateway: Serving) -> None:
     """The first channel is dead; the receipt shows both attempts and one charge."""
-    before = gateway.account()["balance_nanocredits"]
+    before = gateway.money()["balance_nanocredits"]
     answer = gateway.chat(model="over", messages=HELLO)
     assert answer.status == 200
     receipt = gateway.receipt(answer)
     attempts = [(each["channel"], each["error"]) for each in receipt["attempts"]]
     assert attempts == [("dead", "connect"), ("openai", None)]
-    assert before - gateway.account()["balance_nanocredits"] == receipt["charge_nanocredits"] > 0
+    assert before - gateway.money()["balance_nanocredits"] == receipt["charge_nanocredits"] > 0
     _recompute(receipt)
 
 
@@ -148,7 +149,7 @@ def test_a_failed_call_has_a_receipt_and_costs_nothing(gateway: Serving) -> None
         receipt = gateway.receipt(answer)
         assert (receipt["outcome"], receipt["charge_nanocredits"]) == (outcome, 0)
         assert len(receipt["attempts"]) == 1
-    assert gateway.account()["held_nanocredits"] == 0
+    gateway.money()
 
 
 def test_a_groups_rate_and_models_count(gateway: Serving) -> None:
@@ -220,18 +221,18 @@ def test_export_is_what_apply_reads(gateway: Serving) -> None:
 def test_our_own_hop_coming_back_is_508(gateway: Serving, fake_upstream: FakeUpstream) -> None:
     """A channel that leads back to this gateway ends in loop_detected, uncharged."""
     fake_upstream.loop_to, fake_upstream.loop_key = gateway.base_url, gateway.key
-    before = gateway.account()
+    before = gateway.money()
     answer = gateway.chat(model="test-hop-loop", messages=HELLO)
     assert (answer.status, answer.json["error"]["code"]) == (508, "loop_detected")
     receipt = gateway.receipt(answer)
     assert receipt["attempts"][0]["status"] == 508
-    assert gateway.account() == before
+    assert gateway.money() == before
     assert len(fake_upstream.requests) == 1
 
 
 def test_bad_requests_say_what_is_wrong(gateway: Serving, fake_upstream: FakeUpstream) -> None:
     """400 and 404 with the parameter; nothing is sent, nothing charged."""
-    before = gateway.account()
+    before = gateway.money()
     for body, status, param in (
         (b"{", 400, None),
         (b"[]", 400, None),
@@ -247,4 +248,4 @@ def test_bad_requests_say_what_is_wrong(gateway: Serving, fake_upstream: FakeUps
         assert (answer.status, answer.json["error"]["param"]) == (status, param), body
         assert answer.headers["content-type"] == "application/json"
     assert fake_upstream.requests == []
-    assert gateway.account() == before
+    assert gateway.money() == before

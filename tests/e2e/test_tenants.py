@@ -116,14 +116,14 @@ def test_no_call_can_name_what_another_account_keeps(
         ({"input": [{"type": "item_reference", "id": "ID"}]}, made["output"][-1]["id"], "item"),
         ({"input": [message, {"id": "ID"}]}, listed["data"][0]["id"], "item"),
     ]
-    before = tenants.gateway.account(tenants.alice)
+    before = tenants.gateway.money(tenants.alice)
     for fields, known, what in cases:
         one, other = both(tenants, route, {"model": way, **fields}, {"ID": known})
         assert one == other
         assert f"{what}_not_found" in one
         assert REFUSED in one
         assert tenants.upstream.requests == []
-    assert tenants.gateway.account(tenants.alice) == before
+    assert tenants.gateway.money(tenants.alice) == before
 
 
 @pytest.mark.parametrize("way", WAYS)
