@@ -30,6 +30,7 @@ _FLAGS = {
     "cached_exceeds_prompt": "the vendor reported more cached tokens than input; all input counts"
     " as read from the cache",
     "unpriced_tier": "the vendor ran the call in a tier that has no price; the list price counts",
+    "not_covered": "the stream was ended because no more of its answer could be held for",
     "not_reckoned": "the gateway failed to work out what the call costs, so it costs nothing",
 }
 
