@@ -6,6 +6,7 @@ leases is leases.py's.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -54,7 +55,7 @@ class OwnedBooks:
         A SQLite store is one host's: what owners of that host left that have ended is given back,
         `is_dead` says of which. With PostgreSQL others may live elsewhere, and nobody is asked.
         """
-        self._store.beat(self._owner)
+        self._store.beat(self._owner, socket.gethostname())
         if not self._store.is_postgresql:
             others = {each.owner for each in self._store.leases() if each.is_usable}
             for owner in sorted(others - {self._owner}):

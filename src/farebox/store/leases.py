@@ -88,7 +88,7 @@ class Leases(StoreBase):
         with self._reading() as connection:
             return [_stored(row) for row in connection.execute(query).mappings()]
 
-    def beat(self, owner: str, host: str = "") -> int:
+    def beat(self, owner: str, host: str) -> int:
         """This owner lives; how many do. Raises StoreError.
 
         With PostgreSQL, owners that have not said so for LIVE_US are expired, and their leases
