@@ -15,7 +15,7 @@ from farebox.routing.catalogue import Catalogue, Model, Route
 from farebox.server.allowance import Allowance
 from farebox.server.count import Counting
 from tests.counting.corpus import TEXTS
-from tests.counting.in_thread import InThread
+from tests.counting.in_thread import InThread, codec
 from tests.counting.truth import deepseek_chat, openai_chat
 from tests.server.asking import REQUEST, create, post
 from tests.server.worker import CATALOGUE, MODELS, PRICE
@@ -300,3 +300,16 @@ async def test_values_that_cannot_be_read_are_refused(counting):
     path = "/v1/messages/count_tokens"
     answer = await counting.ask("POST", path, None, body, counting.secret)
     assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_what_a_model_wrote_is_counted_by_its_vocabulary():
+    """For calls whose upstream does not say: exactly where the vocabulary is known, else by the
+    factor that is known of the model; nothing where nobody counts.
+    """
+    model = {each.id: each for each in COUNTED}
+    texts = [*TEXTS.values(), "word " * 5000]
+    tokens = sum(codec("o200k_base").tokens(text) for text in texts)
+    counting = Counting(InThread(), Factors())
+    assert await counting.text(model["openai-m"], texts) == tokens
+    assert await counting.text(model["glm-m"], texts) == round(tokens * 1.02)
+    assert await Counting(ProcessCounter(None), Factors()).text(model["openai-m"], texts) is None
