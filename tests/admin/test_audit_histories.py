@@ -1,6 +1,7 @@
 """The proof of the books after whatever a ledger process and an operator may have done."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +14,15 @@ from farebox.core import clock
 from farebox.core.account import Key
 from farebox.store import Store
 from farebox.store.reports import HOUR_US
-from tests.charging import books_of, priced, stock, used
+from tests.charging import books_of, priced, settle, stock, used
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """What a ledger process and an operator may do, one after the other."""
-    kinds = st.sampled_from(("grant", "post", "again", "short", "give back", "close", "top up", "undo"))
+    kinds = st.sampled_from(
+        ("grant", "post", "again", "short", "give back", "close", "top up", "undo")
+    )
     return draw(st.lists(st.tuples(kinds, st.integers(1, 2), st.integers(1, 60_000)), max_size=12))
 
 
@@ -116,3 +119,24 @@ def _give_keys(store: Store, account_ids: list[int]) -> None:
     for account_id in account_ids:
         digest = account_id.to_bytes(32, "big")
         store.create_key(Key(f"key_{account_id}", account_id, digest), "sk-fb-…")
+
+
+def test_there_are_no_false_alarms_beside_a_writer(either: Store) -> None:
+    """Audits while calls are charged, some of them in hours that are being sealed."""
+    stock(either)
+    now_us = clock.now_us()
+
+    def charge() -> None:
+        for n in range(60):
+            created_us = now_us - n % 4 * HOUR_US
+            settle(either, priced(request_id=f"req_{n}", created_us=created_us, usage=used(n)))
+
+    audits = 0
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(charge)
+        while not writing.done() or not audits:
+            found = audit(either, full=audits % 2 == 1)
+            assert [each for each in found["invariants"] if not each["ok"]] == []
+            audits += 1
+        writing.result()
+    assert audit(either, full=True)["calls"] == 60

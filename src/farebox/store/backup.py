@@ -9,7 +9,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -71,10 +71,10 @@ class Backups(StoreBase):
         with opened_backup(path) as source, self._writing() as target:
             _refuse_filled(target, self.shown)
             _copy(source, target)
-            returned = _return_leases(target, clock.now_us())
-            target.execute(sa.delete(owners))
             if self.is_postgresql:
                 _set_sequences(target)
+            returned = _return_leases(target, clock.now_us())
+            target.execute(sa.delete(owners))
             count = target.execute(sa.select(sa.func.count()).select_from(accounts)).scalar_one()
         return Restored(count, returned)
 
@@ -114,33 +114,29 @@ def opened_backup(path: Path) -> Generator[sa.Connection]:
     """A transaction on a backup, which is not changed: one with an older schema is brought up to
     date in a copy. Raises StoreError.
     """
-    try:
-        with _reading_file(path) as connection:
-            if version_of(connection) is None:
-                raise StoreError(f"The file {path} is empty, and no backup.")
-            if is_current(connection):
-                yield connection
-                return
-        with tempfile.TemporaryDirectory(prefix="farebox-restore-") as folder:
-            copy = Path(folder) / "farebox.db"
-            with closing(_read_only(path)) as source, closing(sqlite3.connect(copy)) as target:
-                source.backup(target)
-            connections = SqliteConnections(copy)
-            try:
-                connections.prepare()
-                with connections.reading.begin() as connection:
-                    yield connection
-            finally:
-                connections.close()
-    except (DBAPIError, sqlite3.Error) as error:
-        raise StoreError(f"The backup {path} cannot be read: {reason(error)}.") from error
-
-
-@contextmanager
-def _reading_file(path: Path) -> Generator[sa.Connection]:
-    engine = sa.create_engine("sqlite://", creator=lambda: _read_only(path), poolclass=NullPool)
-    with engine.begin() as connection:
+    with ExitStack() as opened:
+        try:
+            connection = _opened(path, opened)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise StoreError(f"The backup {path} cannot be read: {reason(error)}.") from error
         yield connection
+
+
+def _opened(path: Path, opened: ExitStack) -> sa.Connection:
+    engine = sa.create_engine("sqlite://", creator=lambda: _read_only(path), poolclass=NullPool)
+    connection = opened.enter_context(engine.begin())
+    if version_of(connection) is None:
+        raise StoreError(f"The file {path} is empty, and no backup.")
+    if is_current(connection):
+        return connection
+    folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="farebox-restore-"))
+    copy = Path(folder) / "farebox.db"
+    with closing(_read_only(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    connections = SqliteConnections(copy)
+    opened.callback(connections.close)
+    connections.prepare()
+    return opened.enter_context(connections.reading.begin())
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
