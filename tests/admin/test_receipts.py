@@ -12,6 +12,7 @@ from farebox.core.usage import Usage
 from farebox.errors import NotFound
 from farebox.store import Store
 from tests import settlements
+from tests.charging import settle
 
 DOCUMENT: dict[str, Any] = {
     "channels": [
@@ -62,7 +63,7 @@ def stocked(store: Store) -> Store:
 
 def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
     """All of it, with the exact amounts worked out by hand."""
-    stocked.settle(settlement())
+    settle(stocked, settlement())
     tokens = {
         "uncached_input": 1001,
         "cache_read": 500,
@@ -82,7 +83,8 @@ def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
             "amount": amount,
         }
 
-    assert receipts.show(stocked, "req_abc") == {
+    receipt = receipts.show(stocked, "req_abc")
+    assert receipt == {
         "request_id": "req_abc",
         "account": "ann",
         "key_id": "key_1",
@@ -90,8 +92,10 @@ def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
         "channel": "main",
         "dialect": "chat",
         "stream": True,
+        "service_tier": None,
         "outcome": "complete",
         "created_at": "2026-11-23T12:00:00.000Z",
+        "settled_at": receipt["settled_at"],
         "price_version": 1,
         "rate": "0.8",
         "usage": tokens,
@@ -105,6 +109,7 @@ def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
         "hold_nanocredits": 5_000_000,
         "charge_nanocredits": DUE,
         "absorbed_nanocredits": 0,
+        "lease_id": 1,
         "flags": ["estimated"],
         "attempts": [
             {
@@ -122,7 +127,7 @@ def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
 
 def test_amounts_and_rounding_add_up_to_charge_and_absorbed(stocked: Store) -> None:
     """Σ amount + rounding = charge + absorbed, also with fractions and without money."""
-    stocked.settle(settlement(account_id=2, rate_ppm=333_333, due_nanocredits=872_000))
+    settle(stocked, settlement(account_id=2, rate_ppm=333_333, due_nanocredits=872_000))
     receipt = receipts.show(stocked, "req_abc")
     amounts = [Decimal(line["amount"]) for line in receipt["lines"]]
     assert sum(amounts) == Decimal("871999.128")
@@ -132,7 +137,7 @@ def test_amounts_and_rounding_add_up_to_charge_and_absorbed(stocked: Store) -> N
 
 def test_a_receipt_uses_the_price_of_its_own_time(stocked: Store) -> None:
     """A price that changed later changes no receipt."""
-    stocked.settle(settlement())
+    settle(stocked, settlement())
     before = receipts.show(stocked, "req_abc")
     model = DOCUMENT["models"][0] | {"price": {"input": "9", "output": "9"}}
     catalogue.apply(stocked, DOCUMENT | {"models": [model]}, "file", "f.toml")
@@ -141,7 +146,7 @@ def test_a_receipt_uses_the_price_of_its_own_time(stocked: Store) -> None:
 
 def test_a_call_that_was_let_off_has_no_lines(stocked: Store) -> None:
     """Nothing due: no lines, whatever was counted."""
-    stocked.settle(settlement(due_nanocredits=0, outcome="upstream_failed"))
+    settle(stocked, settlement(due_nanocredits=0, outcome="upstream_failed"))
     receipt = receipts.show(stocked, "req_abc")
     assert (receipt["lines"], receipt["rounding"], receipt["charge_nanocredits"]) == ([], "0", 0)
 
@@ -149,21 +154,21 @@ def test_a_call_that_was_let_off_has_no_lines(stocked: Store) -> None:
 @pytest.mark.parametrize("kind", ["resp", "msg"])
 def test_the_id_of_an_answer_leads_to_the_same_receipt(stocked: Store, kind: str) -> None:
     """`resp_`, `msg_` and `req_` with one body are one call."""
-    stocked.settle(settlement())
+    settle(stocked, settlement())
     assert receipts.show(stocked, f"{kind}_abc") == receipts.show(stocked, "req_abc")
 
 
 @pytest.mark.parametrize("request_id", ["req_x", "resp_", "msg_", "abc", "", "req", "x_abc"])
 def test_an_unknown_id_is_not_found(stocked: Store, request_id: str) -> None:
     """So is anything that is no id."""
-    stocked.settle(settlement())
+    settle(stocked, settlement())
     with pytest.raises(NotFound, match="There is no receipt"):
         receipts.show(stocked, request_id)
 
 
 def test_another_accounts_receipt_is_not_found(stocked: Store) -> None:
     """To the wrong account it looks exactly like an id that does not exist."""
-    stocked.settle(settlement())
+    settle(stocked, settlement())
     assert receipts.show(stocked, "req_abc", 1)["account"] == "ann"
     with pytest.raises(NotFound) as others:
         receipts.show(stocked, "req_abc", 2)

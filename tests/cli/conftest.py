@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from farebox.cli.main import app
 from farebox.core.ports import Settlement
 from farebox.store import open_store
+from tests import charging
 
 Run = Callable[..., Result]
 
@@ -29,7 +30,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def settle_in(folder: Path, call: Settlement) -> None:
-    """Write a call into the store of a data folder, as a worker would."""
+    """Charge a call in the store of a data folder, as a ledger process would."""
     store = open_store(f"sqlite:///{folder}/farebox.db", folder)
-    store.settle(call)
+    charging.settle(store, call)
     store.close()

@@ -1,6 +1,7 @@
 """`farebox receipts` as it is typed, after one call."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def called(run: Run, tmp_path: Path) -> Run:
             rate_ppm=500_000,
             usage=Usage(uncached_input=1000, output=50),
             due_nanocredits=1_200_000,
+            hold_nanocredits=5_000_000,
+            flags=("estimated",),
             attempts=(Attempt(1, "main", 200, None, 90, 40),),
         ),
     )
@@ -56,14 +59,41 @@ def test_a_receipt_is_printed_whole(called: Run) -> None:
     assert called("receipts", "show", "resp_abc", "--json").stdout == result.stdout
 
 
-def test_for_people_a_receipt_has_lines_and_attempts(called: Run) -> None:
-    """Amounts in credits: the charge, then a row a class, the rounding, and a row an attempt."""
-    rows = [line.split() for line in called("receipts", "show", "req_abc").stdout.splitlines()]
-    assert ["charge:", "0.0012", "credits"] in rows
-    assert ["uncached_input", "1000", "2", "1", "0.001"] in rows
-    assert ["output", "50", "8", "1", "0.0002"] in rows
-    assert ["rounding", "0"] in rows
-    assert ["1", "main", "200", "-", "90", "40"] in rows
+def test_for_people_a_receipt_is_whole(called: Run) -> None:
+    """As a customer may be shown it: what was asked for, a row a class, the sums, the attempts."""
+    text = called("receipts", "show", "req_abc").stdout
+    times = dict(re.findall(r"^(admitted|settled): +(\S+)$", text, re.MULTILINE))
+    assert " ".join(text.split()) == " ".join(
+        f"""
+        request_id: req_abc account: ann key_id: key_1 model: m-1 channel: main dialect: chat
+        stream: no outcome: complete admitted: {times["admitted"]} settled: {times["settled"]}
+        price version: 1 rate: 0.5 flag estimated: the vendor reported no usage; tokens are what
+        was received, and an estimate of what was sent
+        class tokens price per million multiplier credits
+        uncached_input 1000 2 1 0.001
+        output 50 8 1 0.0002
+        rounding 0
+        total 0.0012
+        Credits are those of the price × multiplier × rate 0.5.
+        held: 0.005 credits while the call ran
+        charge: 0.0012 credits, from lease 1
+        attempt channel status error ms ttft ms
+        1 main 200 - 90 40
+        """.split()
+    )
+
+
+def test_what_the_account_did_not_have_is_told(called: Run, tmp_path: Path) -> None:
+    """Absorbed, in a sentence; a call without lines has none."""
+    run = called
+    run("accounts", "create", "bob")
+    settle_in(
+        tmp_path / "data",
+        settlement(request_id="req_poor", account_id=2, due_nanocredits=5, model="gone"),
+    )
+    text = run("receipts", "show", "req_poor").stdout
+    assert "absorbed: 0.000000005 credits that the account did not have" in " ".join(text.split())
+    assert "class" not in text
 
 
 def test_an_unknown_receipt_is_not_found(called: Run) -> None:

@@ -47,6 +47,48 @@ def test_for_people_there_is_a_table_with_a_total(run: Run, tmp_path: Path) -> N
     assert result.stderr.endswith("charges in credits\n")
 
 
+def test_what_was_absorbed_is_a_column_where_there_is_some(run: Run, tmp_path: Path) -> None:
+    """Beside the charge; in JSON it is always there."""
+    run("accounts", "create", "ann", "--credits", "0.001")
+    _settle_one(tmp_path / "data")
+    head, row, total = (line.split() for line in run("usage").stdout.splitlines())
+    assert (head[-2:], row[-2:], total[-2:]) == (
+        ["charge", "absorbed"],
+        ["0.001", "0.0005"],
+        ["0.001", "0.0005"],
+    )
+    (row,) = json.loads(run("usage", "--json").stdout)["rows"]
+    assert (row["charge_nanocredits"], row["absorbed_nanocredits"]) == (1_000_000, 500_000)
+
+
+def test_calls_that_were_not_delivered_are_listed(run: Run, tmp_path: Path) -> None:
+    """Which, whose, when and for how much: an operator may want to refund them."""
+    run("accounts", "create", "ann", "--credits", "1")
+    _settle_one(tmp_path / "data")
+    empty = run("usage", "--undelivered", "--json")
+    assert json.loads(empty.stdout)["rows"] == []
+    now_us = clock.now_us()
+    call = settlement(
+        request_id="req_2", outcome="undelivered", created_us=now_us, due_nanocredits=9
+    )
+    settle_in(tmp_path / "data", call)
+    report = json.loads(run("usage", "--undelivered", "--since", "1h", "--json").stdout)
+    assert report["rows"] == [
+        {
+            "request_id": "req_2",
+            "account": "ann",
+            "key_id": "key_1",
+            "model": "m-1",
+            "created_at": clock.rfc3339(now_us),
+            "charge_nanocredits": 9,
+        }
+    ]
+    assert report["total"] == {"calls": 1, "charge_nanocredits": 9}
+    result = run("usage", "--undelivered")
+    assert result.stdout.split()[-6:-1] == ["req_2", "ann", "key_1", "m-1", clock.rfc3339(now_us)]
+    assert result.stderr.endswith("1 calls, 0.000000009 credits.\n")
+
+
 def test_a_wrong_question_is_refused(run: Run) -> None:
     """Exit code 2 and a sentence."""
     for arguments in (("--by", "account"), ("--since", "soon")):
