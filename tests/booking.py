@@ -42,11 +42,16 @@ class Host:
         await ready.wait()
         return self
 
+    def hang_up(self) -> None:
+        """End every worker's connection, as if this were another process now."""
+        for connection in tuple(self.process.server._connections):
+            connection.close()
+
     async def __aexit__(self, *_: object) -> None:
         self._stop.set()
         await self._serving
         self.process.leave()
-        os.unlink(self.path)  # so that another may listen there
+        os.unlink(self.path)  # noqa: PTH108 (so that another may listen there)
 
 
 @asynccontextmanager

@@ -134,7 +134,7 @@ class LedgerProcess:
             tell=self._tell,
         )
         recalls = self._recalls() if self._store.is_postgresql else None
-        self._server = server = Server(
+        self.server = server = Server(
             self.ledger,
             committer,
             tick_s=min(self._settings.lease_idle_s / 2, _MOST_TICK_S),
@@ -171,10 +171,10 @@ class LedgerProcess:
         )
 
     def _on_recall(self, account_id: int, token: str) -> None:
-        self._loop.call_soon_threadsafe(self._server.recall, account_id, token)
+        self._loop.call_soon_threadsafe(self.server.recall, account_id, token)
 
     def _on_answered(self, account_id: int) -> None:
-        self._loop.call_soon_threadsafe(self._server.others_gave_back, account_id)
+        self._loop.call_soon_threadsafe(self.server.others_gave_back, account_id)
 
     async def _see_off(self, server: Server) -> None:
         limit_s = self._settings.drain_timeout_s + _AFTER_DRAIN_S
@@ -182,7 +182,7 @@ class LedgerProcess:
             await asyncio.wait_for(server.empty.wait(), limit_s)
 
     def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-        self._loop.call_soon_threadsafe(self._server.done, jobs, outcomes)
+        self._loop.call_soon_threadsafe(self.server.done, jobs, outcomes)
 
     def leave(self) -> None:
         """The end: this owner is not counted any more, unless it still has leases."""
