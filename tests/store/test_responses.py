@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -63,10 +64,10 @@ def chained(store: Store, count: int, expires_us: int = 2_000) -> list[KeptRespo
 
 
 def rows_of(store: Store, *tables: str) -> dict[str, int]:
-    """How many rows tables have, read without the store."""
-    with closing(sqlite3.connect(store.path)) as database:
+    """How many rows tables have, asked of the database itself."""
+    with store._reading() as connection:
         return {
-            table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
             for table in tables
         }
 
@@ -98,11 +99,12 @@ def test_any_data_comes_back_byte_by_byte(
     assert store.find_response("resp_1", 1, NOW_US) == response
 
 
-def test_text_is_kept_in_less_room_than_it_has(store: Store, account: StoredAccount) -> None:
+def test_text_is_kept_in_less_room_than_it_has(sqlite_store: Store) -> None:
     """A megabyte of the same words makes the file grow by far less."""
+    sqlite_store.create_account("ann")
     text = b'{"text":"' + b"the same words again and " * 40_000 + b'"}'
-    store.keep_response(replace(DONE, input=(KeptItem("i", text),)))
-    with closing(sqlite3.connect(store.path)) as database:
+    sqlite_store.keep_response(replace(DONE, input=(KeptItem("i", text),)))
+    with closing(sqlite3.connect(sqlite_store.path)) as database:
         pages = database.execute("PRAGMA page_count").fetchone()[0]
     assert pages * 4096 < 300_000
 
@@ -234,9 +236,8 @@ def test_references_have_limits(store: Store, account: StoredAccount) -> None:
 SECRETS = tuple(b"canary-%d-%s" % (n, b"z" * 20) for n in range(4))
 
 
-@pytest.mark.parametrize("status", ["completed", "in_progress"])
-def test_what_is_deleted_is_really_gone(store: Store, account: StoredAccount, status: str) -> None:
-    """No byte of items, body or events is in the file afterwards, also if it ran just now."""
+def keep_secrets(store: Store, status: str) -> None:
+    """A background response that has one of SECRETS in each of its parts."""
     kept = replace(
         QUEUED,
         input=(KeptItem("i", SECRETS[0] + b"-" * 9_000),),
@@ -245,19 +246,35 @@ def test_what_is_deleted_is_really_gone(store: Store, account: StoredAccount, st
     )
     store.keep_response(kept)
     store.append_events("resp_1", 1, [(0, SECRETS[3])], status)
-    assert found_in(store, SECRETS[1:]) == [True] * 3
+
+
+@pytest.mark.parametrize("status", ["completed", "in_progress"])
+def test_what_is_deleted_is_found_nowhere(
+    store: Store, account: StoredAccount, status: str
+) -> None:
+    """The response, its items and its events; deleting it again finds nothing."""
+    keep_secrets(store, status)
     assert store.delete_response("resp_1", 1, NOW_US) is True
-    assert found_in(store, SECRETS) == [False] * 4
     assert store.find_response("resp_1", 1, NOW_US) is None
     assert store.find_items(["i", "o"], 1, NOW_US) == {}
     assert store.events_after("resp_1", 1, -1, 10) == ()
     assert store.delete_response("resp_1", 1, NOW_US) is False
 
 
-def test_nothing_of_what_was_deleted_stays_in_the_log_of_writes(
-    store: Store, account: StoredAccount
-) -> None:
+@pytest.mark.parametrize("status", ["completed", "in_progress"])
+def test_what_is_deleted_is_really_gone(sqlite_store: Store, status: str) -> None:
+    """No byte of items, body or events is in the file afterwards, also if it ran just now."""
+    sqlite_store.create_account("ann")
+    keep_secrets(sqlite_store, status)
+    assert found_in(sqlite_store, SECRETS[1:]) == [True] * 3
+    assert sqlite_store.delete_response("resp_1", 1, NOW_US) is True
+    assert found_in(sqlite_store, SECRETS) == [False] * 4
+
+
+def test_nothing_of_what_was_deleted_stays_in_the_log_of_writes(sqlite_store: Store) -> None:
     """What is dropped takes with it what was deleted before, however quiet it is afterwards."""
+    store = sqlite_store
+    store.create_account("ann")
     log = store.path.with_name(store.path.name + "-wal")
     store.keep_response(replace(DONE, body=SECRETS[0]))
     assert store.delete_response("resp_1", 1, NOW_US) is True
@@ -312,3 +329,31 @@ def test_what_runs_is_not_dropped_under_its_owner(store: Store, account: StoredA
     assert store.drop_expired_responses(NOW_US) == 0
     assert store.append_events("resp_1", 1, [], "completed", b"{}") is False
     assert store.drop_expired_responses(NOW_US) == 1
+
+
+def test_a_response_that_is_deleted_while_it_is_kept_again_stays_deleted(
+    store: Store, account: StoredAccount
+) -> None:
+    """Whichever comes first of a client that deletes and a worker that writes what became of it."""
+    store.keep_response(QUEUED)
+    done = replace(QUEUED, status="in_progress", body=b"{}")
+    with ThreadPoolExecutor(8) as threads:
+        deleting = threads.submit(store.delete_response, "resp_1", 1, NOW_US)
+        keeping = [threads.submit(store.keep_response, done) for _ in range(7)]
+        for each in keeping:
+            each.result()
+        assert deleting.result() is True
+    assert store.find_response("resp_1", 1, NOW_US) is None
+    assert store.cancel_requested("resp_1") is True
+
+
+def test_an_id_may_have_anything_in_it(store: Store, account: StoredAccount) -> None:
+    """What a client makes up is found again or not found, zero bytes or not."""
+    odd = KeptItem("msg_\0 é 夏", b"{}")
+    assert store.find_response("resp_\0", 1, NOW_US) is None
+    assert store.delete_response("resp_\0", 1, NOW_US) is False
+    assert store.find_items([odd.id], 1, NOW_US) == {}
+    store.keep_response(replace(DONE, input=(odd,)))
+    assert store.find_items([odd.id], 1, NOW_US) == {odd.id: odd}
+    with pytest.raises(LookupError):
+        store.response_chain("resp_\0", 1, NOW_US, EVERYTHING)

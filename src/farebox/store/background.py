@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from farebox.core.kept import KeptResponse
 from farebox.store.packing import packed, unpacked
-from farebox.store.responses import DELETED_US, IS_RUNNING, RUNNING, THIS, Responses
+from farebox.store.responses import DELETED_US, IS_RUNNING, RUNNING, THIS, Responses, plain
 
 _GO_ON = sa.text(f"""
     UPDATE responses SET status = :status, body = coalesce(:body, body),
@@ -60,14 +60,15 @@ class Background(Responses):
         response has now; whether it is to be cancelled, as one that was deleted is.
         """
         names: dict[str, Any] = {
-            "id": response_id,
+            "id": plain(response_id),
             "account_id": account_id,
             "status": status,
             "is_running": int(status in RUNNING),
             "body": None if body is None else packed(body),
         }
         rows = [
-            {"id": response_id, "sequence": number, "data": packed(data)} for number, data in events
+            {"id": plain(response_id), "sequence": number, "data": packed(data)}
+            for number, data in events
         ]
         with self._wiping() as connection:
             updated = connection.execute(_GO_ON, names).all()
@@ -84,7 +85,7 @@ class Background(Responses):
     ) -> tuple[tuple[int, bytes], ...]:
         """Up to `limit` events with a sequence number above that one, in order."""
         names = {
-            "id": response_id,
+            "id": plain(response_id),
             "account_id": account_id,
             "sequence": sequence,
             "limit": limit,
@@ -98,7 +99,7 @@ class Background(Responses):
 
         Of one that has ended, or is no background response, nothing changes.
         """
-        names = {"id": response_id, "account_id": account_id, "now_us": now_us}
+        names = {"id": plain(response_id), "account_id": account_id, "now_us": now_us}
         with self._writing_rows() as connection:
             connection.execute(_CANCEL, names)
         return self.find_response(response_id, account_id, now_us)
@@ -106,7 +107,7 @@ class Background(Responses):
     def cancel_requested(self, response_id: str) -> bool:
         """Whether its owner is to end it: a cancel was requested, or it was deleted."""
         with self._reading() as connection:
-            requested = connection.execute(_CANCEL_REQUESTED, {"id": response_id}).scalar()
+            requested = connection.execute(_CANCEL_REQUESTED, {"id": plain(response_id)}).scalar()
         return requested is None or bool(requested)
 
     def fail_orphans(self, owner: str) -> int:

@@ -137,7 +137,7 @@ class Responses(StoreBase):
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
         """The response of that id; None if it is unknown, expired, deleted or another's."""
-        names = {"id": response_id, "account_id": account_id, "now_us": now_us}
+        names = {"id": plain(response_id), "account_id": account_id, "now_us": now_us}
         with self._reading() as connection:
             row = connection.execute(_FIND, names).mappings().first()
             if row is None:
@@ -155,7 +155,7 @@ class Responses(StoreBase):
         and ChainTooLong for items of more than `max_bytes` in all, or over MAX_CHAIN_LINKS links.
         """
         names = {
-            "id": response_id,
+            "id": plain(response_id),
             "account_id": account_id,
             "now_us": now_us,
             "max_bytes": max_bytes,
@@ -203,7 +203,7 @@ class Responses(StoreBase):
         left_bytes = max_bytes
         with self._reading() as connection:
             for item_id in wanted:
-                names = {"item_id": item_id, "account_id": account_id, "now_us": now_us}
+                names = {"item_id": plain(item_id), "account_id": account_id, "now_us": now_us}
                 data = connection.execute(_ITEM, names).scalar()
                 if data is None:
                     continue
@@ -222,7 +222,7 @@ class Responses(StoreBase):
         Of one that still runs an empty row stays until it ends, by which its owner learns that it
         is to be cancelled.
         """
-        names = {"id": response_id, "account_id": account_id, "now_us": now_us}
+        names = {"id": plain(response_id), "account_id": account_id, "now_us": now_us}
         with self._wiping() as connection:
             found = connection.execute(_STATUS, names).first()
             if found is None:
@@ -274,6 +274,11 @@ class Responses(StoreBase):
         return dropped
 
 
+def plain(text: str) -> str:
+    """An id that a client made up, without the zero bytes that PostgreSQL has no place for."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}")
+
+
 def _row(response: KeptResponse) -> dict[str, Any]:
     return {
         "id": response.id,
@@ -282,7 +287,7 @@ def _row(response: KeptResponse) -> dict[str, Any]:
         "expires_us": response.expires_us,
         "status": response.status,
         "background": int(response.background),
-        "previous_id": response.previous_id,
+        "previous_id": response.previous_id and plain(response.previous_id),
         "owner": response.owner,
         "cancel_requested": int(response.cancel_requested),
         "items_bytes": sum(len(item.data) for item in (*response.input, *response.output)),
@@ -296,7 +301,7 @@ def _item_rows(response: KeptResponse) -> list[dict[str, Any]]:
             "response_id": response.id,
             "side": side,
             "position": position,
-            "item_id": item.id,
+            "item_id": plain(item.id),
             "account_id": response.account_id,
             "data": packed(item.data),
         }
