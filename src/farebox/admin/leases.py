@@ -12,9 +12,11 @@ from farebox.store.leases import StoredLease
 from farebox.store.owner import is_dead
 
 
-def listed(store: Store) -> list[dict[str, Any]]:
-    """Every lease that may still be charged."""
-    return [_as_dict(lease) for lease in store.leases()]
+def listed(store: Store, data_dir: Path) -> list[dict[str, Any]]:
+    """Every lease that may still be charged. `data_dir` is whose owners have their locks there,
+    with SQLite.
+    """
+    return [_as_dict(store, lease, data_dir) for lease in store.leases()]
 
 
 def lose(store: Store, data_dir: Path, owner: str) -> list[dict[str, Any]]:
@@ -25,17 +27,22 @@ def lose(store: Store, data_dir: Path, owner: str) -> list[dict[str, Any]]:
     """
     if not store.has_owner(owner):
         raise NotFound(f"There is no owner {owner!r}. `farebox leases list` shows who there is.")
-    return [_as_dict(lease) for lease in store.lose(owner, lambda name: is_dead(data_dir, name))]
+    lost = store.lose(owner, lambda name: is_dead(data_dir, name))
+    return [_as_dict(store, lease, data_dir) for lease in lost]
 
 
-def _as_dict(lease: StoredLease) -> dict[str, Any]:
-    heard_us = lease.heartbeat_us
+def _as_dict(store: Store, lease: StoredLease, data_dir: Path) -> dict[str, Any]:
+    heard_us, owner_state = lease.heartbeat_us, lease.owner_state
+    if not store.is_postgresql:
+        # Nobody is heard of there: an owner lives as long as it holds its lock.
+        heard_us = None
+        owner_state = "ended" if is_dead(data_dir, lease.owner) else "live"
     return {
         "id": lease.id,
         "account": lease.account,
         "owner": lease.owner,
         "host": lease.host,
-        "owner_state": lease.owner_state,
+        "owner_state": owner_state,
         "owner_heard_at": None if heard_us is None else clock.rfc3339(heard_us),
         "state": lease.state,
         "granted_nanocredits": lease.granted_nanocredits,

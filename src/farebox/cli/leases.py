@@ -25,7 +25,7 @@ def list_(common: Common) -> None:
     from farebox.admin import leases
 
     with common.store() as store:
-        found = leases.listed(store)
+        found = leases.listed(store, common.load().settings.data_dir)
     _show(common, found)
 
 
