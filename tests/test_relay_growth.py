@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farebox.core.ports import HoldRequest
-from farebox.errors import BillingUnavailable, BudgetExceeded, OutOfCredit
+from farebox.errors import BillingUnavailable, BudgetExceeded, OutOfCredit, Unauthorized
 from farebox.holding import PART_TOKENS, UNSEEN_TOKENS
 from tests.fakes.upstream import FakeUpstream
 from tests.playing import DONE, END, STREAM, Step, chunk, played, usage_event
@@ -208,6 +208,7 @@ class Refusing(MemoryBooks):
     [
         (BudgetExceeded("It is used up."), "refused"),
         (BillingUnavailable("Away."), "upstream_failed"),
+        (Unauthorized("The account is closed."), "refused"),
     ],
 )
 async def test_other_refusals_end_a_stream_by_their_own_names(

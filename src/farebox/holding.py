@@ -19,11 +19,17 @@ from farebox.core.account import Caller
 from farebox.core.ports import Books
 from farebox.dialects.interpreter import Stream
 from farebox.dialects.usage import read_usage
-from farebox.errors import BillingUnavailable, BudgetExceeded, FareboxError, OutOfCredit
+from farebox.errors import (
+    BillingUnavailable,
+    BudgetExceeded,
+    FareboxError,
+    OutOfCredit,
+    Unauthorized,
+)
 from farebox.vendors.base import Vendor
 
 PART_TOKENS = 4096  # of each choice, at first and each time
-NOT_COVERED = (OutOfCredit, BudgetExceeded, BillingUnavailable)
+NOT_COVERED = (OutOfCredit, BudgetExceeded, Unauthorized, BillingUnavailable)
 UNSEEN_TOKENS = 512  # marks around thoughts, tool calls and the end, which are no text
 
 
@@ -50,8 +56,7 @@ class Holding:
 
     async def cover(self, stream: Stream) -> None:
         """See to it that more is held than has come. It waits only if that is not so. Raises
-        OutOfCredit, BudgetExceeded, BillingUnavailable when no more is to be had; then what came
-        last is not to leave.
+        one of NOT_COVERED when no more is to be had; then what came last is not to leave.
         """
         come = stream.text_bytes + UNSEEN_TOKENS
         if come * 5 > self._tokens * 4 and self.grows:  # four fifths

@@ -198,9 +198,9 @@ def _outcome(passage: Passage, failure: FareboxError | None) -> str:
         return "client_gone"
     if failure is None:
         return "complete"
-    if isinstance(failure, (OutOfCredit, BudgetExceeded)):
-        return "refused"  # the rest of it was
-    return "refused" if failure.fault == "client" and not passage.delivered else "upstream_failed"
+    if failure.fault == "client" and (passage.holding.fell_short or not passage.delivered):
+        return "refused"  # if not all of it, then the rest
+    return "upstream_failed"
 
 
 def _is_no_answer(failure: FareboxError | None) -> bool:

@@ -46,6 +46,12 @@ NOV_1_US = 1_793_491_200_000_000
             ),
         ),
         (
+            Refused("req_1", "budget", NANO, NANO // 2),
+            None,
+            BudgetExceeded,
+            "The answer was ended here: more of it is not covered by the budget of this key.",
+        ),
+        (
             Refused("req_1", "budget", NANO, 0),
             Budget(5 * NANO, "day", NOV_28_US),
             BudgetExceeded,

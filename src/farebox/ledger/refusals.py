@@ -16,15 +16,18 @@ from farebox.errors import (
     Unauthorized,
 )
 
+_NO_MORE = "The answer was ended here: more of it is not covered by the budget of this key."
 _PERIODS = {"day": " a day", "month": " a month"}
 
 
 def error_of(refused: Refused, budget: Budget | None) -> FareboxError:
-    """The refusal as an error; `budget` is the one of the call's key."""
+    """The refusal as an error; `budget` is the one of the call's key, None where more was asked for
+    of a call in flight.
+    """
     if refused.why == "credit":
         return OutOfCredit(_shortfall(refused))
-    if refused.why == "budget" and budget is not None:
-        return BudgetExceeded(_over_budget(refused, budget))
+    if refused.why == "budget":
+        return BudgetExceeded(_NO_MORE if budget is None else _over_budget(refused, budget))
     if refused.why == "closed":
         return Unauthorized("The account of this key is closed. Ask the operator to open it.")
     return books_away()
