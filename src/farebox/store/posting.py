@@ -7,8 +7,9 @@ Amounts are nano-credits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Protocol
 
 from msgspec.structs import astuple
@@ -39,6 +40,7 @@ Row = tuple[Any, ...]
 _REST = ("lease_id", "charge", "absorbed", "settled_us")
 assert tuple(column.name for column in usage.columns) == ENTRY_FIELDS + _REST
 _FIRST_TOKEN, _AFTER_TOKENS = ENTRY_FIELDS.index("uncached_input"), ENTRY_FIELDS.index("due")
+_CREATED = ENTRY_FIELDS.index("created_us")
 _CHARGE, _AFTER_ABSORBED = len(ENTRY_FIELDS) + 1, len(ENTRY_FIELDS) + 3
 
 _DONE = Done()
@@ -59,7 +61,7 @@ class AccountState:
 
 @dataclass(slots=True)
 class LeaseState:
-    """A lease, as it is after what was done of the batch so far, and what is to be written."""
+    """A lease as it was found, what is to be added to that, and what is not spent of it now."""
 
     lease_id: int
     account_id: int
@@ -68,22 +70,27 @@ class LeaseState:
     granted: int
     spent: int
     returned: int
+    unspent: int = field(init=False)  # may still be charged or returned
     more_granted: int = 0
     more_spent: int = 0
     more_returned: int = 0
     calls: int = 0  # that cost something
+    next_state: str = field(init=False)
     is_new: bool = False
-    is_changed: bool = False
+
+    def __post_init__(self) -> None:
+        self.unspent = self.granted - self.spent - self.returned
+        self.next_state = self.state
 
     @property
-    def unspent(self) -> int:
-        """What may still be charged or returned."""
-        return self.granted - self.spent - self.returned
-
-    @property
-    def kept(self) -> int:
-        """What was granted and not returned, spent or not."""
-        return self.granted - self.returned
+    def is_changed(self) -> bool:
+        """Whether anything is to be written."""
+        return (
+            self.next_state != self.state
+            or self.more_granted > 0
+            or self.more_spent > 0
+            or self.more_returned > 0
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +191,18 @@ class Batch:
         self._rows: dict[str, Row] = {}
         self._answered: dict[str, Outcome] = {}
         self._absorbed: dict[int, list[int]] = {}
-        self._lease_hours: dict[tuple[int, int], list[int]] = {}
-        self._hours: dict[tuple[int, str, str, int], list[Row]] = {}
+        # The rows that count, by account, key, model and hour, and by their lease (0: none).
+        self._groups: dict[tuple[int, str, str, int, int], list[Row]] = {}
 
     def run(self, tables: Tables) -> list[Outcome]:
         """Do all jobs; one outcome for each."""
         ask = self._ask()
         found = self._found = tables.look(ask)
-        self._leases = dict(found.leases)
+        self._leases = {
+            lease_id: lease
+            for lease_id, lease in found.leases.items()
+            if lease.state in USABLE and lease.owner == self._owner
+        }
         spare = iter(found.new_leases)
         spent = iter(found.spent)
         self._make_sure()
@@ -242,15 +253,7 @@ class Batch:
 
     def _own(self, lease_id: int | None) -> LeaseState | None:
         """The lease, if it is this owner's and may be charged."""
-        lease = self._leases.get(lease_id) if lease_id is not None else None
-        if lease is None or lease.state not in USABLE or lease.owner != self._owner:
-            return None
-        return lease
-
-    def _touch(self, lease: LeaseState) -> None:
-        if not lease.is_changed:
-            lease.is_changed = True
-            self.before.setdefault(lease.lease_id, (lease.account_id, lease.kept))
+        return None if lease_id is None else self._leases.get(lease_id)
 
     # Calls.
 
@@ -267,38 +270,36 @@ class Batch:
         written = self._found.written.get(request_id)
         if written is not None:
             return Posted(*written, inserted=False)
-        charge, row = job.charge, self._rows[request_id]
-        account_id, hour_us = row[1], row[8] // HOUR_US * HOUR_US
-        if job.lease_id is not None:
-            lease = self._own(job.lease_id)
+        charge, row, lease_id = job.charge, self._rows[request_id], job.lease_id
+        account_id = row[1]
+        if lease_id is not None:
+            lease = self._leases.get(lease_id)
             if lease is None or lease.unspent < charge:
                 self._changes.taken_back.append(request_id)
                 return _GONE
-            assert lease.account_id == account_id, f"lease {lease.lease_id} is of another account"
-            self._touch(lease)
-            lease.spent += charge
-            lease.more_spent += charge
-            lease.calls += charge > 0
-            sums = self._lease_hours.setdefault((lease.lease_id, hour_us), [0, 0])
-            sums[0] += 1
-            sums[1] += charge
-            account = self._found.accounts.get(account_id)
-            if account is not None:
-                account.held -= charge
+            assert lease.account_id == account_id, f"lease {lease_id} is of another account"
+            lease.unspent -= charge
+            if account_id in self._found.accounts:
+                self._found.accounts[account_id].held -= charge
         else:
             assert charge == 0, f"{charge} charged to no lease"
         if job.absorbed:
             absorbed = self._absorbed.setdefault(account_id, [0, 0])
             absorbed[0] += job.absorbed
             absorbed[1] += 1
-        self._hours.setdefault((account_id, row[2], row[3], hour_us), []).append(row)
+        key = (account_id, row[2], row[3], row[_CREATED] // HOUR_US * HOUR_US, lease_id or 0)
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = [row]
+        else:
+            group.append(row)
         return Posted(charge, job.absorbed, inserted=True)
 
     def _spent_here(self, job: Spending) -> int:
         """What calls of this batch so far were charged, of those that are asked for."""
         return sum(
             row[_CHARGE]
-            for (_, key_id, _, hour_us), rows in self._hours.items()
+            for (_, key_id, _, hour_us, _), rows in self._groups.items()
             if key_id == job.key_id and hour_us >= job.since_us
             for row in rows
         )
@@ -318,10 +319,9 @@ class Batch:
                 lease = LeaseState(spare_id, job.account_id, self._owner, "open", 0, 0, 0)
                 lease.is_new = True
                 self._leases[spare_id] = lease
-            self._touch(lease)
-            lease.state = "open"
-            lease.granted += amount
+            lease.next_state = "open"
             lease.more_granted += amount
+            lease.unspent += amount
             self._move(account, lease, -amount)
         return Granted(
             lease.lease_id if lease else None,
@@ -345,13 +345,12 @@ class Batch:
         return _DONE
 
     def _give_back(self, lease: LeaseState, amount: int, *, close: bool) -> None:
-        self._touch(lease)
         if amount:
-            lease.returned += amount
             lease.more_returned += amount
+            lease.unspent -= amount
             self._move(self._found.accounts[lease.account_id], lease, amount)
         if close:
-            lease.state = "draining"
+            lease.next_state = "draining"
 
     def _move(self, account: AccountState, lease: LeaseState, amount: int) -> None:
         """From the lease to the account; the other way round if it is negative."""
@@ -376,7 +375,7 @@ class Batch:
             if lease is None:
                 self.given_back.pop(lease_id, None)
                 continue
-            more = lease.kept - kept
+            more = lease.granted - lease.returned - kept
             if more > 0:
                 amount = min(more, lease.unspent)
                 self._give_back(lease, amount, close=kept == 0 and lease.spent == 0)
@@ -387,33 +386,46 @@ class Batch:
 
     def _sum_up(self) -> None:
         changes, now_us = self._changes, self._now_us
+        hours = self._sum_calls()
         changes.accounts = [each for each in self._found.accounts.values() if each.change]
-        for _, lease in sorted(self._leases.items()):
-            if not lease.is_changed:
-                continue
-            if lease.state == "draining" and not lease.unspent:
-                lease.state = "closed"
-            changes.leases.append(lease)
+        for lease_id, lease in sorted(self._leases.items()):
+            if lease.next_state == "draining" and not lease.unspent:
+                lease.next_state = "closed"
+            if lease.is_changed:
+                self.before[lease_id] = (lease.account_id, lease.granted - lease.returned)
+                changes.leases.append(lease)
             if lease.more_spent:
-                names = (f"lease:{lease.lease_id}", "operator:revenue")
+                names = (f"lease:{lease_id}", "operator:revenue")
+                sums = (lease.more_spent, lease.calls)
                 changes.transfers.append(
-                    (
-                        lease.account_id,
-                        "charge",
-                        *names,
-                        lease.more_spent,
-                        lease.calls,
-                        lease.lease_id,
-                        now_us,
-                    )
+                    (lease.account_id, "charge", *names, *sums, lease_id, now_us)
                 )
         for account_id, (amount, calls) in sorted(self._absorbed.items()):
             names = ("operator:absorbed", "operator:unpaid")
             changes.transfers.append((account_id, "absorbed", *names, amount, calls, None, now_us))
-        changes.lease_hours = [(*key, *sums) for key, sums in sorted(self._lease_hours.items())]
-        changes.usage_hours = [(*key, *_sums(rows)) for key, rows in sorted(self._hours.items())]
         present_us = now_us // HOUR_US * HOUR_US
-        changes.unsealed = sorted({key[3] for key in self._hours if key[3] < present_us})
+        changes.unsealed = sorted(hour_us for hour_us in hours if hour_us < present_us)
+
+    def _sum_calls(self) -> set[int]:
+        """What the calls come to, by lease and by hour; the hours that they are in."""
+        lease_hours: dict[tuple[int, int], list[int]] = {}
+        usage_hours: dict[tuple[int, str, str, int], Iterable[int]] = {}
+        for (account_id, key_id, model, hour_us, lease_id), rows in self._groups.items():
+            sums = _sums(rows)
+            key = (account_id, key_id, model, hour_us)
+            before = usage_hours.get(key)
+            usage_hours[key] = sums if before is None else map(add, before, sums)
+            if lease_id:
+                of_lease = lease_hours.setdefault((lease_id, hour_us), [0, 0])
+                of_lease[0] += len(rows)
+                of_lease[1] += sums[-2]
+                lease = self._leases[lease_id]
+                lease.more_spent += sums[-2]
+                lease.calls += sum(row[_CHARGE] > 0 for row in rows)
+        changes = self._changes
+        changes.lease_hours = [(*key, *sums) for key, sums in sorted(lease_hours.items())]
+        changes.usage_hours = [(*key, *usage_hours[key]) for key in sorted(usage_hours)]
+        return {key[3] for key in usage_hours}
 
 
 def grant_amount(job: Grant, room: int) -> int:
@@ -427,7 +439,7 @@ def grant_amount(job: Grant, room: int) -> int:
 
 
 def _sums(rows: Sequence[Row]) -> tuple[int, ...]:
-    """Calls, tokens by class, charge, absorbed."""
+    """Calls, tokens by class, charge, absorbed, as the roll-ups have them."""
     if len(rows) == 1:
         row = rows[0]
         return (1, *row[_FIRST_TOKEN:_AFTER_TOKENS], *row[_CHARGE:_AFTER_ABSORBED])

@@ -237,8 +237,8 @@ def _lease(lease: LeaseState, now_us: int) -> Row:
         lease.more_granted,
         lease.more_spent,
         lease.more_returned,
-        lease.state,
-        now_us if lease.state == "closed" else None,
+        lease.next_state,
+        now_us if lease.next_state == "closed" else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -42,6 +43,8 @@ _UNSPENT = """
     WHERE owner = ? AND state IN ('open', 'draining') ORDER BY id
 """
 _LAST_LEASE = "SELECT coalesce(max(id), 0) FROM leases"
+_LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
+_ROWS_AFTER = "SELECT request_id FROM usage WHERE rowid > ?"
 _WRITTEN = """
     SELECT request_id, charge, absorbed FROM usage
     WHERE request_id IN (SELECT value FROM json_each(?))
@@ -114,18 +117,14 @@ class SqliteTables:
         if not rows:
             return {}
         driver = self._driver
-        driver.execute("SAVEPOINT rows")
-        inserted = driver.executemany(_USAGE, rows).rowcount
-        written: dict[str, tuple[int, int]] = {}
-        if inserted != len(rows):
-            # Some were there before. Which, the count does not say: once more without them.
-            driver.execute("ROLLBACK TO rows")
-            ids = "[" + ",".join(f'"{row[0]}"' for row in rows) + "]"
-            for request_id, *amounts in driver.execute(_WRITTEN, (ids,)):
-                written[request_id] = (amounts[0], amounts[1])
-            driver.executemany(_USAGE, [row for row in rows if row[0] not in written])
-        driver.execute("RELEASE rows")
-        return written
+        (last,) = driver.execute(_LAST_ROW).fetchone()
+        if driver.executemany(_USAGE, rows).rowcount == len(rows):
+            return {}
+        # Some were there before. Which, the count does not say; new rows come after all others.
+        new = {request_id for (request_id,) in driver.execute(_ROWS_AFTER, (last,))}
+        before = json.dumps([row[0] for row in rows if row[0] not in new])
+        found = driver.execute(_WRITTEN, (before,))
+        return {request_id: (charge, absorbed) for request_id, charge, absorbed in found}
 
     def write(self, changes: Changes, now_us: int) -> None:
         """See posting.Tables."""
@@ -146,7 +145,7 @@ class SqliteTables:
                 each.more_granted,
                 each.more_spent,
                 each.more_returned,
-                each.state,
+                each.next_state,
                 now_us,
                 each.lease_id,
             )
