@@ -1,6 +1,7 @@
 """`farebox accounts` as it is typed: objects, tables, and the exit codes of the contract."""
 
 import json
+import re
 
 import pytest
 
@@ -71,6 +72,28 @@ def test_credit_and_debit_print_the_account(run: Run) -> None:
     assert json.loads(debited.stdout)["credited_nanocredits"] == 1_000_000_000
 
 
+def test_refund_correct_and_statement(run: Run) -> None:
+    """Objects as the others; a statement is a table, newest first, or an array."""
+    run("accounts", "create", "ann", "--credits", "10")
+    named = ("--reason", "sorry", "--external-id", "r-1")
+    refunded = run("accounts", "refund", "ann", "2", *named, "--json")
+    assert json.loads(refunded.stdout)["credited_nanocredits"] == 12_000_000_000
+    corrected = run("accounts", "correct", "2", "--reason", "too much", "--json")
+    assert json.loads(corrected.stdout)["balance"] == "10"
+    lines = json.loads(run("accounts", "statement", "ann", "--json").stdout)
+    assert [(line["id"], line["kind"], line["corrects"]) for line in lines] == [
+        *((3, "correction", 2), (2, "refund", None), (1, "top_up", None)),
+    ]
+    head, row = run("accounts", "statement", "ann", "--limit", "1").stdout.splitlines()
+    assert re.split(r" {2,}", head.strip()) == [
+        *("id", "created at", "kind", "debit", "credit", "amount", "calls"),
+        *("corrects", "external id", "reason"),
+    ]
+    assert re.split(r" {2,}", row.strip())[2:] == [
+        *("correction", "account:ann", "operator:credits", "2", "-", "2", "-", "too much"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -82,7 +105,15 @@ def test_credit_and_debit_print_the_account(run: Run) -> None:
         (("show", "bob"), 3, "There is no account 'bob'"),
         (("set", "ann"), 2, "Nothing to change"),
         (("credit", "ann", "0", "--reason", "r"), 2, "amount '0' is not above zero"),
+        (("set", "ann", "--rate", "-1"), 2, "rate '-1' is below zero"),
         (("debit", "ann", "1", "--reason", "r"), 1, "has 0 credits that can be debited"),
+        (("refund", "ann", "0", "--reason", "r"), 2, "amount '0' is not above zero"),
+        (("refund", "ann", "1", "--reason", "r", "--request", "req_x"), 5, "no call 'req_x'"),
+        (("credit", "ann", "1", "--reason", "r", "--external-id", "e"), 5, "external id 'e'"),
+        (("debit", "ann", "1", "--reason", "r", "--external-id", "e"), 5, "external id 'e'"),
+        (("correct", "1", "--reason", "r"), 1, "has 0 credits that can be debited"),
+        (("correct", "9", "--reason", "r"), 3, "There is no transfer 9"),
+        (("statement", "bob"), 3, "There is no account 'bob'"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence_and_an_exit_code(
@@ -90,7 +121,15 @@ def test_what_cannot_be_done_is_a_sentence_and_an_exit_code(
 ) -> None:
     """Nothing on stdout, one sentence on stderr, and the code of the contract."""
     run("accounts", "create", "ann")
+    run("accounts", "credit", "ann", "1", "--reason", "r", "--external-id", "e")
+    run("accounts", "debit", "ann", "1", "--reason", "r")
+    before = run("accounts", "list", "--json").stdout, _statement(run)
     result = run("accounts", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr
+    assert (run("accounts", "list", "--json").stdout, _statement(run)) == before
     assert result.stderr.count("\n") == 1
+
+
+def _statement(run: Run) -> str:
+    return run("accounts", "statement", "ann", "--json").stdout

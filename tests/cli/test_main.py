@@ -97,6 +97,13 @@ def test_help_loads_nothing_heavy() -> None:
     [
         (["acounts"], "No such command 'acounts'. Did you mean 'accounts'? See `farebox --help`."),
         (["accounts", "show"], "Missing argument 'NAME'. See `farebox accounts show --help`."),
+        (
+            ["accounts", "credit", "ann", "-5", "--reason", "r"],
+            (
+                "No such option: -5. No amount here is below zero. See `farebox accounts credit"
+                " --help`."
+            ),
+        ),
         (["keys", "list", "--x"], "No such option: --x. See `farebox keys list --help`."),
     ],
 )

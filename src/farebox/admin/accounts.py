@@ -1,4 +1,7 @@
-"""What an operator does with accounts. Amounts and rates come as decimal strings."""
+"""What an operator does with accounts. Amounts and rates come as decimal strings.
+
+What is done to an account's money once it is there is transfers.py's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from farebox.store import Store
 from farebox.store.accounts import StoredAccount
 
 _NAME = re.compile(r"[a-zA-Z0-9._@-]{1,64}")
-_MAX_REASON_CHARS = 500
 GROUPS_RATE = "group"  # what `rate` says to have none of its own any more
 
 
@@ -121,26 +123,17 @@ def change(
     return _view(store.set_account(account.id, changes), rates)
 
 
-def credit(store: Store, name: str, amount: str, reason: str) -> AccountView:
-    """Add credits. Raises NotFound, BadRequest, BadAmount."""
-    account = find(store, name)
-    amount_nanocredits = _positive(amount)
-    return _view(store.credit(account.id, amount_nanocredits, _reason(reason)), _group_rates(store))
-
-
-def debit(store: Store, name: str, amount: str, reason: str) -> AccountView:
-    """Take credits away, not below the credit limit: raises OutOfCredit. Else as credit."""
-    account = find(store, name)
-    amount_nanocredits = _positive(amount)
-    return _view(store.debit(account.id, amount_nanocredits, _reason(reason)), _group_rates(store))
-
-
 def find(store: Store, name: str) -> StoredAccount:
     """The account of that name. Raises NotFound."""
     account = store.account(name)
     if account is None:
         raise NotFound(f"There is no account {name!r}. `farebox accounts list` shows all.")
     return account
+
+
+def view(store: Store, account: StoredAccount) -> AccountView:
+    """The account with the rate that it pays at."""
+    return _view(account, _group_rates(store))
 
 
 def _view(account: StoredAccount, rates: Mapping[str, int]) -> AccountView:
@@ -170,17 +163,3 @@ def _not_negative(text: str, what: str) -> int:
     if amount < 0:
         raise BadRequest(f"{what} {text!r} is below zero.")
     return amount
-
-
-def _positive(text: str) -> int:
-    amount = parse_credits(text)
-    if amount <= 0:
-        raise BadRequest(f"amount {text!r} is not above zero. Use debit to take credits away.")
-    return amount
-
-
-def _reason(text: str) -> str:
-    text = text.strip()
-    if not text or len(text) > _MAX_REASON_CHARS:
-        raise BadRequest(f"A reason of 1 to {_MAX_REASON_CHARS} characters is needed.")
-    return text

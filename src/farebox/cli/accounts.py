@@ -20,6 +20,12 @@ Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help='Credits, such as 
 Reason = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the transfer.")
 ]
+ExternalId = Annotated[
+    str | None,
+    typer.Option(
+        "--external-id", metavar="ID", help="A name of your own for it; the same one twice fails."
+    ),
+]
 Group = Annotated[
     str | None, typer.Option("--group", metavar="GROUP", help="A group of the catalogue.")
 ]
@@ -114,23 +120,114 @@ def change(
 
 
 @verb(app, "credit")
-def credit(common: Common, name: Name, amount: Amount, reason: Reason) -> None:
+def credit(
+    common: Common,
+    name: Name,
+    amount: Amount,
+    *,
+    reason: Reason,
+    external_id: ExternalId = None,
+) -> None:
     """Add credits to an account."""
-    from farebox.admin import accounts
+    from farebox.admin import transfers
 
     with common.store() as store:
-        view = accounts.credit(store, name, amount, reason)
+        view = transfers.credit(store, name, amount, reason, external_id)
     _show(common, view)
 
 
 @verb(app, "debit")
-def debit(common: Common, name: Name, amount: Amount, reason: Reason) -> None:
+def debit(
+    common: Common,
+    name: Name,
+    amount: Amount,
+    *,
+    reason: Reason,
+    external_id: ExternalId = None,
+) -> None:
     """Take credits from an account, not below its credit limit."""
-    from farebox.admin import accounts
+    from farebox.admin import transfers
+    from farebox.cli.recall import recall_of
 
     with common.store() as store:
-        view = accounts.debit(store, name, amount, reason)
+        view = transfers.debit(
+            *(store, name, amount, reason),
+            external_id=external_id,
+            recall=recall_of(store, common.load().settings),
+        )
     _show(common, view)
+
+
+@verb(app, "refund")
+def refund(
+    common: Common,
+    name: Name,
+    amount: Amount,
+    *,
+    reason: Reason,
+    external_id: ExternalId = None,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", metavar="REQUEST_ID", help="The call that it is for, req_…"),
+    ] = None,
+) -> None:
+    """Give an account credits back that calls were charged."""
+    from farebox.admin import transfers
+
+    with common.store() as store:
+        view = transfers.refund(
+            *(store, name, amount, reason), external_id=external_id, request_id=request
+        )
+    _show(common, view)
+
+
+@verb(app, "correct")
+def correct(
+    common: Common,
+    transfer_id: Annotated[
+        int,
+        typer.Argument(
+            metavar="TRANSFER_ID", min=1, max=2**63 - 1, help="As the statement shows it."
+        ),
+    ],
+    *,
+    reason: Reason,
+) -> None:
+    """Undo a credit, debit or refund by a transfer the other way round."""
+    from farebox.admin import transfers
+    from farebox.cli.recall import recall_of
+
+    with common.store() as store:
+        recall = recall_of(store, common.load().settings)
+        view = transfers.correct(store, transfer_id, reason, recall=recall)
+    _show(common, view)
+
+
+@verb(app, "statement")
+def statement(
+    common: Common,
+    name: Name,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")
+    ] = 50,
+) -> None:
+    """List an account's last transfers, newest first."""
+    from farebox.admin import transfers
+
+    with common.store() as store:
+        values = transfers.statement(store, name, limit)
+    columns = ("id", "created_at", "kind", "debit", "credit", "amount", "calls")
+    texts = ("corrects", "external_id", "reason")
+    rows = [
+        [
+            *(value[name] for name in columns[:-2]),
+            show_credits(value["amount_nanocredits"]),
+            value["calls"] or None,
+            *(value[name] for name in texts),
+        ]
+        for value in values
+    ]
+    common.show_all(values, (*columns, *texts), rows)
 
 
 def _fields(view: AccountView) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -24,6 +25,8 @@ from farebox.cli import (
     usage,
 )
 from farebox.cli.common import BAD_INPUT, FAILED, say
+
+_NEGATIVE = re.compile(r"No such option: -[0-9.]")  # a number that looks like one
 
 app = typer.Typer(
     name="farebox",
@@ -95,5 +98,7 @@ def _wrong_usage(error: Exception) -> int:
         say(message)  # the help, for want of any argument
     else:
         message += "" if message[-1:] in ".?!" else "."
+        if _NEGATIVE.search(message):
+            message += " No amount here is below zero."
         say(f"{message} See `{context.command_path} --help`." if context else message)
     return int(getattr(error, "exit_code", BAD_INPUT))

@@ -131,6 +131,12 @@ class Transfers(StoreBase):
                 Move(wrong.account_id, "correction", amount, reason, corrects=transfer_id),
             )
 
+    def account_of_transfer(self, transfer_id: int) -> int | None:
+        """Whose transfer it is; None if there is none of that id."""
+        query = sa.select(transfers.c.account_id).where(transfers.c.id == transfer_id)
+        with self._reading() as connection:
+            return connection.execute(query).scalar()
+
     def transfers(self, account_id: int, limit: int = 100) -> list[StoredTransfer]:
         """The account's statement: the last transfers, newest first."""
         query = (
