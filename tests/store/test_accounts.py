@@ -1,20 +1,12 @@
-"""Accounts: made, changed, credited and debited, with every movement explained by a transfer."""
-
-import sqlite3
-from contextlib import closing
+"""Accounts: made, changed, and shown with what leases of theirs hold."""
 
 import pytest
 
-from farebox.core.money import MAX_NANOCREDITS
-from farebox.errors import OutOfCredit
-from farebox.store import Store, StoreConflict, StoreError
+from farebox.billing.jobs import Return
+from farebox.store import Store, StoreConflict
 from farebox.store.accounts import StoredAccount
-from tests.store.bookkeeping import broken_invariants
-
-
-def transfers(store: Store) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(store.path)) as database:
-        return database.execute("SELECT kind, amount, reason FROM transfers ORDER BY id").fetchall()
+from farebox.store.books import OwnedBooks
+from tests.store.bookkeeping import broken_invariants, granted, post
 
 
 def test_a_new_account_has_its_first_credits(store: Store) -> None:
@@ -30,14 +22,14 @@ def test_a_new_account_has_its_first_credits(store: Store) -> None:
         credit_limit_nanocredits=5,
         available_nanocredits=70,
         held_nanocredits=0,
-        spent_nanocredits=0,
         credited_nanocredits=70,
         disabled=False,
         created_us=made.created_us,
     )
-    assert made.balance_nanocredits == 70
+    assert (made.balance_nanocredits, made.spent_nanocredits) == (70, 0)
     assert store.account("ann") == store.account_by_id(1) == made
-    assert transfers(store) == [("top_up", 70, "first credits")]
+    (first,) = store.transfers(made.id)
+    assert (first.kind, first.amount_nanocredits, first.reason) == ("top_up", 70, "first credits")
 
 
 def test_a_name_is_taken_once(store: Store) -> None:
@@ -46,7 +38,7 @@ def test_a_name_is_taken_once(store: Store) -> None:
     with pytest.raises(StoreConflict, match="an account 'ann' already"):
         store.create_account("ann", credits_nanocredits=5)
     assert [account.name for account in store.accounts()] == ["ann"]
-    assert transfers(store) == []
+    assert store.transfers(1) == []
 
 
 def test_accounts_are_listed_by_name(store: Store) -> None:
@@ -59,33 +51,6 @@ def test_accounts_are_listed_by_name(store: Store) -> None:
 def test_an_unknown_account_is_none(store: Store) -> None:
     """Looking for what is not there finds nothing."""
     assert (store.account("nobody"), store.account_by_id(9)) == (None, None)
-
-
-def test_credit_and_debit_move_money_with_a_reason(store: Store, account: StoredAccount) -> None:
-    """Both change available and credited alike, and append a transfer."""
-    assert store.credit(account.id, 50, "invoice 7").available_nanocredits == 1050
-    debited = store.debit(account.id, 1050, "refund")
-    assert (debited.available_nanocredits, debited.credited_nanocredits) == (0, 0)
-    assert transfers(store)[1:] == [("top_up", 50, "invoice 7"), ("debit", 1050, "refund")]
-    assert broken_invariants(store.path) == {}
-
-
-def test_a_debit_stops_at_the_floor(store: Store, account: StoredAccount) -> None:
-    """A debit goes down to minus the credit limit and not below; a refused one changes nothing."""
-    store.set_account(account.id, {"credit_limit": 10})
-    with pytest.raises(OutOfCredit, match=r"0\.00000101 credits that can be debited, 0\.000000001"):
-        store.debit(account.id, 1011, "too much")
-    assert store.debit(account.id, 1010, "all").available_nanocredits == -10
-    assert broken_invariants(store.path) == {}
-
-
-def test_an_account_cannot_hold_more_than_the_store_can_count(
-    store: Store, account: StoredAccount
-) -> None:
-    """Credits beyond 64 bits are refused with a sentence."""
-    with pytest.raises(StoreError, match="is the most that is kept"):
-        store.credit(account.id, MAX_NANOCREDITS, "typing error")
-    assert store.account("ann") == account
 
 
 def test_changing_an_account_leaves_the_rest(store: Store, account: StoredAccount) -> None:
@@ -107,3 +72,29 @@ def test_a_credit_limit_cannot_go_below_the_debt(store: Store, account: StoredAc
     with pytest.raises(StoreConflict, match=r"owes 0\.00000005 credits"):
         store.set_account(account.id, {"credit_limit": 49})
     assert store.set_account(account.id, {"credit_limit": 50}).credit_limit_nanocredits == 50
+
+
+def test_what_leases_hold_and_what_calls_were_charged_is_told_apart(
+    store: Store, account: StoredAccount
+) -> None:
+    """available + held is the balance, and the balance with what was spent is what was credited."""
+    books = OwnedBooks(store, "own_1")
+    books.begin(lambda owner: False)
+    lease_id = granted(books, 600)
+    books.do([post("req_1", lease_id, 250)])
+    now = store.account("ann")
+    assert now is not None
+    figures = (
+        now.available_nanocredits,
+        now.held_nanocredits,
+        now.balance_nanocredits,
+        now.spent_nanocredits,
+        now.credited_nanocredits,
+    )
+    assert figures == (400, 350, 750, 250, 1000)
+    assert store.accounts() == [now]
+    books.do([Return(lease_id, account.id, 350, close=True)])
+    idle = store.account_by_id(account.id)
+    assert idle is not None
+    assert (idle.available_nanocredits, idle.held_nanocredits) == (750, 0)
+    assert broken_invariants(store) == {}
