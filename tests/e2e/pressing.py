@@ -63,6 +63,7 @@ class Pressing:
         self._allowed = {*allowed}
         self._ends = False
         self._thread = threading.Thread(target=self._run, name="pressing")
+        self._answered = threading.Condition()
         self.told = Told()
 
     def __enter__(self) -> Self:
@@ -72,6 +73,12 @@ class Pressing:
     def __exit__(self, *_: object) -> None:
         self._ends = True
         self._thread.join()
+
+    def wait_for_answers(self, count: int, timeout_s: float) -> bool:
+        """Whether so many more calls were answered to the end, in that time."""
+        with self._answered:
+            enough = len(self.told.whole) + count
+            return self._answered.wait_for(lambda: len(self.told.whole) >= enough, timeout_s)
 
     def _run(self) -> None:
         asyncio.run(self._press())
@@ -146,7 +153,9 @@ class Pressing:
         elif status == "200":
             is_whole = _is_whole_stream(body) if ask.stream else _is_whole(body, headers)
             if is_whole:
-                self.told.whole[headers["x-request-id"]] = ask.due
+                with self._answered:
+                    self.told.whole[headers["x-request-id"]] = ask.due
+                    self._answered.notify_all()
             else:
                 self.told.not_whole["cut short"] += 1
         else:

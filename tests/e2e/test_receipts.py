@@ -11,7 +11,10 @@ from tests.e2e.config import MODELS
 from tests.e2e.serving import Answer, Serving, events
 
 SCRIPT = "say: one two three\ntokens: 1000 600 50 20"
-OWN = ("request_id", "dialect", "stream", "created_at", "attempts", "hold_nanocredits")
+OWN = (
+    *("request_id", "dialect", "stream", "created_at", "settled_at", "lease_id"),
+    *("attempts", "hold_nanocredits"),
+)
 USED = {
     "input_tokens": 100,
     "cache_creation_input_tokens": 700,

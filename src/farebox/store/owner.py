@@ -26,6 +26,7 @@ def owner_id(data_dir: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = path.with_name(f"{_NAME}.{os.getpid()}")
+    made.touch(mode=0o600)
     made.write_text(new_id("own") + "\n", encoding="utf-8")
     try:
         with suppress(FileExistsError):  # somebody was quicker: that name counts
