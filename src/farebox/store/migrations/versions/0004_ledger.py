@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from alembic import op
 
+from farebox.store.errors import StoreError
+
 revision = "0004"
 down_revision = "0003"
 
@@ -159,7 +161,11 @@ def _replace_full_tables() -> None:
         op.rename_table(f"new_{name}", name)
     broken = op.get_bind().exec_driver_sql("PRAGMA foreign_key_check").all()
     if broken:
-        raise RuntimeError(f"Rows refer to what is not there: {broken[:5]}")
+        tables = ", ".join(sorted({row[0] for row in broken}))
+        raise StoreError(
+            f"The store cannot be migrated: rows refer to what is not there ({tables}). It stays as "
+            "it was. Restore a backup, or delete those rows (PRAGMA foreign_key_check names them)."
+        )
 
 
 def _run(statements: Iterable[str]) -> None:
