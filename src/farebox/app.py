@@ -86,7 +86,7 @@ class Worker:
             settings,
             self._gateway,
             self._directory,
-            _reads(self._store),
+            _reads(self._store, settings),
             metrics,
             self._store,
             self._background,
@@ -167,9 +167,12 @@ def _factors(store: Store) -> Factors:
     return factors
 
 
-def _reads(store: Store) -> Reads:
+def _reads(store: Store, settings: Settings) -> Reads:
+    keep_days = settings.usage_keep_days
     return Reads(
-        receipt=lambda request_id, account_id: receipts.show(store, request_id, account_id),
+        receipt=lambda request_id, account_id: receipts.show(
+            store, request_id, account_id, keep_days
+        ),
         money=lambda account_id: accounts.money(store, account_id),
         check=store.revisions,
     )

@@ -64,15 +64,7 @@ def stocked(store: Store) -> Store:
 def test_a_receipt_has_the_shape_of_the_contract(stocked: Store) -> None:
     """All of it, with the exact amounts worked out by hand."""
     settle(stocked, settlement())
-    tokens = {
-        "uncached_input": 1001,
-        "cache_read": 500,
-        "cache_write": 100,
-        "cache_write_1h": 0,
-        "audio_input": 0,
-        "output": 33,
-        "audio_output": 0,
-    }
+    tokens = USAGE.as_dict()
 
     def line(name: str, price: int, amount: str) -> dict[str, object]:
         return {
