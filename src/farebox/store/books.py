@@ -27,7 +27,8 @@ from farebox.billing.jobs import (
 from farebox.core import clock
 from farebox.store.errors import StoreError
 from farebox.store.leases import Leases
-from farebox.store.posting import Batch, Tables
+from farebox.store.posting import Batch
+from farebox.store.tables import Tables
 
 PATIENCE_MS = 1_000  # then the spool takes the calls, whose answers wait for this
 _REASON_CHARS = 500

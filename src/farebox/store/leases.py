@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from farebox.core import clock
 from farebox.store.engine import StoreBase
 from farebox.store.errors import StoreConflict
-from farebox.store.posting import USABLE, Tables
 from farebox.store.posting_sqlite import SqliteTables
 from farebox.store.schema import accounts, leases, owners, transfers
+from farebox.store.tables import USABLE, Tables
 
 LIVE_US = 60_000_000  # without a heartbeat; the owner itself stops well before
 

@@ -8,9 +8,7 @@ Amounts are nano-credits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import add
-from typing import Any, Protocol
 
 from msgspec.structs import astuple
 
@@ -21,7 +19,6 @@ from farebox.billing.jobs import (
     Granted,
     Job,
     LeaseGone,
-    OpenLease,
     Outcome,
     Post,
     Posted,
@@ -30,11 +27,18 @@ from farebox.billing.jobs import (
     Spent,
 )
 from farebox.store.schema import usage
+from farebox.store.tables import (
+    USABLE,
+    AccountState,
+    Ask,
+    Changes,
+    Found,
+    LeaseState,
+    Row,
+    Tables,
+)
 
 HOUR_US = 3_600_000_000
-USABLE = ("open", "draining")  # states of a lease that may be charged
-
-Row = tuple[Any, ...]
 
 # A row of `usage` is the entry and these four. Where the parts are that are summed up:
 _REST = ("lease_id", "charge", "absorbed", "settled_us")
@@ -45,123 +49,6 @@ _CHARGE, _AFTER_ABSORBED = len(ENTRY_FIELDS) + 1, len(ENTRY_FIELDS) + 3
 
 _DONE = Done()
 _GONE = LeaseGone()
-
-
-@dataclass(slots=True)
-class AccountState:
-    """An account, as it is after what was done of the batch so far."""
-
-    account_id: int
-    available: int
-    credit_limit: int
-    is_open: bool
-    held: int  # by all leases on it
-    change: int = 0  # of `available`, to be written
-
-
-@dataclass(slots=True)
-class LeaseState:
-    """A lease as it was found, what is to be added to that, and what is not spent of it now."""
-
-    lease_id: int
-    account_id: int
-    owner: str
-    state: str
-    granted: int
-    spent: int
-    returned: int
-    unspent: int = field(init=False)  # may still be charged or returned
-    more_granted: int = 0
-    more_spent: int = 0
-    more_returned: int = 0
-    calls: int = 0  # that cost something
-    next_state: str = field(init=False)
-    is_new: bool = False
-
-    def __post_init__(self) -> None:
-        self.unspent = self.granted - self.spent - self.returned
-        self.next_state = self.state
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether anything is to be written."""
-        return (
-            self.next_state != self.state
-            or self.more_granted > 0
-            or self.more_spent > 0
-            or self.more_returned > 0
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a batch must know, and the rows of `usage` that it would add."""
-
-    accounts: Sequence[int]  # to be locked, in order
-    leases: Sequence[int]  # to be locked after the accounts, in order
-    spendings: Sequence[Spending]
-    new_leases: int  # how many ids to set apart
-    rows: Sequence[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answer. `written`: charge and absorbed of the calls that were there before; the rows of
-    all others have been inserted.
-    """
-
-    accounts: Mapping[int, AccountState]
-    leases: Mapping[int, LeaseState]
-    spent: Sequence[int]
-    new_leases: Sequence[int]
-    written: Mapping[str, tuple[int, int]]
-
-
-@dataclass(slots=True)
-class Changes:
-    """What is written at the end of a batch. Lists are in the order in which rows are locked."""
-
-    accounts: list[AccountState] = field(default_factory=list[AccountState])
-    leases: list[LeaseState] = field(default_factory=list[LeaseState])
-    transfers: list[Row] = field(default_factory=list[Row])  # see TRANSFER
-    lease_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
-    usage_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
-    unsealed: list[int] = field(default_factory=list[int])  # hours that may be sealed
-    taken_back: list[str] = field(default_factory=list[str])  # rows of `usage` that must not stay
-    undelivered: list[str] = field(default_factory=list[str])
-
-
-TRANSFER = ("account_id", "kind", "debit", "credit", "amount", "calls", "lease_id", "created_us")
-
-
-class Tables(Protocol):
-    """The statements, on a transaction that is open."""
-
-    def look(self, ask: Ask) -> Found:
-        """Lock, read, and insert the rows that are not there yet."""
-        ...
-
-    def write(self, changes: Changes, now_us: int) -> None:
-        """Write all of this. Raises what the driver raises, and AssertionError for a lease that is
-        not what it was when it was looked at.
-        """
-        ...
-
-    def unspent(self, owner: str) -> list[OpenLease]:
-        """The leases of an owner that may be charged."""
-        ...
-
-    def reject(self, row: Row) -> None:
-        """Note a call that cannot be written: (request_id, entry, error, created_us)."""
-        ...
-
-    def execute(self, statement: str) -> None:
-        """A statement without parameters."""
-        ...
-
-    def is_away(self, error: Exception) -> bool:
-        """Whether this says that the store cannot be written, rather than that a job is bad."""
-        ...
 
 
 class Batch:

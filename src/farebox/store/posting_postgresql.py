@@ -14,7 +14,8 @@ import msgspec
 import psycopg
 
 from farebox.billing.jobs import OpenLease
-from farebox.store.posting import (
+from farebox.store.schema import lease_hours, metadata, usage, usage_hours
+from farebox.store.tables import (
     TRANSFER,
     AccountState,
     Ask,
@@ -23,7 +24,6 @@ from farebox.store.posting import (
     LeaseState,
     Row,
 )
-from farebox.store.schema import lease_hours, metadata, usage, usage_hours
 
 _JSON = msgspec.json.Encoder()
 # Keys of the JSON objects: short, since the server compares them with each column's.
@@ -142,13 +142,13 @@ _FAULTS = (psycopg.IntegrityError, psycopg.DataError)
 
 
 class PostgresTables:
-    """posting.Tables on a connection of psycopg."""
+    """tables.Tables on a connection of psycopg."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
 
     def look(self, ask: Ask) -> Found:
-        """See posting.Tables."""
+        """See tables.Tables."""
         execute = self._driver.execute
         locked, held, found, fresh, inserted = None, None, None, None, None
         with self._driver.pipeline():
@@ -182,7 +182,7 @@ class PostgresTables:
         return {row[0]: (row[1], row[2]) for row in self._driver.execute(_WRITTEN, (before,))}
 
     def write(self, changes: Changes, now_us: int) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         execute = self._driver.execute
         changed = None
         with self._driver.pipeline():
@@ -215,19 +215,19 @@ class PostgresTables:
         assert changed is None or changed.rowcount == len(changes.leases)
 
     def unspent(self, owner: str) -> list[OpenLease]:
-        """See posting.Tables."""
+        """See tables.Tables."""
         return [OpenLease(*row) for row in self._driver.execute(_UNSPENT, (owner,))]
 
     def reject(self, row: Row) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         self._driver.execute(_REJECT, row)
 
     def execute(self, statement: str) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         self._driver.execute(statement)
 
     def is_away(self, error: Exception) -> bool:
-        """See posting.Tables."""
+        """See tables.Tables."""
         return isinstance(error, psycopg.Error) and not isinstance(error, _FAULTS)
 
 

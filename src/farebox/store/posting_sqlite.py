@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from farebox.billing.jobs import OpenLease
-from farebox.store.posting import (
+from farebox.store.schema import lease_hours, usage, usage_hours
+from farebox.store.tables import (
     TRANSFER,
     AccountState,
     Ask,
@@ -16,7 +17,6 @@ from farebox.store.posting import (
     LeaseState,
     Row,
 )
-from farebox.store.schema import lease_hours, usage, usage_hours
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -87,13 +87,13 @@ _FAULTS = (sqlite3.IntegrityError, sqlite3.DataError)
 
 
 class SqliteTables:
-    """posting.Tables on a connection."""
+    """tables.Tables on a connection."""
 
     def __init__(self, driver: sqlite3.Connection) -> None:
         self._driver = driver
 
     def look(self, ask: Ask) -> Found:
-        """See posting.Tables. Nothing needs a lock: who may write here is the only one who may."""
+        """See tables.Tables. Nothing needs a lock: who may write here is the only one who may."""
         execute = self._driver.execute
         leases: dict[int, LeaseState] = {}
         accounts: dict[int, AccountState] = {}
@@ -127,7 +127,7 @@ class SqliteTables:
         return {request_id: (charge, absorbed) for request_id, charge, absorbed in found}
 
     def write(self, changes: Changes, now_us: int) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         many = self._driver.executemany
         if changes.taken_back:
             many(_TAKE_BACK, _singles(changes.taken_back))
@@ -167,19 +167,19 @@ class SqliteTables:
             many(_UNDELIVERED, _singles(changes.undelivered))
 
     def unspent(self, owner: str) -> list[OpenLease]:
-        """See posting.Tables."""
+        """See tables.Tables."""
         return [OpenLease(*row) for row in self._driver.execute(_UNSPENT, (owner,))]
 
     def reject(self, row: Row) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         self._driver.execute(_REJECT, row)
 
     def execute(self, statement: str) -> None:
-        """See posting.Tables."""
+        """See tables.Tables."""
         self._driver.execute(statement)
 
     def is_away(self, error: Exception) -> bool:
-        """See posting.Tables."""
+        """See tables.Tables."""
         return isinstance(error, sqlite3.Error) and not isinstance(error, _FAULTS)
 
 
