@@ -31,7 +31,6 @@ _FLAGS = {
     " as read from the cache",
     "unpriced_tier": "the vendor ran the call in a tier that has no price; the list price counts",
     "not_covered": "the stream was ended because no more of its answer could be held for",
-    "not_covered": "the balance did not cover more of the answer, and the stream was ended there",
     "not_reckoned": "the gateway failed to work out what the call costs, so it costs nothing",
 }
 
