@@ -23,8 +23,8 @@ class Host:
     """A ledger process's inside, in this loop, and where it listens. `async with` it."""
 
     def __init__(self, store: Store, folder: Path, owner: str = "own_test", **settings: Any):
-        chosen = {"lease_idle_s": IDLE_S, "drain_timeout_s": 0.0, **settings}
-        self._settings = Settings(data_dir=folder, database="", **chosen)
+        chosen = {"database": "", "lease_idle_s": IDLE_S, "drain_timeout_s": 0.0, **settings}
+        self._settings = Settings(data_dir=folder, **chosen)
         self._store = store
         self._owner = owner
         self.path = str(folder / "ledger")

@@ -62,17 +62,24 @@ def read_order(line: bytes) -> tuple[Settings, int]:
 class Heart:
     """Says to the store that this owner lives, and knows how many others do."""
 
-    def __init__(self, beat: Callable[[], int], ledger: Ledger, beat_s: float = BEAT_S) -> None:
+    def __init__(
+        self,
+        beat: Callable[[], int],
+        ledger: Ledger,
+        beat_s: float = BEAT_S,
+        halt_s: float = HALT_S,
+    ) -> None:
         """`beat` is called in threads. That it was done once, before this, counts."""
         self._beat = beat
         self._ledger = ledger
         self._beat_s = beat_s
+        self._halt_s = halt_s
         self._good_s = clock.monotonic_s()
 
     @property
     def is_late(self) -> bool:
         """Whether the others may soon take what this owner has leased for lost."""
-        return clock.monotonic_s() - self._good_s > HALT_S
+        return clock.monotonic_s() - self._good_s > self._halt_s
 
     async def run(self) -> None:
         """Beat for ever."""

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from farebox.billing.jobs import Return, Undelivered
 from farebox.core.call import Attempt
 from farebox.core.ports import Settled
 from farebox.core.usage import Usage
+from farebox.telemetry.ledger import LedgerMetrics
 from farebox.telemetry.metrics import Metrics
 from farebox.telemetry.record import Record, current_record
 from tests import settlements
@@ -87,6 +90,7 @@ def test_a_finished_call_is_remembered_for_its_access_line():
 
 
 WORKER = """
+from farebox.telemetry.ledger import LedgerMetrics
 from farebox.telemetry.metrics import Metrics
 metrics = Metrics()
 for _ in range(3):
@@ -125,3 +129,25 @@ def test_figures_have_their_room_before_the_disk_is_full(tmp_path):
     ]
     for file in files:
         assert file.stat().st_blocks * 512 >= file.stat().st_size > 0
+
+
+def test_the_ledger_process_has_figures_of_its_own():
+    """Of its transactions, of who waits, and of what could not be written."""
+    metrics = LedgerMetrics()
+    metrics.committed([Return(1, 1, 5, close=True), Undelivered(("req_1",))], 0.003)
+    metrics.committed([Undelivered(("req_2",))], 0.03)
+    metrics.spooled(7)
+    metrics.waiting(3)
+    metrics.rejected(2)
+    seen = samples(generate_latest(metrics.registry))
+    assert {name: seen[name] for name in seen if "bucket" not in name[0]} == {
+        ("farebox_ledger_batches_total",): 2,
+        ("farebox_ledger_batch_size_count",): 2,
+        ("farebox_ledger_batch_size_sum",): 3,
+        ("farebox_ledger_commit_seconds_count",): 2,
+        ("farebox_ledger_commit_seconds_sum",): 0.033,
+        ("farebox_leases_returned_total",): 1,
+        ("farebox_settle_rejected_total",): 2,
+        ("farebox_spooled_calls",): 7,
+        ("farebox_holds_waiting",): 3,
+    }
