@@ -45,11 +45,6 @@ class Model:
         """What the vendor takes at that time, if it is known."""
         return in_force(self.costs, at_us)
 
-    @property
-    def price(self) -> Price | None:
-        """The first price."""
-        return self.prices[0] if self.prices else None
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
