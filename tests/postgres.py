@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
@@ -140,6 +141,36 @@ class Server:
                 )
             )
         return self.url(name)
+
+    @contextmanager
+    def passwords(self, user: str, password: str) -> Generator[None]:
+        """Ask everybody for the password that this user has meanwhile."""
+        rules = self._data / "pg_hba.conf"
+        before = rules.read_text()
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                    sql.Identifier(user), sql.Literal(password)
+                )
+            )
+            rules.write_text(before.replace("trust", "scram-sha-256"))
+            connection.execute("SELECT pg_reload_conf()")
+            try:
+                while self._lets_in():
+                    sleep(0.01)
+                yield
+            finally:
+                rules.write_text(before)
+                connection.execute("SELECT pg_reload_conf()")
+                while not self._lets_in():
+                    sleep(0.01)
+
+    def _lets_in(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def drop(self, url: str) -> None:
         """Delete a database, whoever is connected to it."""

@@ -1,15 +1,14 @@
 """Opening a store: made when missing, refused when it cannot be used, one identity for ever."""
 
-import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from farebox.store import BadStoreUrl, Store, StoreConflict, StoreError, open_store
+from farebox.store.engine import connections_to
 from farebox.store.schema import SCHEMA_VERSION
 from farebox.store.store import Revisions
 
@@ -46,9 +45,9 @@ def test_a_store_keeps_its_identity(tmp_path: Path) -> None:
     assert ids[0].startswith("fb_")
 
 
-def test_every_commit_is_synced_and_readers_do_not_wait(store: Store) -> None:
+def test_every_commit_is_synced_and_readers_do_not_wait(sqlite_store: Store) -> None:
     """The file is in WAL mode, and connections sync fully and honour references."""
-    with store._reading() as connection:
+    with sqlite_store._reading() as connection:
         modes = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -56,21 +55,22 @@ def test_every_commit_is_synced_and_readers_do_not_wait(store: Store) -> None:
     assert modes == ["wal", 2, 1, 10_000]
 
 
-def test_opening_a_store_that_is_ready_does_not_load_alembic(store: Store) -> None:
+def test_opening_a_store_that_is_ready_does_not_load_alembic(sqlite_store: Store) -> None:
     """Migrations are loaded only when there is something to migrate."""
     code = (
         "import sys; from pathlib import Path; from farebox.store import open_store;"
-        f"open_store({url(store.path)!r}, Path('.')).close(); print('alembic' in sys.modules)"
+        f"open_store({url(sqlite_store.path)!r}, Path('.')).close();"
+        "print('alembic' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_processes_that_open_a_missing_store_together_make_one(tmp_path: Path) -> None:
+def test_processes_that_open_a_missing_store_together_make_one(database_url: str) -> None:
     """Of several first starts one migrates, the others wait for it, and all see the same store."""
     code = (
         "from pathlib import Path; from farebox.store import open_store;"
-        f"print(open_store({url(tmp_path / 'f.db')!r}, Path('.')).instance_id)"
+        f"print(open_store({database_url!r}, Path('.')).instance_id)"
     )
     starts = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -81,22 +81,12 @@ def test_processes_that_open_a_missing_store_together_make_one(tmp_path: Path) -
     assert len(set(outputs)) == 1
 
 
-def test_a_store_from_the_future_is_refused(store: Store) -> None:
+def test_a_store_from_the_future_is_refused(store: Store, store_url: str, tmp_path: Path) -> None:
     """A schema version that the code does not know ends in a sentence that says what to do."""
-    with closing(sqlite3.connect(store.path)) as database:
-        database.execute("UPDATE schema_version SET version_num = '0999'")
-        database.commit()
+    with store._writing() as connection:
+        connection.exec_driver_sql("UPDATE schema_version SET version_num = '0999'")
     with pytest.raises(StoreError, match=f"schema 0999.*up to {SCHEMA_VERSION}.*newer version"):
-        open_store(url(store.path), store.path.parent)
-
-
-def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
-    """A SQLite file with tables but no schema version is not filled with ours."""
-    path = tmp_path / "photos.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE photos (id INTEGER)")
-    with pytest.raises(StoreError, match="other tables \\(photos\\)"):
-        open_store(url(path), tmp_path)
+        open_store(store_url, tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -116,24 +106,24 @@ def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database_url", "sentence"),
+    ("bad_url", "sentence"),
     [
-        ("postgresql://u:pw@host/db", "PostgreSQL isn't supported by this version"),
-        ("postgresql+psycopg://u:pw@host/db", "PostgreSQL isn't supported by this version"),
         ("mysql://u:pw@host/db", "no store that Farebox knows"),
+        ("postgresql+asyncpg://u:pw@host/db", "no store that Farebox knows"),
+        ("postgresql://u:pw@host", "names no database"),
+        ("postgresql://u:pw@host:port/db", "not a database URL"),
+        ("postgresql://u@host/db?sslpassword=pw&mod=on", "invalid connection option"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///x.db?mode=ro", "names no file"),
-        ("farebox.db", "not a database URL"),
+        ("farebox.db", "'farebox.db' is not a database URL"),
         ("", "not a database URL"),
     ],
 )
-def test_a_url_that_cannot_be_opened_says_so(
-    tmp_path: Path, database_url: str, sentence: str
-) -> None:
+def test_a_url_that_cannot_be_opened_says_so(tmp_path: Path, bad_url: str, sentence: str) -> None:
     """Each wrong URL has a sentence, and no password is repeated."""
     with pytest.raises(BadStoreUrl, match=sentence) as caught:
-        open_store(database_url, tmp_path)
+        open_store(bad_url, tmp_path)
     assert "pw" not in str(caught.value)
 
 
@@ -166,28 +156,36 @@ def test_what_changes_bumps_its_own_revision(store: Store) -> None:
     assert store.revisions() == Revisions(1, 1)
 
 
-def test_a_store_that_vanished_fails_with_a_sentence(tmp_path: Path) -> None:
-    """An error of the database is a StoreError that names the file."""
-    store = open_store(url(tmp_path / "f.db"), tmp_path)
+def test_a_store_that_vanished_fails_with_a_sentence(store: Store) -> None:
+    """An error of the database is a StoreError that names the store."""
     with store._writing() as connection:
-        connection.exec_driver_sql("DROP TABLE holds")
-    with pytest.raises(StoreError, match=r"f\.db failed: no such table: holds"):
-        store.release_all_holds()
-    store.close()
+        connection.exec_driver_sql("DROP TABLE calibration")
+    with pytest.raises(StoreError, match=r"farebox\S* failed: .*calibration.*\.$"):
+        store.calibration(0)
 
 
-def test_a_store_whose_file_is_taken_away_writes_nothing_into_the_void(store: Store) -> None:
+def test_a_database_of_something_else_is_refused(database_url: str, tmp_path: Path) -> None:
+    """One with tables but no schema version is not filled with ours."""
+    connections = connections_to(database_url, tmp_path)
+    with connections.writing.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE photos (id INTEGER)")
+    connections.close()
+    with pytest.raises(StoreError, match="other tables \\(photos\\)"):
+        open_store(database_url, tmp_path)
+
+
+def test_a_store_whose_file_is_taken_away_writes_nothing_into_the_void(sqlite_store: Store) -> None:
     """A deleted file could still be written, and every charge in it would be lost: it is refused,
     as is another file in its place; the same one put back is used again.
     """
-    assert store.revisions() == Revisions(0, 0)
-    kept = store.path.with_name("kept.db")
-    store.path.rename(kept)
+    assert sqlite_store.revisions() == Revisions(0, 0)
+    kept = sqlite_store.path.with_name("kept.db")
+    sqlite_store.path.rename(kept)
     for _ in range(2):  # first nothing is there, then another file
-        for use in (store.revisions, store.release_all_holds):
+        for use in (sqlite_store.revisions, sqlite_store.fail_all_orphans):
             with pytest.raises(StoreError, match="moved, deleted or replaced"):
                 use()
-        store.path.write_bytes(kept.read_bytes())
-    kept.replace(store.path)
-    store.release_all_holds()
-    assert store.revisions() == Revisions(0, 0)
+        sqlite_store.path.write_bytes(kept.read_bytes())
+    kept.replace(sqlite_store.path)
+    sqlite_store.fail_all_orphans()
+    assert sqlite_store.revisions() == Revisions(0, 0)

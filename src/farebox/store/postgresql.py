@@ -11,10 +11,11 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from farebox.store.connections import PATIENCE_MS, Connections, Driver, driver_of, reason
 from farebox.store.errors import BadStoreUrl, StoreError
@@ -49,13 +50,12 @@ _MIGRATING = f"""
 """
 _MIGRATION_BEGINS = f"SELECT set_config('lock_timeout', '{PATIENCE_MS}', true)"
 
-# What can be done about a start that failed, by a word of the server's message.
+# What can be done about a start that failed, by words of the server's message.
 _REMEDIES = (
-    ("password", "Check the user and the password in the URL, or PGPASSWORD or ~/.pgpass."),
-    ("does not exist", "Make the database and its user first: see docs/operations.md."),
-    ("permission denied", "The user must own the database, or may make tables in it."),
-    ("too many", "Raise max_connections of the server."),
-    ("connection", "Check that the server runs and that the URL names it."),
+    ("password", "Check the user and the password: of the URL, of PGPASSWORD or of ~/.pgpass."),
+    ("does not exist", "Make the user and the database first: docs/operations.md says how."),
+    ("permission denied", "The user must own the database, or be allowed to make tables in it."),
+    ("", "Check that the server runs, and that the URL names it."),
 )
 
 
@@ -107,6 +107,10 @@ class PostgresConnections(Connections):
 
     def __init__(self, url: URL) -> None:
         self.shown = shown(url)
+        try:
+            make_conninfo("", **{name: str(value) for name, value in url.query.items()})
+        except psycopg.ProgrammingError as error:
+            raise BadStoreUrl(f"{self.shown} cannot be used: {reason(error)}.") from error
         self.writing_rows = connect(url)
         self.writing = self.writing_rows.execution_options(alone=True)
         self.reading = self.writing_rows.execution_options(
@@ -123,11 +127,10 @@ class PostgresConnections(Connections):
                 self._make()
         except (DBAPIError, psycopg.Error) as error:
             what = reason(error)
-            sentence = f"The store {self.shown} cannot be opened: {what}."
-            if isinstance(error, ProgrammingError) and "connection option" in what:
-                raise BadStoreUrl(sentence) from error
-            remedy = next((remedy for word, remedy in _REMEDIES if word in what), "")
-            raise StoreError(f"{sentence} {remedy}".rstrip()) from error
+            remedy = next(remedy for words, remedy in _REMEDIES if words in what)
+            raise StoreError(
+                f"The store {self.shown} cannot be opened: {what}. {remedy}"
+            ) from error
 
     def _make(self) -> None:
         with self.writing_rows.begin() as connection:

@@ -65,11 +65,10 @@ def sqlite_path(url: URL) -> Path:
 
 def shown(url: URL) -> str:
     """The URL for sentences: as people write it, without anything secret."""
-    hidden = {name: "***" for name in _SECRETS if name in url.query}
     plain = url.drivername.removesuffix("+psycopg").removesuffix("+pysqlite")
     text = (
-        url.set(drivername=plain, password="***" if url.password else None)
-        .update_query_dict(hidden)
-        .render_as_string(hide_password=False)
+        url.set(drivername=plain, password=url.password or None)
+        .difference_update_query(_SECRETS)
+        .render_as_string(hide_password=True)
     )
     return text.replace("%2F", "/")  # of a socket's folder

@@ -163,8 +163,9 @@ def _replace_full_tables() -> None:
     if broken:
         tables = ", ".join(sorted({row[0] for row in broken}))
         raise StoreError(
-            f"The store cannot be migrated: rows refer to what is not there ({tables}). It stays as "
-            "it was. Restore a backup, or delete those rows (PRAGMA foreign_key_check names them)."
+            f"The store cannot be migrated: rows refer to what is not there ({tables}). It stays "
+            "as it was. Restore a backup, or delete those rows, which PRAGMA foreign_key_check "
+            "names."
         )
 
 
