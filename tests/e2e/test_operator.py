@@ -47,7 +47,7 @@ price = { input = "1", output = "1", from = 2999-01-01 }
 def operated(
     fake_upstream_server: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
-    """A gateway whose catalogue no file manages, and which keeps credit in hand as long as it may."""
+    """A gateway whose catalogue no file manages, and which keeps credit in hand for long."""
     folder: Path = tmp_path_factory.mktemp("operated")
     config = write_config(folder / "farebox.toml", fake_upstream_server, DATED)
     environ = keys(fake_upstream_server) | {"FAREBOX_LEASE_IDLE_S": "4"}
