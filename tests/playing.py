@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from tests.fakes.upstream import FakeUpstream
-from tests.relaying import USAGE, Relaying
+from tests.relaying import USAGE, RecordingClient, Relaying
 from tests.upstream.raw_server import CHUNKED, Peer, raw_server
 
 STREAM = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -41,6 +41,37 @@ def usage_event(usage: bytes) -> bytes:
 
 DONE = part(b"data: [DONE]\n\n")
 GOOD_USAGE = usage_event(json.dumps(USAGE).encode())
+
+
+def text_of(client: RecordingClient) -> str:
+    """What a client got of the answer."""
+    choices = [each for event in client.events if "choices" in event for each in event["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+class PacedClient(RecordingClient):
+    """A client for whom the upstream says the next chunk when it has the one before."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        super().__init__()
+        self._gates: list[asyncio.Event] = []
+        self.steps: list[Step] = []
+        for each in chunks:
+            gate = asyncio.Event()
+            self._gates.append(gate)
+            self.steps += [each, gate]
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        await super().send(data, last=last)
+        if self._gates:
+            self._gates.pop(0).set()
+
+
+async def seen(client: RecordingClient, text: str) -> None:
+    """Wait until the client has this text."""
+    async with asyncio.timeout(5):
+        while text not in text_of(client):
+            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager

@@ -8,12 +8,22 @@ from typing import Any
 
 import pytest
 
-from farebox.core.ports import HoldRequest
+from farebox.core.ports import HoldRequest, Settled, Settlement
 from farebox.errors import BillingUnavailable, BudgetExceeded, OutOfCredit, Unauthorized
 from farebox.holding import PART_TOKENS, UNSEEN_TOKENS
 from tests.fakes.upstream import FakeUpstream
-from tests.playing import DONE, END, STREAM, Step, chunk, played, usage_event
-from tests.relaying import FULL, USAGE, MemoryBooks, RecordingClient, Relaying
+from tests.playing import (
+    DONE,
+    END,
+    STREAM,
+    PacedClient,
+    chunk,
+    played,
+    seen,
+    text_of,
+    usage_event,
+)
+from tests.relaying import FULL, MemoryBooks, RecordingClient, Relaying
 from tests.upstream.raw_server import Peer, raw_server
 
 pytestmark = pytest.mark.anyio
@@ -34,37 +44,6 @@ def usage(output_tokens: int) -> bytes:
     """The event that tells it."""
     told = {"prompt_tokens": 0, "completion_tokens": output_tokens, "total_tokens": output_tokens}
     return usage_event(json.dumps(told).encode())
-
-
-def text_of(client: RecordingClient) -> str:
-    """What a client got of the answer."""
-    choices = [each for event in client.events if "choices" in event for each in event["choices"]]
-    return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-
-class PacedClient(RecordingClient):
-    """A client for whom the upstream says the next chunk when it has the one before."""
-
-    def __init__(self, *chunks: bytes) -> None:
-        super().__init__()
-        self._gates: list[asyncio.Event] = []
-        self.steps: list[Step] = []
-        for each in chunks:
-            gate = asyncio.Event()
-            self._gates.append(gate)
-            self.steps += [each, gate]
-
-    async def send(self, data: bytes, *, last: bool = False) -> None:
-        await super().send(data, last=last)
-        if self._gates:
-            self._gates.pop(0).set()
-
-
-async def seen(client: RecordingClient, text: str) -> None:
-    """Wait until the client has this text."""
-    async with asyncio.timeout(5):
-        while text not in text_of(client):
-            await asyncio.sleep(0.002)
 
 
 async def test_a_part_is_held_and_the_longest_answer_is_asked_for(
@@ -257,9 +236,33 @@ async def test_every_choice_is_held_for(fake_upstream: FakeUpstream) -> None:
         assert relaying.books.extended == [2 * PART]
 
 
+async def test_an_estimate_is_never_above_what_is_held(fake_upstream: FakeUpstream) -> None:
+    """Whatever a count of ours comes to: it is the upstream's usage that is missing."""
+    steps = (STREAM, chunk("x" * 100), STOP, DONE, END)
+    async with played(fake_upstream, *steps, tokens=9000, **SHOWN) as relaying:
+        await relaying.call(stream=True)
+        assert relaying.settlement.due_nanocredits == relaying.settlement.hold_nanocredits == PART
+
+
+async def test_the_upstream_is_let_go_of_before_the_charge(fake_upstream: FakeUpstream) -> None:
+    """What it would go on to write is nobody's."""
+
+    class Looking(MemoryBooks):
+        async def settle(self, settlement: Settlement) -> Settled:
+            assert relaying.played is not None
+            await relaying.played.wait_until_open(0)
+            return await super().settle(settlement)
+
+    client = PacedClient(*[chunk("x" * 500)] * 8)
+    steps = (STREAM, *client.steps[:-1], "hung up", END)
+    async with played(fake_upstream, *steps, books=Looking(PART), **SHOWN) as relaying:
+        await asyncio.wait_for(relaying.call(stream=True, client=client), 10)
+        assert [each.outcome for each in relaying.books.settled] == ["refused"]
+
+
 async def test_within_the_cap_nothing_more_is_asked_for(fake_upstream: FakeUpstream) -> None:
     """When the longest answer is held for, no text can be too long."""
-    client = PacedClient(*[chunk("x" * 3000)] * 5)
+    client = PacedClient(*[chunk("x" * 1000)] * 9)
     steps = (STREAM, *client.steps, STOP, usage(5000), DONE, END)
     shown = {**SHOWN, "model": {"max_output": 5000}}
     async with played(fake_upstream, *steps, **shown) as relaying:
@@ -385,17 +388,3 @@ async def test_a_draining_call_keeps_its_hold_and_extends_it(fake_upstream: Fake
         assert (settlement.outcome, settlement.due_nanocredits) == ("client_gone", 1000 * OUTPUT)
         assert settlement.hold_nanocredits == 2 * PART
         assert relaying.books.holds == {}
-
-
-async def test_a_vendor_that_shows_all_is_asked_for_its_longest_answer(
-    fake_upstream: FakeUpstream,
-) -> None:
-    """Over a real fake of a vendor that shows all: a part is held, and the charge is exact."""
-    async with Relaying(
-        fake_upstream, channels=("deepseek",), model={"max_output": CAP}
-    ) as relaying:
-        await relaying.call(say="one two", usage=USAGE, stream=True)
-        request, settlement = relaying.books.requests[0], relaying.settlement
-        assert request.most_nanocredits < CAP * OUTPUT
-        assert settlement.due_nanocredits == 75_000
-        assert fake_upstream.last.body["max_tokens"] == CAP
