@@ -108,7 +108,7 @@ async def test_an_owner_that_ends_is_not_counted_any_more(url: str) -> None:
             _, books = await Fleet(url, short).host("own_a")
             await books.hold(request(1, 100))
         assert fleet.held() == 0
-        assert fleet.store.beat("own_b") == 1
+        assert fleet.store.beat("own_b", "b") == 1
 
 
 async def test_a_heart_that_misses_its_beats_is_late_until_it_beats_again() -> None:
