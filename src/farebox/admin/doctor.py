@@ -87,7 +87,7 @@ def examine(
     """
     findings = [
         _data_folder(settings),
-        Finding("ok", "store", f"{store.path}, schema {SCHEMA_VERSION}"),
+        Finding("ok", "store", f"{store.shown}, schema {SCHEMA_VERSION}"),
         _secret(settings, store),
         _local(settings, local_missing),
         _vocabularies(uncountable),
@@ -118,6 +118,8 @@ def examine(
 
 
 def _data_folder(settings: Settings) -> Finding:
+    if not settings.data_dir.exists():  # with PostgreSQL only serve makes it
+        return Finding("ok", "data folder", f"{settings.data_dir}, which serve makes")
     mode = stat.S_IMODE(settings.data_dir.stat().st_mode)
     if mode & 0o077:
         text = (

@@ -118,7 +118,9 @@ def driver_of(connection: sa.Connection | sa.PoolProxiedConnection) -> Any:
 def reason(error: Exception) -> str:
     """What went wrong in the database's words, in one line without its full stop."""
     original: Any = error.orig if isinstance(error, DBAPIError) else error
-    # PostgreSQL tells more than one line of an error; what it was comes first.
+    # PostgreSQL tells more than one line of an error; what it was comes first. Lines that begin
+    # with a tab are questions to whoever reads it.
     diagnosis = getattr(original, "diag", None)
     text = str(getattr(diagnosis, "message_primary", None) or original)
-    return " ".join(text.split()).rstrip(".?")
+    lines = [line for line in text.splitlines() if not line.startswith("\t")]
+    return " ".join(" ".join(lines).split()).removeprefix("connection failed: ").rstrip(".")
