@@ -101,7 +101,7 @@ def test_json_has_the_changes_and_the_document(tmp_path: Path, file: Path) -> No
                 "change": "changed",
                 "kind": "model",
                 "id": "模型/pro",
-                "field": "price.output",
+                "field": "price[2026-11-01].output",
                 "old": "3.96",
                 "new": "4",
             }
