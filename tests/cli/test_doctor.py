@@ -95,6 +95,38 @@ def test_models_below_cost_are_warnings_and_margins_are_shown(tmp_path: Path) ->
     ]
 
 
+def test_a_price_to_come_that_is_below_cost_is_told_ahead(tmp_path: Path) -> None:
+    """Once, with its day; so is a cost that rises above the price."""
+    dated = """
+    [[models]]
+    id = "m"
+    channels = [{ channel = "ds", model = "m" }]
+    price = [
+        { input = "3", output = "2" },
+        { input = "1", output = "2", from = 2998-01-01 },
+        { input = "1", output = "2", cache_read = "0.2", from = 2998-06-01 },
+    ]
+    cost = [
+        { input = "2", output = "2", cache_write = "0" },
+        { input = "2", output = "3", cache_write = "0", from = 2999-01-01 },
+    ]
+    """
+    _apply(tmp_path, FILE.partition("[[models]]")[0] + dated)
+    result = _run(tmp_path, "doctor", "--json", MY_DEEPSEEK="k")
+    assert [
+        each["text"]
+        for each in json.loads(result.stdout)["findings"]
+        if each["subject"] == "model m"
+    ] == [
+        "sells below cost: input 1 < 2, cache_read 0.1 < 0.2 from 2998-01-01",
+        "sells below cost: input 1 < 2 from 2998-06-01",
+        "sells below cost: input 1 < 2, output 2 < 3 from 2999-01-01",
+    ]
+    assert json.loads(result.stdout)["margins"] == [
+        {"model": "m", "margin": {"input": "0.5", "output": "0", "cache_read": "0.5"}}
+    ]
+
+
 def test_a_secret_of_another_store_is_a_problem(tmp_path: Path) -> None:
     """So is one that is missing or open to others."""
     _run(tmp_path, "accounts", "create", "ada")

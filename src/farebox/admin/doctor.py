@@ -185,12 +185,14 @@ def _complaints(model: Model, catalogue: Catalogue, now_us: int) -> Iterator[str
         yield "has no price, so it is not sold"
     if all(catalogue.channels[route.channel].closed for route in model.routes):
         yield "has no open channel"
+    told: set[str] = set()
     for starts_us in _changes(model, now_us):
         price, cost = model.price_at(starts_us), model.cost_at(starts_us)
         if price is not None and cost is not None:
             when = f" from {clock.rfc3339(starts_us)[:10]}" if starts_us > now_us else ""
-            for text in _losses(price, cost):
-                yield f"{text}{when}"
+            found = [text for text in _losses(price, cost) if text not in told]
+            told.update(found)
+            yield from (f"{text}{when}" for text in found)
 
 
 def _changes(model: Model, now_us: int) -> list[int]:
