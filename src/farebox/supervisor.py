@@ -23,6 +23,7 @@ from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.standby import LEDGER_COMMAND, Counting, LedgerPlace, order
+from farebox.store.owner import owner_id
 
 POLL_S = 0.3  # a revoked key is refused within 5 s, a new price used within 2 s
 _FINAL_TRIES = 3
@@ -55,8 +56,8 @@ class StorePort(Protocol):
         """Responses that a dead worker ran have failed. May be repeated."""
         ...
 
-    def fail_all_orphans(self) -> object:
-        """Every response that runs has failed: no worker lives yet."""
+    def fail_all_orphans(self, host: str) -> object:
+        """Every response that runs on this host has failed: no worker lives yet."""
         ...
 
 
@@ -138,6 +139,7 @@ class _Supervisor:
         self._say = say
         self._commands = commands
         self._instance_id = new_id("fb")
+        self._host = ""  # known when the data folder is
         self._metrics = metrics_folder(self._settings)
         self._workers: list[Worker] = []
         self._model: Model | None = None
@@ -154,10 +156,11 @@ class _Supervisor:
         self._hear_signals()
         try:
             self._make_folders()
+            self._host = owner_id(self._settings.data_dir)
         except OSError as error:
             raise Refused(f"Cannot write to {self._settings.data_dir}: {error}.", FAILED) from None
         try:
-            await asyncio.to_thread(self._store.fail_all_orphans)
+            await asyncio.to_thread(self._store.fail_all_orphans, self._host)
             # Before any worker loads: no change can fall between its load and our first look.
             seen = await asyncio.to_thread(self._store.revisions)
         except Exception as error:
@@ -171,6 +174,8 @@ class _Supervisor:
                 await self._stop.wait()
             if trouble is not None:
                 self._say(trouble + "\n")
+                if self._ledger is not None:
+                    self._ledger.stop()  # it sees off who is there; one that died is not tried again
             await self._shut_down()
         finally:
             watch.cancel()
@@ -254,10 +259,15 @@ class _Supervisor:
         counting = self._counting.path if self._counting is not None else None
         assert self._ledger is not None
         settings, ledger = self._settings, self._ledger.path
-        return Start(slot, owner, self._instance_id, settings, endpoint, counting, ledger)
+        name = self._named(owner)
+        return Start(slot, name, self._instance_id, settings, endpoint, counting, ledger)
+
+    def _named(self, owner: str) -> str:
+        """A worker's name among those of all hosts."""
+        return f"{owner}@{self._host}"
 
     def _on_death(self, owner: str, pid: int) -> None:
-        self._dead_owners.add(owner)
+        self._dead_owners.add(self._named(owner))
         self._drop_gauges(pid)
 
     def _drop_gauges(self, pid: int) -> None:
