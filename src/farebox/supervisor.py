@@ -175,7 +175,7 @@ class _Supervisor:
             if trouble is not None:
                 self._say(trouble + "\n")
                 if self._ledger is not None:
-                    self._ledger.stop()  # it sees off who is there; one that died is not tried again
+                    self._ledger.stop()  # one that died is not tried again
             await self._shut_down()
         finally:
             watch.cancel()
