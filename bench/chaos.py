@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests import postgres
-from tests.e2e.chaos import Report, press
+from tests.e2e.chaos import Misfortunes, Report, press
 from tests.e2e.hosts import on_store
 from tests.fakes.upstream import FakeUpstream
 
@@ -28,7 +28,7 @@ def run(engine: str, seconds: float, callers: int, workers: int, seed: int) -> R
             database = f"sqlite:///{folder}/farebox.db"
             gateway = on_store(folder, upstream, database, workers=workers)
             gateways = [stack.enter_context(gateway)]
-            return press(gateways, database, seconds, callers=callers, seed=seed)
+            return press(gateways, database, seconds, Misfortunes(), callers=callers, seed=seed)
         server = postgres.Server()
         stack.callback(server.close)
 
@@ -42,7 +42,9 @@ def run(engine: str, seconds: float, callers: int, workers: int, seed: int) -> R
             for name in ("one", "two")
         ]
         others = [("restart of PostgreSQL", server.restart), ("PostgreSQL", kill_server)]
-        return press(gateways, database, seconds, callers=callers, seed=seed, others=others)
+        return press(
+            gateways, database, seconds, Misfortunes(others=others), callers=callers, seed=seed
+        )
 
 
 def main() -> None:

@@ -77,18 +77,38 @@ def kill(gateway: Serving, kind: str, chance: random.Random) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Misfortunes:
+    """What happens to the processes, at random: `kill -9` of these kinds of children; and with the
+    share `often` instead, one of the others, by name.
+    """
+
+    kinds: Sequence[str] = ("worker", "ledger")
+    others: Sequence[tuple[str, Callable[[], object]]] = ()
+    often: float = 0.15
+
+    def happen(self, gateways: Sequence[Serving], chance: random.Random, report: Report) -> None:
+        """One of them."""
+        if self.others and chance.random() < self.often:
+            what, act = chance.choice(self.others)
+            act()
+            report.kills[what] += 1
+        elif self.kinds:
+            kind = chance.choice(self.kinds)
+            report.kills[kind] += kill(chance.choice(gateways), kind, chance)
+
+
 def press(
     gateways: Sequence[Serving],
     database: str,
     seconds: float,
+    misfortunes: Misfortunes,
     *,
     callers: int = 16,
-    kinds: Sequence[str] = ("worker", "ledger"),
-    others: Sequence[tuple[str, Callable[[], object]]] = (),
     seed: int = 0,
 ) -> Report:
-    """Load for so long, with kills of these kinds and, now and then, one of the other misfortunes.
-    The report says whether every answer that a caller has was charged once, and all adds up.
+    """Load for so long, with misfortunes. The report says whether every answer that a caller has
+    was charged once, and all adds up.
     """
     report, chance = Report(), random.Random(seed)
     key = new_account(gateways[0], f"pressed-{seed}", CREDITS)
@@ -98,17 +118,14 @@ def press(
             if not pressing.wait_for_answers(callers // 4, _STANDSTILL_S):
                 report.violations.append(f"no calls were answered for {_STANDSTILL_S} s")
             time.sleep(chance.uniform(*_BETWEEN_S))  # chance, and no event to be waited for
-            if others and chance.random() < 0.15:
-                what, act = chance.choice(others)
-                act()
-                report.kills[what] += 1
-            elif kinds:
-                kind = chance.choice(kinds)
-                report.kills[kind] += kill(chance.choice(gateways), kind, chance)
+            misfortunes.happen(gateways, chance, report)
     told = pressing.told
     report.not_whole, report.slowest_s = told.not_whole, told.slowest_s
     report.violations += told.violations
-    _check(report, gateways, database, key, told.whole)
+    report.violations += check(gateways, database, key, told.whole, CREDITS)
+    found = rows(database)
+    report.whole, report.rows = len(told.whole), len(found)
+    report.undelivered = sum(outcome == "undelivered" for *_, outcome in found.values())
     return report
 
 
@@ -141,30 +158,30 @@ def audit(gateway: Serving) -> list[str]:
     return [f"{each['id']}: {each['rows'][:3]}" for each in broken]
 
 
-def _check(
-    report: Report, gateways: Sequence[Serving], database: str, key: str, whole: dict[str, int]
-) -> None:
-    """Wait until all is written, and compare."""
+def check(
+    gateways: Sequence[Serving], database: str, key: str, whole: dict[str, int], given: int
+) -> list[str]:
+    """Wait until all is written, and compare: what is wrong. `whole` are answers that callers have,
+    with what each must cost, of a key whose account alone was given `given` credits.
+    """
+    violations: list[str] = []
     try:
         until(lambda: _held(gateways[0], key) == 0, _SETTLE_S, "nothing is held")
     except AssertionError as error:
-        report.violations.append(str(error))
+        violations.append(str(error))
     money, found = gateways[0].account(key), rows(database)
-    report.whole, report.rows = len(whole), len(found)
-    report.undelivered = sum(outcome == "undelivered" for *_, outcome in found.values())
     for request_id, due in whole.items():
         row = found.get(request_id)
         if row is None:
-            report.violations.append(f"{request_id}: answered, and not in the books")
+            violations.append(f"{request_id}: answered, and not in the books")
         elif row[:3] != (due, 0, due):
-            report.violations.append(f"{request_id}: must cost {due}, is {row}")
-    charged = sum(charge for charge, *_ in found.values())
-    spent = money["spent_nanocredits"]
-    if charged != spent or CREDITS * 10**9 - spent != money["balance_nanocredits"]:
-        report.violations.append(f"the calls were charged {charged}, the account says {money}")
+            violations.append(f"{request_id}: must cost {due}, is {row}")
+    spent, balance = money["spent_nanocredits"], money["balance_nanocredits"]
+    if spent < sum(whole.values()) or given * 10**9 - spent != balance:
+        violations.append(f"the answers cost {sum(whole.values())}, the account says {money}")
     for gateway in gateways:
-        report.violations += _missing_of_log(gateway, found)
-    report.violations += audit(gateways[0])
+        violations += _missing_of_log(gateway, found)
+    return violations + audit(gateways[0])
 
 
 def _held(gateway: Serving, key: str) -> int | None:

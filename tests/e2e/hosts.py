@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.config import keys, write_config
@@ -18,7 +19,8 @@ def on_store(
     *,
     workers: int = 2,
     extra: str = "",
-    **environ: str,
+    data: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Serving:
     """A gateway over the fake upstream, not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +28,14 @@ def on_store(
     secret.write_text(_SECRET, encoding="utf-8")
     secret.chmod(0o600)
     config = write_config(folder / "farebox.toml", upstream, extra)
-    where = ("--config", str(config), "--data-dir", str(folder / "data"), "--database", database)
+    where = (
+        "--config",
+        str(config),
+        "--data-dir",
+        str(data or folder / "data"),
+        "--database",
+        database,
+    )
     args = (*where, "--workers", str(workers), "--no-local")
-    environ = {"FAREBOX_SECRET_FILE": str(secret), **environ}
-    return Serving(folder, args, {**keys(upstream), **environ})
+    secrets = {"FAREBOX_SECRET_FILE": str(secret), **keys(upstream)}
+    return Serving(folder, args, {**secrets, **(environ or {})})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.e2e.chaos import press
+from tests.e2e.chaos import Misfortunes, press
 from tests.e2e.hosts import on_store
 from tests.fakes.upstream import FakeUpstream
 
@@ -33,7 +33,7 @@ def test_kills_on_sqlite_lose_and_double_nothing(
     """Three workers and the ledger process, killed every half second."""
     database = f"sqlite:///{tmp_path}/farebox.db"
     with on_store(tmp_path, fake_upstream, database, workers=3) as gateway:
-        report = press([gateway], database, SECONDS)
+        report = press([gateway], database, SECONDS, Misfortunes())
     assert report.violations == [], report
     assert report.whole > 100
     assert min(report.kills["worker"], report.kills["ledger"]) >= 5
@@ -54,12 +54,8 @@ def test_kills_and_restarts_with_postgresql_lose_and_double_nothing(
             stack.enter_context(on_store(tmp_path / name, fake_upstream, database, workers=2))
             for name in ("one", "two")
         ]
-        report = press(
-            gateways,
-            database,
-            SECONDS,
-            others=[("restart of PostgreSQL", own_postgres.restart), ("PostgreSQL", kill_server)],
-        )
+        others = [("restart of PostgreSQL", own_postgres.restart), ("PostgreSQL", kill_server)]
+        report = press(gateways, database, SECONDS, Misfortunes(others=others))
     assert report.violations == [], report
     assert report.whole > 100
     assert min(report.kills["worker"], report.kills["ledger"]) >= 3
