@@ -313,6 +313,14 @@ def test_an_hour_that_is_not_right_is_not_sealed(books: Store) -> None:
     assert report(books)["sealed"] == 1
 
 
+def test_calls_that_were_priced_lately_are_priced_once_more_with_their_hour(books: Store) -> None:
+    """Who audits all the time need not price them each time, but each hour before its seal."""
+    found = audit.audit(books, priced_until_us=clock.now_us() + HOUR_US)
+    assert (found["ok"], found["sealed"], found["calls"]) == (True, 2, 4)
+    assert audit.audit(books, priced_until_us=1)["calls"] == 3
+    assert audit.audit(books, full=True, priced_until_us=clock.now_us() + 1)["calls"] == 7
+
+
 def test_an_hour_that_changed_meanwhile_is_not_sealed(books: Store) -> None:
     """Between the look and the seal a charge arrived: the next look seals it."""
     hour_us = min(books.hours_to_audit(full=False))

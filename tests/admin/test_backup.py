@@ -21,6 +21,7 @@ from farebox.store.errors import StoreConflict, StoreError
 from farebox.store.reports import HOUR_US
 from tests.charging import books_of, priced, settle, stock, used
 from tests.postgres import fresh_database
+from tests.store.old_stores import store_of_0003
 
 
 @pytest.fixture
@@ -148,6 +149,19 @@ def test_a_store_that_is_not_empty_is_not_filled(
         backup.restore(elsewhere, file)
     assert [account.name for account in store.accounts()] == ["zoe"]
     assert store.keys() == []
+    store.close()
+
+
+def test_a_backup_of_an_earlier_version_is_restored(elsewhere: Settings, tmp_path: Path) -> None:
+    """It is brought up to date in a copy, and stays as it was itself."""
+    file = tmp_path / "old.db"
+    store_of_0003(file)
+    before = file.read_bytes()
+    store = open_store(elsewhere.database, elsewhere.data_dir)
+    assert (store.restore(file).accounts, file.read_bytes()) == (2, before)
+    found = audit(store, full=True)["invariants"]
+    # That store's catalogue has no prices.
+    assert [each["id"] for each in found if not each["ok"]] == ["I8"]
     store.close()
 
 

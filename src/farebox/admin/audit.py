@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from farebox.admin.pricebook import PriceBook
 from farebox.billing.charge import charge
 from farebox.core import clock
-from farebox.core.usage import CLASSES, Usage
 from farebox.store import Store
-from farebox.store.audit import Found, Hour, Row, Seal
+from farebox.store.audit import Found, Hour, Priced, Row, Seal
 from farebox.store.reports import HOUR_US
 
 SEAL_AFTER_US = 2 * HOUR_US  # from an hour's end: calls admitted in it are over by then
@@ -41,12 +41,17 @@ def _never() -> bool:
 
 
 def audit(
-    store: Store, *, full: bool = False, stopped: Callable[[], bool] = _never
+    store: Store,
+    *,
+    full: bool = False,
+    priced_until_us: int = 0,
+    stopped: Callable[[], bool] = _never,
 ) -> dict[str, Any]:
     """Look at all invariants: hours that are not sealed, or with `full` all calls that are kept.
 
-    Beside writers, too: each look is at one snapshot. `stopped` is asked again and again; once it
-    says so, AuditStopped is raised.
+    Beside writers, too: each look is at one snapshot. Calls that were settled before
+    `priced_until_us` are not priced again before their hour is sealed: for who did that lately.
+    `stopped` is asked again and again; once it says so, AuditStopped is raised.
     """
     began_s, now_us = clock.monotonic_s(), clock.now_us()
     found = {name: Found() for name in INVARIANTS}
@@ -57,9 +62,11 @@ def audit(
     hours, calls, sealed = store.hours_to_audit(full=full), 0, 0
     prices = PriceBook(store)
     for hour_us in hours:
-        seal, looked_at = _look_at_hour(store, hour_us, prices, found, stopped)
+        is_over = hour_us + HOUR_US + SEAL_AFTER_US <= now_us
+        since_us = 0 if full or is_over else priced_until_us
+        seal, looked_at = _look_at_hour(store, hour_us, since_us, _Look(prices, found, stopped))
         calls += looked_at
-        if seal is not None and hour_us + HOUR_US + SEAL_AFTER_US <= now_us:
+        if seal is not None and is_over:
             sealed += store.seal_hour(seal, now_us)
     draining = store.draining_leases()
     return {
@@ -83,70 +90,73 @@ def audit(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What each look at an hour needs, and where it notes what it finds."""
+
+    prices: PriceBook
+    found: dict[str, Found]
+    stopped: Callable[[], bool]
+
+
 def _look_at_hour(
-    store: Store,
-    hour_us: int,
-    prices: PriceBook,
-    found: dict[str, Found],
-    stopped: Callable[[], bool],
+    store: Store, hour_us: int, since_us: int, look: _Look
 ) -> tuple[Seal | None, int]:
-    """Note what is wrong in an hour; what to seal it by if nothing is, and how many calls it
-    has.
+    """Note what is wrong in an hour; what to seal it by if nothing is, and how many of its calls
+    were priced.
     """
-    if stopped():
+    if look.stopped():
         raise AuditStopped
     with store.hour(hour_us) as hour:
         broken = hour.broken()
         for each in broken.values():
             each.rows[:] = [_with_hour(row, "hour") for row in each.rows]
-        wrong, calls = _reprice(hour, prices, stopped)
-        broken["I8"] = wrong
+        broken["I8"], calls = _reprice(hour, since_us, look)
         seal = hour.seal()
     for name, each in broken.items():
-        found[name].add(each.rows, each.total)
+        look.found[name].add(each.rows, each.total)
     return (None if any(each.total for each in broken.values()) else seal), calls
 
 
-def _reprice(hour: Hour, prices: PriceBook, stopped: Callable[[], bool]) -> tuple[Found, int]:
+def _reprice(hour: Hour, since_us: int, look: _Look) -> tuple[Found, int]:
     found, calls = Found(), 0
-    for calls, row in enumerate(hour.calls(), start=1):
-        if calls % 1000 == 0 and stopped():
+    for calls, call in enumerate(hour.calls(since_us), start=1):
+        if calls % 1000 == 0 and look.stopped():
             raise AuditStopped
-        paid = row["charge"] + row["absorbed"]
+        paid = call.charge + call.absorbed
         # Nothing is due of a call that was let off, whatever was counted; see receipts.
-        if not paid and not row["due"]:
+        if not paid and not call.due:
             continue
-        costs = _cost(row, prices)
+        costs = _cost(call, look.prices)
         if costs != paid:
-            found.add(
-                [
-                    {
-                        "request_id": row["request_id"],
-                        "account_id": row["account_id"],
-                        "model": row["model"],
-                        "created_at": clock.rfc3339(row["created_us"]),
-                        "price_version": row["price_version"],
-                        "paid_nanocredits": paid,
-                        "costs_nanocredits": costs,
-                    }
-                ],
-                1,
-            )
+            found.add([_wrong_price(call, paid, costs)], 1)
     return found, calls
 
 
-def _cost(row: Any, prices: PriceBook) -> int | None:
+def _wrong_price(call: Priced, paid: int, costs: int | None) -> Row:
+    return {
+        "request_id": call.request_id,
+        "account_id": call.account_id,
+        "model": call.model,
+        "created_at": clock.rfc3339(call.created_us),
+        "price_version": call.price_version,
+        "paid_nanocredits": paid,
+        "costs_nanocredits": costs,
+    }
+
+
+def _cost(call: Priced, prices: PriceBook) -> int | None:
     """What the call costs by its own price and rate; None where there is no such price."""
-    price = prices.price(row["price_version"], row["model"], row["created_us"])
+    price = prices.price(call.price_version, call.model, call.created_us)
     if price is None:
         return None
-    tools = row["tool_calls"]
+    tools = call.tool_calls
     return charge(
-        Usage(**{name: row[name] for name in CLASSES}),
+        call.usage,
         price,
-        row["rate_ppm"],
-        row["created_us"],
-        service_tier=row["service_tier"],
+        call.rate_ppm,
+        call.created_us,
+        service_tier=call.service_tier,
         tool_calls=() if tools == "[]" else tuple((name, n) for name, n in json.loads(tools)),
     )
 

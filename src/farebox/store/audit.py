@@ -12,10 +12,11 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from farebox.core.usage import CLASSES, Usage
 from farebox.store import audit_sql as sql
 from farebox.store.engine import StoreBase
 from farebox.store.reports import HOUR_US
@@ -44,6 +45,27 @@ class Found:
         self.total += total
 
 
+class Priced(NamedTuple):
+    """What one call was priced by, and what was paid for it."""
+
+    request_id: str
+    account_id: int
+    model: str
+    created_us: int
+    price_version: int
+    rate_ppm: int
+    service_tier: str | None
+    tool_calls: str  # JSON
+    due: int
+    charge: int
+    absorbed: int
+    usage: Usage
+
+
+_CLASSES = len(CLASSES)
+_PRICED = [usage.c[name] for name in (*Priced._fields[:-1], *CLASSES)]
+
+
 class Hour:
     """One hour of calls in one snapshot; see Audits.hour."""
 
@@ -58,13 +80,17 @@ class Hour:
             _look(found[name], self._connection, statement, self.hour_us)
         return found
 
-    def calls(self) -> Iterator[sa.RowMapping]:
-        """The hour's rows of `usage`, a few in memory at a time."""
-        query = sa.select(usage).where(
-            usage.c.created_us >= self.hour_us, usage.c.created_us < self.hour_us + HOUR_US
+    def calls(self, settled_since_us: int = 0) -> Iterator[Priced]:
+        """What the hour's calls were priced by, a few in memory at a time."""
+        query = sa.select(*_PRICED).where(
+            usage.c.created_us >= self.hour_us,
+            usage.c.created_us < self.hour_us + HOUR_US,
+            usage.c.settled_us >= settled_since_us,
         )
         result = self._connection.execution_options(yield_per=_SOME_ROWS).execute(query)
-        yield from result.mappings()
+        for some in result.partitions():
+            for row in some:
+                yield Priced._make((*row[:-_CLASSES], Usage(*row[-_CLASSES:])))
 
     def seal(self) -> Seal:
         """What its roll-ups are."""

@@ -26,9 +26,10 @@ class OutsideGauge:
         """A value for each value of the label. Raises OSError."""
         if self._values is None:
             # It is mapped into memory, and the system ends a process that writes to a page for
-            # which a full disk has no room.
-            with self._path.open("ab") as file:
-                file.write(bytes(max(0, _FILE_BYTES - file.tell())))
+            # which a full disk has no room. A worker that reads it must not find it half made.
+            draft = self._path.with_suffix(".draft")
+            draft.write_bytes(bytes(_FILE_BYTES))
+            draft.replace(self._path)
             self._values = MmapedDict(str(self._path))
         for label, value in values.items():
             key = mmap_key(self._name, self._name, [self._label], [label], self._text)
