@@ -37,7 +37,7 @@ class FileStore:
     def fail_orphans(self, owner: str) -> None:
         self._append("failed", owner)
 
-    def fail_all_orphans(self) -> None:
+    def fail_all_orphans(self, host: str) -> None:
         self.fail_orphans("*")
 
     def _check(self) -> None:

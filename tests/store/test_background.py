@@ -115,13 +115,33 @@ def test_responses_of_a_dead_owner_have_failed(running: Store) -> None:
     assert running.find_response("resp_3", 1, NOW_US) == replace(DONE, id="resp_3")
 
 
-def test_at_a_start_all_that_ran_has_failed(running: Store) -> None:
-    """Whoever owned it; also what nobody did."""
-    running.keep_response(replace(QUEUED, id="resp_2", status="in_progress", owner=""))
-    running.keep_response(replace(DONE, id="resp_3"))
-    assert running.fail_all_orphans() == 2
-    statuses = [running.find_response(f"resp_{n}", 1, NOW_US) for n in (1, 2, 3)]
-    assert [found and found.status for found in statuses] == ["failed", "failed", "completed"]
+def test_at_a_start_all_that_ran_on_the_host_has_failed(running: Store) -> None:
+    """A SQLite file is one host's, so everything; a PostgreSQL is shared, so what was its own."""
+    for n, owner in ((2, "w1-b@own_1"), (3, "w1-b@own_12"), (4, "")):
+        running.keep_response(replace(QUEUED, id=f"resp_{n}", status="in_progress", owner=owner))
+    running.keep_response(replace(DONE, id="resp_5"))
+    failed = ["in_progress", "failed", "in_progress", "in_progress", "completed"]
+    if not running.is_postgresql:
+        failed = ["failed"] * 4 + ["completed"]
+    assert running.fail_all_orphans("own_1") == failed.count("failed")
+    statuses = [running.find_response(f"resp_{n}", 1, NOW_US) for n in range(2, 6)]
+    assert [found and found.status for found in statuses] == failed[1:]
+
+
+def test_what_ran_on_a_host_that_was_lost_has_failed(postgres_store: Store) -> None:
+    """Its clients are told by the next round of dropping; those of hosts that live go on."""
+    postgres_store.create_account("ann")
+    for owner in ("own_1", "own_2"):
+        postgres_store.beat(owner, "host")
+        response_id = f"resp_{owner[-1]}"
+        postgres_store.keep_response(replace(QUEUED, id=response_id, owner=f"w0-a@{owner}"))
+    with postgres_store._writing() as connection:
+        connection.exec_driver_sql("UPDATE owners SET state = 'expired' WHERE id = 'own_1'")
+    postgres_store.drop_expired_responses(NOW_US)
+    lost, living = (postgres_store.find_response(f"resp_{n}", 1, NOW_US) for n in (1, 2))
+    assert lost is not None
+    assert living is not None
+    assert (lost.status, living.status) == ("failed", QUEUED.status)
 
 
 def test_what_was_deleted_and_lost_its_owner_is_dropped(running: Store) -> None:

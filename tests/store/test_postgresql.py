@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -56,7 +57,7 @@ def test_a_restart_of_the_server_is_not_felt_afterwards(
             assert driver.execute("SELECT name FROM accounts").fetchall() == [("ann",)]
         for _ in range(3):
             assert [account.name for account in postgres_store.accounts()] == ["ann"]
-            postgres_store.fail_all_orphans()
+            postgres_store.fail_orphans("w0")
 
 
 def test_while_the_server_is_away_everything_says_so(
@@ -64,7 +65,7 @@ def test_while_the_server_is_away_everything_says_so(
 ) -> None:
     """Within a moment, as a StoreError with the store's name; then all is as it was."""
     postgres.stop()
-    for use in (postgres_store.accounts, postgres_store.fail_all_orphans):
+    for use in (postgres_store.accounts, partial(postgres_store.fail_orphans, "w0")):
         with pytest.raises(StoreError, match=r"The store postgresql://.* failed: .*\.$"):
             use()
     with pytest.raises(StoreError, match="failed"), postgres_store._driving(100):
@@ -129,7 +130,7 @@ def test_only_one_is_the_writer_and_rows_are_written_beside_it(
             while other.execute(waiting).fetchone() != (1,):
                 assert not second.done()
             assert not entered.is_set()
-            postgres_store.fail_all_orphans()
+            postgres_store.fail_orphans("w0")
             with postgres_store._driving(100) as driver:
                 driver.execute("UPDATE owners SET state = 'live'")
         second.result()

@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,10 +183,10 @@ def test_a_store_whose_file_is_taken_away_writes_nothing_into_the_void(sqlite_st
     kept = sqlite_store.path.with_name("kept.db")
     sqlite_store.path.rename(kept)
     for _ in range(2):  # first nothing is there, then another file
-        for use in (sqlite_store.revisions, sqlite_store.fail_all_orphans):
+        for use in (sqlite_store.revisions, partial(sqlite_store.fail_orphans, "w0")):
             with pytest.raises(StoreError, match="moved, deleted or replaced"):
                 use()
         sqlite_store.path.write_bytes(kept.read_bytes())
     kept.replace(sqlite_store.path)
-    sqlite_store.fail_all_orphans()
+    sqlite_store.fail_orphans("w0")
     assert sqlite_store.revisions() == Revisions(0, 0)

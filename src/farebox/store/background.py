@@ -39,9 +39,15 @@ _FAIL_OWNER = sa.text(f"""
     UPDATE responses SET status = 'failed', owner = '' WHERE {IS_RUNNING} AND owner = :owner
 """)
 _FAIL_ALL = sa.text(f"UPDATE responses SET status = 'failed', owner = '' WHERE {IS_RUNNING}")
+# An owner's name ends with the host's, see supervisor.py.
 _FAIL_HOST = sa.text(f"""
     UPDATE responses SET status = 'failed', owner = ''
-    WHERE {IS_RUNNING} AND substr(owner, 1, length(:host)) = :host
+    WHERE {IS_RUNNING} AND split_part(owner, '@', 2) = :host
+""")
+_FAIL_LOST = sa.text(f"""
+    UPDATE responses SET status = 'failed', owner = ''
+    WHERE {IS_RUNNING} AND split_part(owner, '@', 2) IN
+        (SELECT id FROM owners WHERE state <> 'live')
 """)
 
 
@@ -117,12 +123,19 @@ class Background(Responses):
         with self._writing_rows() as connection:
             return connection.execute(_FAIL_OWNER, {"owner": owner}).rowcount
 
-    def fail_all_orphans(self, host: str = "") -> int:
+    def fail_all_orphans(self, host: str) -> int:
         """The same for all that run: for a start, before there is any process to run them.
 
-        With PostgreSQL only for those whose owner's name begins with `host`: others have theirs.
+        With PostgreSQL those of that host only: others may be serving.
         """
         with self._writing_rows() as connection:
-            if self.is_postgresql and host:
+            if self.is_postgresql:
                 return connection.execute(_FAIL_HOST, {"host": host}).rowcount
             return connection.execute(_FAIL_ALL).rowcount
+
+    def drop_expired_responses(self, now_us: int, limit: int = 1000) -> int:
+        """See Responses. Those that a host ran which is not heard of any more have failed."""
+        if self.is_postgresql:
+            with self._writing_rows() as connection:
+                connection.execute(_FAIL_LOST)
+        return super().drop_expired_responses(now_us, limit)

@@ -83,9 +83,10 @@ def _calibrated(row: sa.RowMapping) -> Calibrated:
         row["model"],
         row["vocabulary"],
         bool(row["exact"]),
-        row["calls"],
-        row["counted"],
-        row["reported"],
-        row["deviation_ppm_sum"],
+        # PostgreSQL's sums are decimals.
+        int(row["calls"]),
+        int(row["counted"]),
+        int(row["reported"]),
+        int(row["deviation_ppm_sum"]),
         row["deviation_ppm_max"],
     )
