@@ -19,11 +19,11 @@ import sqlalchemy as sa
 from farebox.core.usage import CLASSES, Usage
 from farebox.store import audit_sql as sql
 from farebox.store.engine import StoreBase
+from farebox.store.leases import LIVE_US
 from farebox.store.reports import HOUR_US
 from farebox.store.schema import sealed_hours, usage, usage_hours
 
-OWNER_LIVES_US = 60_000_000  # without a heartbeat; see leases
-OPEN_AFTER_US = 300_000_000  # and so long after that, somebody should have noticed
+OPEN_AFTER_US = 300_000_000  # beyond an owner's life, and somebody should have noticed
 _SOME_ROWS = 1000  # of an hour's calls in memory at a time
 _IN_TURN_US = 300_000_000
 
@@ -127,7 +127,7 @@ class Audits(StoreBase):
         if full:
             checks.append(("I4", sql.TWICE, {}))
         if self.is_postgresql:
-            checks.append(("I7", sql.OVERDUE, {"patience_us": OWNER_LIVES_US + OPEN_AFTER_US}))
+            checks.append(("I7", sql.OVERDUE, {"patience_us": LIVE_US + OPEN_AFTER_US}))
         found: dict[str, Found] = {}
         for name, statement, parameters in checks:
             with self._reading() as connection:
