@@ -79,8 +79,8 @@ def kill(gateway: Serving, kind: str, chance: random.Random) -> bool:
 
 @dataclass(frozen=True)
 class Misfortunes:
-    """What happens to the processes, at random: `kill -9` of these kinds of children; and with the
-    share `often` instead, one of the others, by name.
+    """What happens to the processes: `kill -9` of these kinds of children in turn, whichever it
+    hits; and with the share `often` instead, one of the others, by name.
     """
 
     kinds: Sequence[str] = ("worker", "ledger")
@@ -94,7 +94,7 @@ class Misfortunes:
             act()
             report.kills[what] += 1
         elif self.kinds:
-            kind = chance.choice(self.kinds)
+            kind = min(self.kinds, key=report.kills.__getitem__)
             report.kills[kind] += kill(chance.choice(gateways), kind, chance)
 
 

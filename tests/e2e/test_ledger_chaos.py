@@ -30,13 +30,13 @@ def own_postgres() -> Iterator[postgres.Server]:
 def test_kills_on_sqlite_lose_and_double_nothing(
     fake_upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Three workers and the ledger process, killed every half second."""
+    """Workers and the ledger process, killed whenever calls are answered again."""
     database = f"sqlite:///{tmp_path}/farebox.db"
     with on_store(tmp_path, fake_upstream, database, workers=3) as gateway:
         report = press([gateway], database, SECONDS, Misfortunes())
     assert report.violations == [], report
     assert report.whole > 100
-    assert min(report.kills["worker"], report.kills["ledger"]) >= 5
+    assert min(report.kills["worker"], report.kills["ledger"]) >= 2
 
 
 def test_kills_and_restarts_with_postgresql_lose_and_double_nothing(
@@ -55,8 +55,8 @@ def test_kills_and_restarts_with_postgresql_lose_and_double_nothing(
             for name in ("one", "two")
         ]
         others = [("restart of PostgreSQL", own_postgres.restart), ("PostgreSQL", kill_server)]
-        report = press(gateways, database, SECONDS, Misfortunes(others=others))
+        report = press(gateways, database, SECONDS, Misfortunes(others=others, often=0.4))
     assert report.violations == [], report
     assert report.whole > 100
-    assert min(report.kills["worker"], report.kills["ledger"]) >= 3
+    assert min(report.kills["worker"], report.kills["ledger"]) >= 1
     assert report.kills["PostgreSQL"] + report.kills["restart of PostgreSQL"] >= 1
