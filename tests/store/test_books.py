@@ -328,15 +328,20 @@ def test_a_key_is_told_what_it_spent(store: Store, books: OwnedBooks) -> None:
 
 
 def test_a_call_takes_the_seal_of_its_hour_away(store: Store, books: OwnedBooks) -> None:
-    """An hour that was found right is looked at again when a call comes to it; others are not."""
-    seal = """
-        INSERT INTO sealed_hours (hour_us, calls, charge, checksum, sealed_us)
-        VALUES ({}, 0, 0, '', 1)
+    """An hour that was found right is looked at again when a call comes to it. Others are not, nor
+    one whose calls were dropped: there is nothing to look at.
     """
-    for hour_us in (NOON_US - HOUR_US, NOON_US):
-        write(store, seal.format(hour_us))
-    books.do([post("req_1", None, 0, created_us=NOON_US + 5)])
-    assert read(store, "SELECT hour_us FROM sealed_hours") == [(NOON_US - HOUR_US,)]
+    hours = [NOON_US - 2 * HOUR_US, NOON_US - HOUR_US, NOON_US]
+    for hour_us, dropped_us in zip(hours, (9, "NULL", "NULL"), strict=True):
+        write(
+            store,
+            "INSERT INTO sealed_hours (hour_us, calls, charge, checksum, sealed_us, dropped_us)"
+            f" VALUES ({hour_us}, 0, 0, '', 1, {dropped_us})",
+        )
+    books.do([post(f"req_{hour_us}", None, 0, created_us=hour_us + 5) for hour_us in hours[::2]])
+    assert read(store, "SELECT hour_us FROM sealed_hours ORDER BY hour_us") == [
+        (hour_us,) for hour_us in hours[:2]
+    ]
 
 
 def test_an_owner_finds_what_an_earlier_life_left(store: Store, books: OwnedBooks) -> None:

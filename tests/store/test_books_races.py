@@ -183,10 +183,11 @@ def test_credit_that_was_returned_unheard_is_not_returned_twice(unsure: Unsure) 
         unsure.lose_the_next()
         with pytest.raises(StoreError):
             books.do([job])
+    books.do([post("req_1", lease, 5)])  # others are done before it is tried again
     assert books.do([job]) == [Done()]
-    assert books.unspent() == [OpenLease(lease, 1, 70)]
+    assert books.unspent() == [OpenLease(lease, 1, 65)]
     assert books.do([job]) == [Done()]  # and this one is another
-    assert books.unspent() == [OpenLease(lease, 1, 40)]
+    assert books.unspent() == [OpenLease(lease, 1, 35)]
     assert broken_invariants(unsure.plain) == {}
 
 
