@@ -144,7 +144,7 @@ def test_shipping_twice_charges_once(store: Store, account: StoredAccount, spool
 def test_what_waits_for_a_lease_keeps_it(
     store: Store, account: StoredAccount, spool: Spool
 ) -> None:
-    """A lease that was closed with charges in the spool waits for them, in any life of its owner."""
+    """A lease that was closed with charges in the spool waits for them, whichever life ships."""
     books = OwnedBooks(store, "own_1")
     lease = granted(books, 100)
     spool.add([post("req_1", lease, 30)])
