@@ -14,6 +14,7 @@ SCRIPT = "say: one two three\ntokens: 1000 600 50 20"
 OWN = (
     *("request_id", "dialect", "stream", "created_at", "settled_at", "lease_id"),
     *("attempts", "hold_nanocredits"),
+    "service_tier",  # what the vendor's own dialect reported, if it reports one
 )
 USED = {
     "input_tokens": 100,
