@@ -1,7 +1,7 @@
 """A real PostgreSQL server for tests: one for each test process, started when first asked for.
 
 It listens on a Unix socket in a folder of its own, so several test processes don't meet, and has
-nothing that a person or a system installed. Tests that stop or kill it start a server of their own.
+nothing to do with one that a system has. It ends with the test process, however that ends.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -33,18 +32,33 @@ _SETTINGS = (
 )
 _INITDB = ("--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
 _START_S = 60
+# Waits for the end of the test process, however it comes, and leaves nothing of the server.
+_GUARD = """
+read _
+if read pid _ < "$1/data/postmaster.pid" && kill -QUIT "$pid"; then
+    while kill -0 "$pid"; do sleep 0.1; done
+fi 2> /dev/null
+rm -rf "$1"
+"""
 
 
 class Server:
     """One server with its own data. To be closed, which deletes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *settings: str) -> None:
+        """`settings`, as `fsync=on`, count before those of this file."""
         # Short, since a socket's path has some hundred bytes; and the server's user gets in.
         self._folder = Path(tempfile.mkdtemp(prefix="fb-pg-"))
         self._folder.chmod(0o711)
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "guard", str(self._folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._data = self._folder / "data"
         self._sockets = self._folder / "s"
         self._log = self._folder / "log"
+        self._settings = (*_SETTINGS, *settings)
         self._numbers = count(1)
         for folder in (self._data, self._sockets):
             folder.mkdir()
@@ -71,7 +85,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        settings = [part for setting in self._settings for part in ("-c", setting)]
         where = ["-D", str(self._data), "-k", str(self._sockets)]
         with self._log.open("ab") as log:
             process: subprocess.Popen[Any] = subprocess.Popen(
@@ -117,6 +131,12 @@ class Server:
         self._process.send_signal(by)
         self._process.wait(_START_S)
         self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that all others of it are below."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
@@ -185,7 +205,7 @@ class Server:
         """Stop it and delete all that it had."""
         if self.is_running:
             self._end(signal.SIGQUIT)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._guard.communicate()
 
 
 def _programs() -> Path:
