@@ -11,17 +11,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from farebox.core.kept import KeptResponse
+from farebox.store.connections import both
 from farebox.store.packing import packed, unpacked
 from farebox.store.responses import DELETED_US, IS_RUNNING, RUNNING, THIS, Responses, plain
 
-_GO_ON = sa.text(f"""
+_GO_ON = both(f"""
     UPDATE responses SET status = :status, body = coalesce(:body, body),
         owner = CASE WHEN :is_running = 1 THEN owner ELSE '' END
     WHERE {THIS} AND expires_us <> {DELETED_US} RETURNING cancel_requested
 """)
-_DELETE_BURIED = sa.text(f"DELETE FROM responses WHERE {THIS} AND expires_us = {DELETED_US}")
+_DELETE_BURIED = both(f"DELETE FROM responses WHERE {THIS} AND expires_us = {DELETED_US}")
 # What is written again after an unclear failure stays as it is.
-_APPEND = sa.text("""
+_APPEND = both("""
     INSERT INTO response_events (response_id, sequence, data) VALUES (:id, :sequence, :data)
     ON CONFLICT (response_id, sequence) DO NOTHING
 """)
@@ -76,14 +77,15 @@ class Background(Responses):
             {"id": plain(response_id), "sequence": number, "data": packed(data)}
             for number, data in events
         ]
-        with self._wiping() as connection:
-            updated = connection.execute(_GO_ON, names).all()
+        engine = self.is_postgresql
+        with self._wiping() as driver:
+            updated = driver.execute(_GO_ON[engine], names).fetchall()
             if not updated:
                 if status not in RUNNING:
-                    connection.execute(_DELETE_BURIED, names)
+                    driver.execute(_DELETE_BURIED[engine], names)
                 return True
             if rows:
-                connection.execute(_APPEND, rows)
+                driver.cursor().executemany(_APPEND[engine], rows)
         return bool(updated[0][0])
 
     def events_after(

@@ -4,6 +4,7 @@ this in, sqlite.py and postgresql.py; engine.py uses it.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -59,6 +60,17 @@ class Driver(Protocol):
         ...
 
 
+Both = tuple[str, str]  # a statement for SQLite, and for PostgreSQL: indexed by is_postgresql
+_PARAMETER = re.compile(r":(\w+)")
+
+
+def both(statement: str, lock: str = "") -> Both:
+    """A statement that is the same on both engines but for how their drivers write parameters.
+    `lock` is what PostgreSQL needs beside it where SQLite has one writer anyway.
+    """
+    return statement, _PARAMETER.sub(r"%(\1)s", statement) + lock
+
+
 class Connections(ABC):
     """The connections to one database, and how they are used."""
 
@@ -91,7 +103,7 @@ class Connections(ABC):
         """A transaction on the driver's own connection, as a writer beside others."""
 
     @abstractmethod
-    def wipe(self, connection: sa.Connection) -> None:
+    def wipe(self, driver: Driver) -> None:
         """Within a transaction: leave nothing in the file of what it replaces or deletes."""
 
     @abstractmethod

@@ -163,7 +163,7 @@ class PostgresConnections(Connections):
         finally:
             _give_back(pooled, driver)
 
-    def wipe(self, connection: sa.Connection) -> None:
+    def wipe(self, driver: Driver) -> None:
         pass  # what is deleted goes when the server vacuums, and from its log as that is recycled
 
     def empty_log(self) -> None:

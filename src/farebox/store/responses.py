@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from farebox.core import clock
 from farebox.core.kept import MAX_CHAIN_LINKS, ChainTooLong, KeptItem, KeptResponse
 from farebox.core.settings import MIB
+from farebox.store.connections import Driver, both
 from farebox.store.engine import StoreBase
 from farebox.store.packing import packed, unpacked
-from farebox.store.schema import responses
 
 RUNNING = ("queued", "in_progress")
 MAX_REFERENCES = 10_000  # items that one call may name: every item of a very long conversation
@@ -37,10 +37,11 @@ _COLUMNS = (
     "id, account_id, created_us, expires_us, status, background, previous_id, owner,"
     " cancel_requested"
 )
-_BY_ID = sa.select(responses.c.account_id, responses.c.expires_us, responses.c.cancel_requested)
-# Locked with PostgreSQL, where one that keeps and one that deletes may come together.
-_KNOWN = _BY_ID.where(responses.c.id == sa.bindparam("id")).with_for_update()
-_KEEP = sa.text(f"""
+_LOCKED = " FOR UPDATE"  # for one that keeps and one that deletes at the same moment
+_KNOWN = both(
+    "SELECT account_id, expires_us, cancel_requested FROM responses WHERE id = :id", _LOCKED
+)
+_KEEP = both(f"""
     INSERT INTO responses ({_COLUMNS}, items_bytes, body)
     VALUES (:id, :account_id, :created_us, :expires_us, :status, :background, :previous_id, :owner,
         :cancel_requested, :items_bytes, :body)
@@ -50,7 +51,7 @@ _KEEP = sa.text(f"""
         owner = excluded.owner, cancel_requested = excluded.cancel_requested,
         items_bytes = excluded.items_bytes, body = excluded.body
 """)
-_KEEP_ITEM = sa.text("""
+_KEEP_ITEM = both("""
     INSERT INTO response_items (response_id, side, position, item_id, account_id, data)
     VALUES (:response_id, :side, :position, :item_id, :account_id, :data)
 """)
@@ -84,24 +85,16 @@ _ITEM = sa.text("""
     WHERE i.account_id = :account_id AND i.item_id = :item_id AND r.expires_us > :now_us
     ORDER BY i.id DESC LIMIT 1
 """)
-_STATUS = (
-    sa.select(responses.c.status)
-    .where(
-        responses.c.id == sa.bindparam("id"),
-        responses.c.account_id == sa.bindparam("account_id"),
-        responses.c.expires_us > sa.bindparam("now_us"),
-    )
-    .with_for_update()
-)
-_DELETE = sa.text("DELETE FROM responses WHERE id = :id")  # its items and events go with it
-_DELETE_ITEMS = sa.text("DELETE FROM response_items WHERE response_id = :id")
-_DELETE_EVENTS = sa.text("DELETE FROM response_events WHERE response_id = :id")
-_BURY = sa.text(f"""
+_STATUS = both(f"SELECT status FROM responses WHERE {THIS} AND expires_us > :now_us", _LOCKED)
+_DELETE = both("DELETE FROM responses WHERE id = :id")  # its items and events go with it
+_DELETE_ITEMS = both("DELETE FROM response_items WHERE response_id = :id")
+_DELETE_EVENTS = both("DELETE FROM response_events WHERE response_id = :id")
+_BURY = both(f"""
     UPDATE responses SET expires_us = {DELETED_US}, cancel_requested = 1, items_bytes = 0,
         body = :nothing
     WHERE id = :id
 """)
-_DROP_ONE = sa.text(f"""
+_DROP_ONE = both(f"""
     DELETE FROM responses WHERE id IN (
         SELECT id FROM responses WHERE expires_us <= :now_us AND NOT {IS_RUNNING}
         ORDER BY expires_us LIMIT 1
@@ -120,20 +113,21 @@ class Responses(StoreBase):
         assert response.expires_us > DELETED_US
         names = _row(response)
         items = _item_rows(response)
-        with self._wiping() as connection:
-            known = connection.execute(_KNOWN, names).first()
+        engine = self.is_postgresql
+        with self._wiping() as driver:
+            known = driver.execute(_KNOWN[engine], names).fetchone()
             if known is not None:
                 account_id, expires_us, cancel_requested = known
                 assert account_id == response.account_id, f"{response.id} is another account's"
                 if expires_us == DELETED_US:
                     if response.status not in RUNNING:
-                        connection.execute(_DELETE, names)
+                        driver.execute(_DELETE[engine], names)
                     return
                 names["cancel_requested"] |= cancel_requested
-                connection.execute(_DELETE_ITEMS, names)
-            connection.execute(_KEEP, names)
+                driver.execute(_DELETE_ITEMS[engine], names)
+            driver.execute(_KEEP[engine], names)
             if items:
-                connection.execute(_KEEP_ITEM, items)
+                driver.cursor().executemany(_KEEP_ITEM[engine], items)
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
         """The response of that id; None if it is unknown, expired, deleted or another's."""
@@ -223,16 +217,17 @@ class Responses(StoreBase):
         is to be cancelled.
         """
         names = {"id": plain(response_id), "account_id": account_id, "now_us": now_us}
-        with self._wiping() as connection:
-            found = connection.execute(_STATUS, names).first()
+        engine = self.is_postgresql
+        with self._wiping() as driver:
+            found = driver.execute(_STATUS[engine], names).fetchone()
             if found is None:
                 return False
             if found[0] not in RUNNING:
-                connection.execute(_DELETE, names)
+                driver.execute(_DELETE[engine], names)
                 return True
-            connection.execute(_DELETE_ITEMS, names)
-            connection.execute(_DELETE_EVENTS, names)
-            connection.execute(_BURY, names | {"nothing": b""})
+            driver.execute(_DELETE_ITEMS[engine], names)
+            driver.execute(_DELETE_EVENTS[engine], names)
+            driver.execute(_BURY[engine], names | {"nothing": b""})
         return True
 
     def drop_expired_responses(self, now_us: int, limit: int = 1000) -> int:
@@ -257,18 +252,19 @@ class Responses(StoreBase):
             self._connections.empty_log()
 
     @contextmanager
-    def _wiping(self) -> Generator[sa.Connection]:
+    def _wiping(self) -> Generator[Driver]:
         """A transaction that leaves nothing of what it replaces or deletes."""
-        with self._writing_rows() as connection:
-            self._connections.wipe(connection)
-            yield connection
+        with self._driving() as driver:
+            self._connections.wipe(driver)
+            yield driver
 
     def _drop_some(self, now_us: int, limit: int) -> int:
         dropped = 0
-        with self._wiping() as connection:
+        engine = self.is_postgresql
+        with self._wiping() as driver:
             end_s = clock.monotonic_s() + _DROPPING_S
             while dropped < limit and clock.monotonic_s() < end_s:
-                if not connection.execute(_DROP_ONE, {"now_us": now_us}).rowcount:
+                if not driver.execute(_DROP_ONE[engine], {"now_us": now_us}).rowcount:
                     break
                 dropped += 1
         return dropped

@@ -124,8 +124,8 @@ class SqliteConnections(Connections):
                 driver.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
             pooled.close()
 
-    def wipe(self, connection: sa.Connection) -> None:
-        driver_of(connection).execute(_WIPE)
+    def wipe(self, driver: Driver) -> None:
+        driver.execute(_WIPE)
 
     def empty_log(self) -> None:
         pooled = self.writing.raw_connection()
