@@ -70,6 +70,7 @@ def test_every_field_can_be_set_by_file_and_by_environment(tmp_path: Path) -> No
         "out_of_credit_status": 402,
         "responses_store": False,
         "responses_websocket": False,
+        "spool": False,
     }
     names = [field.name for field in fields(Settings) if field.name != "config"]
     wanted = {name: values.get(name, 7) for name in names}
