@@ -71,6 +71,7 @@ def test_every_field_can_be_set_by_file_and_by_environment(tmp_path: Path) -> No
         "responses_store": False,
         "responses_websocket": False,
         "spool": False,
+        "lease_idle_s": 2,
     }
     names = [field.name for field in fields(Settings) if field.name != "config"]
     wanted = {name: values.get(name, 7) for name in names}
