@@ -65,10 +65,17 @@ class Measured(msgspec.Struct):
     held_ms: list[float]  # of paced calls, from asking for a hold to having it
 
 
+def _call() -> Call:
+    return Call("", "chat", "gpt", {}, output_cap=OUTPUT_CAP, text_bytes=1_000)
+
+
 @dataclass
 class _Run:
     plan: Plan
     books: Books
+    # What the server makes of a request in any case is not the ledger's: made once.
+    asked_call: Call = field(default_factory=_call)
+    ids: str = field(default_factory=lambda: new_id("req"))
     estimate: InputEstimate = field(default_factory=InputEstimate)
     calls: int = 0
     asked: int = 0
@@ -80,12 +87,12 @@ class _Run:
         accounts = self.plan.accounts
         account_id, key_id = accounts[self.asked % len(accounts)]
         self.asked += 1
-        call = Call(new_id("req"), "chat", "gpt", {}, output_cap=OUTPUT_CAP, text_bytes=1_000)
+        call, request_id = self.asked_call, f"{self.ids}{self.asked:08}"
         at_us = clock.now_us()
         tokens = self.estimate.tokens(call, account_id, key_id, "gpt", at_us)
         most = bound(call, _PRICE, PPM, tokens, at_us).nanocredits(OUTPUT_CAP)
         began_s = clock.monotonic_s()
-        held = await self.books.hold(HoldRequest(call.request_id, account_id, key_id, most, most))
+        held = await self.books.hold(HoldRequest(request_id, account_id, key_id, most, most))
         if self.is_measuring and self.plan.rate:
             self.held_ms.append((clock.monotonic_s() - began_s) * 1e3)
         if self.plan.rate:
@@ -93,7 +100,7 @@ class _Run:
         usage = Usage(uncached_input=250, output=100 + self.asked % 200)
         self.estimate.learn(call, key_id, "gpt", usage.uncached_input)
         settlement = Settlement(
-            request_id=call.request_id,
+            request_id=request_id,
             account_id=account_id,
             key_id=key_id,
             model="gpt",
@@ -112,7 +119,7 @@ class _Run:
             ttft_ms=15,
         )
         await self.books.settle(settlement)
-        self.books.delivered(call.request_id)
+        self.books.delivered(request_id)
         self.calls += 1
 
     async def call_on(self, until_s: float) -> None:

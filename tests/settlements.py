@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from farebox.core.ports import Settlement
@@ -29,4 +28,4 @@ _PLAIN = Settlement(
 
 def settlement(**more: Any) -> Settlement:
     """A streamed call of account 1 that went well and cost nothing, but for what is said."""
-    return replace(_PLAIN, **more)
+    return _PLAIN._replace(**more)
