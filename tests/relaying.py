@@ -98,6 +98,7 @@ class RecordingClient:
     """A client that keeps what it is sent, and hangs up when it is told to."""
 
     log: list[str] = field(default_factory=list)
+    told: int = 0  # how often what to do when it hangs up: before and after the head, and at last
     status: int | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
@@ -109,6 +110,7 @@ class RecordingClient:
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         self._callback = callback
+        self.told += 1
         if callback and self.gone:
             callback()
 

@@ -166,7 +166,8 @@ async def test_a_hang_up_while_the_answer_comes_is_drained_for_the_exact_usage(
         client = RecordingClient(hang_up_after=1)
         if not stream:
             task = await relaying.start("slow", client=client, say="a b c", usage=USAGE)
-            await asyncio.sleep(0.03)
+            while client.told < 2:
+                await asyncio.sleep(0)
             client.hang_up()
             await task
         else:

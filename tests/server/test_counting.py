@@ -125,7 +125,7 @@ async def test_a_count_is_free(counting, route):
         assert (await route(counting, "openai-m", NO_SYSTEM)).status == 200
     assert (counting.books.settlements, counting.upstream.requests) == ([], [])
     with closing(sqlite3.connect(counting.state.kept.path)) as database:
-        for table in ("responses", "usage", "holds", "transfers", "calibration"):
+        for table in ("responses", "usage", "leases", "transfers", "calibration"):
             assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
