@@ -1,17 +1,17 @@
 """What the ledger asks of its store, and what the store answers: one outcome for each job.
 
-A batch of jobs is done in one transaction, in order. Amounts are nano-credits.
+A batch of jobs is done in one transaction, in order. Amounts are nano-credits. Structs rather than
+dataclasses: every call makes some, and these are made in a fifth of the time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from farebox.billing.entry import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """Move credit of an account into this owner's lease on it. Outcome: Granted.
 
     `need` is what waiting calls want altogether; if the account does not have that, all that it
@@ -27,8 +27,7 @@ class Grant:
     hosts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True, gc=False):
     """What was moved, 0 if nothing; and what the account has beside all leases now."""
 
     lease_id: int | None
@@ -39,11 +38,12 @@ class Granted:
     is_open: bool = True  # the account is neither disabled nor missing
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(msgspec.Struct, frozen=True, gc=False):
     """Give back part of a lease. Outcome: Done.
 
-    `close`: nothing more will be taken from it; it closes now, or with the last spooled charge.
+    `close`: nothing more will be taken from it, and nothing of it waits in the spool, or it is not
+    done yet. Then all that is left goes back: also what the ledger does not know of, because it
+    counted a charge twice that it found in the spool or was told again.
     """
 
     lease_id: int
@@ -52,8 +52,7 @@ class Return:
     close: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(msgspec.Struct, frozen=True, gc=False):
     """Write a call, and charge its lease. charge + absorbed = entry.due. Outcome: Posted,
     LeaseGone, Rejected.
     """
@@ -64,8 +63,7 @@ class Post:
     absorbed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(msgspec.Struct, frozen=True, gc=False):
     """The call is written. `inserted` is false when it was already, with these amounts."""
 
     charge: int
@@ -73,47 +71,40 @@ class Posted:
     inserted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
+class Undelivered(msgspec.Struct, frozen=True, gc=False):
     """Calls that were charged and whose end their clients did not get. Outcome: Done."""
 
     request_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(msgspec.Struct, frozen=True, gc=False):
     """Ask what a key has been charged for calls since a time. Outcome: Spent."""
 
     key_id: str
     since_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True, gc=False):
     """What the key was charged, jobs earlier in the same batch included."""
 
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """Done, and nothing to say of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGone:
+class LeaseGone(msgspec.Struct, frozen=True, gc=False):
     """The lease of a Post is not there to be charged any more. Nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """This job cannot be done, whatever is tried; it was noted and delays nobody else."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Away:
+class Away(msgspec.Struct, frozen=True, gc=False):
     """The store cannot be written at the moment, nor the spool. Nothing was done."""
 
 
@@ -121,8 +112,7 @@ Job = Grant | Return | Post | Undelivered | Spending
 Outcome = Granted | Done | Posted | Spent | LeaseGone | Rejected | Away
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLease:
+class OpenLease(msgspec.Struct, frozen=True, gc=False):
     """A lease that an earlier life of this owner left: what is not spent of it, by the store."""
 
     lease_id: int
@@ -130,8 +120,7 @@ class OpenLease:
     unspent: int
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
+class Spooled(msgspec.Struct, frozen=True, gc=False):
     """A call that waits in the spool for the store to come back."""
 
     request_id: str

@@ -45,7 +45,8 @@ class Purse:
     tokens: list[Hashable] = field(default_factory=list[Hashable])  # of recalls that wait for them
     calls: int = 0  # in flight, with or without a hold
     used_s: float = 0.0
-    # For the size of a block:
+    block: int = 0  # to have at hand: some seconds of spending, or one more of the largest holds
+    # For the size of it:
     spent: int = 0  # since the last tick
     spend_per_s: float = 0.0
     largest: int = 0  # hold of late
@@ -67,22 +68,19 @@ class Purse:
         """Whether nothing is lost by forgetting it."""
         return self.is_idle and not (self.lease or self.calls or self.returning)
 
-    @property
-    def block(self) -> int:
-        """How much to have at hand: some seconds of spending, or one more of the largest holds."""
-        return max(int(self.spend_per_s * SPEND_S), self.largest)
-
     def take(self, amount: int, now_s: float) -> Lease | None:
         """Hold so much more, which is free; the lease that it is of."""
-        assert 0 <= amount <= self.free
+        lease = self.lease
         if amount:
-            assert self.lease is not None
-            self.lease.free -= amount
+            assert lease is not None
+            assert 0 < amount <= lease.free
+            lease.free -= amount
             self.held += amount
         self.used_s = now_s
         if amount >= self.largest:
             self.largest, self.largest_s = amount, now_s
-        return self.lease
+            self.block = max(self.block, amount)
+        return lease
 
     def give_back(self, amount: int, lease: Lease | None, now_s: float) -> None:
         """A hold of that lease has ended."""
@@ -114,11 +112,10 @@ class Purse:
 
     def top_up(self, now_s: float, hosts: int) -> Grant | None:
         """The Grant that keeps a busy account from ever waiting, when half a block is gone."""
-        if self.asked or not self.held or now_s < self.quiet_until_s:
+        # The question that most often says no comes first: it is asked several times a call.
+        if self.free * 2 >= self.block or self.asked or not self.held:
             return None
-        if self.free * 2 >= self.block:
-            return None
-        return self.ask(0, 0, hosts)
+        return self.ask(0, 0, hosts) if now_s >= self.quiet_until_s else None
 
     def granted(self, lease_id: int | None, amount: int, now_s: float) -> None:
         """The store's answer; nothing if it is away. Another lease than before is given only where
@@ -146,6 +143,7 @@ class Purse:
         self.spent = 0
         if now_s - self.largest_s > _DECAY_S:
             self.largest, self.largest_s = self.largest // 2, now_s
+        self.block = max(int(self.spend_per_s * SPEND_S), self.largest)
 
     def excess(self, now_s: float, idle_s: float) -> Return | None:
         """What need not be kept: all of an idle lease; of a busy one what is far above a block."""
