@@ -171,14 +171,17 @@ class Credit(ABC):
             queue.popleft()
         if not queue:
             purse.recalling = False
-            job = purse.top_up(now_s, self.hosts)
-            if job is not None:
-                self.jobs.append(job)
+            self._top_up(purse, now_s)
         elif not (purse.asked or purse.recalling):
             budget = queue[0].budget
             is_read = budget is None or budget.spent is not None
             if is_read and not all(each.later for each in queue):
                 self._ask(purse)
+
+    def _top_up(self, purse: Purse, now_s: float) -> None:
+        job = purse.top_up(now_s, self.hosts)
+        if job is not None:
+            self.jobs.append(job)
 
     def _ask(self, purse: Purse) -> None:
         first, free = purse.queue[0], purse.free

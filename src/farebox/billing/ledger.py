@@ -69,8 +69,7 @@ class Ledger(Credit):
         self.halted = False
         self._calls: dict[str, _Call] = {}
         self._writing: dict[str, _Writing] = {}
-        self._of: dict[Worker, set[str]] = {}  # calls in flight
-        self._undelivered: dict[Worker, set[str]] = {}  # answers whose end is on its way
+        self._undelivered: dict[str, Worker] = {}  # answers whose end is on its way
         self._spooled: dict[str, Spooled] = {}
         self._resumes_due = 0
         self._deferred: dict[str, tuple[Worker, m.Hold]] = {}
@@ -122,7 +121,7 @@ class Ledger(Credit):
             request_id = hold.request_id
             call = self._calls.get(request_id)
             if call is not None:
-                self._hand_over(request_id, call, worker)
+                call.worker = worker
             if call is not None or request_id in self._writing or request_id in self._spooled:
                 continue
             purse = self._purse(hold.account_id)
@@ -142,7 +141,7 @@ class Ledger(Credit):
         request_id = request.request_id
         call, waiting = self._calls.get(request_id), self._asking.get(request_id)
         if call is not None:
-            self._hand_over(request_id, call, worker)
+            call.worker = worker  # the same call, on another connection
             self.answers.append((worker, m.Held(request_id, call.amount)))
         elif waiting is not None:
             waiting.worker = worker
@@ -151,11 +150,17 @@ class Ledger(Credit):
         elif self._resumes_due:
             self._deferred[request_id] = (worker, request)
         else:
-            account_id, limit = request.account_id, request.budget
-            budget = self._budget(request.key_id, account_id, limit, request.since_us)
-            waiting = Waiting(worker, request, request.least, request.most, budget, limit or 0)
+            purse, most, limit = self._purse(request.account_id), request.most, request.budget
+            if limit is None and most <= purse.free and not purse.queue:
+                # So it is with nearly every call, and need not be noted as waiting first.
+                call = _Call(worker, purse, purse.take(most, now_s), most, None)
+                self._begin(request_id, call)
+                self._top_up(purse, now_s)
+                return
+            budget = self._budget(request.key_id, request.account_id, limit, request.since_us)
+            waiting = Waiting(worker, request, request.least, most, budget, limit or 0)
             self._asking[request_id] = waiting
-            self._wait(self._purse(account_id), waiting, now_s)
+            self._wait(purse, waiting, now_s)
 
     def extend(self, worker: Worker, request: m.Extend, now_s: float) -> None:
         """Hold more for a call that is held for."""
@@ -198,22 +203,20 @@ class Ledger(Credit):
         writing = _Writing(worker, purse, call.budget if call else None)
         self._writing[request_id] = writing
         self._charge(writing, entry, now_s)
-        if call is not None:
+        if purse.queue:
             self._serve(purse, now_s)
 
     def delivered(self, worker: Worker, request_id: str) -> None:
         """The client has all of its answer."""
-        waiting = self._undelivered.get(worker)
-        if waiting is not None:
-            waiting.discard(request_id)
+        if self._undelivered.get(request_id) == worker:
+            del self._undelivered[request_id]
 
     def gone(self, worker: Worker, now_s: float) -> None:
         """A worker's connection has ended. If it lives, it connects again and says once more all
         that counts; if it died, what is not on its way into the store yet is not charged.
         """
-        for request_id in tuple(self._of.get(worker, ())):
+        for request_id in [key for key, call in self._calls.items() if call.worker == worker]:
             self._end(request_id, now_s)
-        self._of.pop(worker, None)
         deferred = self._deferred
         self._deferred = {key: each for key, each in deferred.items() if each[0] != worker}
         for purse in self._purses.values():
@@ -227,7 +230,9 @@ class Ledger(Credit):
         self._withdraw(worker)
         for purse in self._purses.values():
             self._serve(purse, now_s)
-        undelivered = self._undelivered.pop(worker, set())
+        undelivered = [key for key, each in self._undelivered.items() if each == worker]
+        for request_id in undelivered:
+            del self._undelivered[request_id]
         self._mark(sorted(undelivered))
 
     def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now_s: float) -> None:
@@ -259,17 +264,13 @@ class Ledger(Credit):
             return self._writing[waiting.request.request_id].worker == worker
         return waiting.worker == worker
 
-    def _hand_over(self, request_id: str, call: _Call, worker: Worker) -> None:
-        """The same call, on another connection."""
-        if call.worker != worker:
-            self._of[call.worker].discard(request_id)
-            call.worker = worker
-            self._of.setdefault(worker, set()).add(request_id)
+    def _begin(self, request_id: str, call: _Call) -> None:
+        self._note(request_id, call)
+        self.answers.append((call.worker, m.Held(request_id, call.amount)))
 
     def _note(self, request_id: str, call: _Call) -> None:
         self._calls[request_id] = call
         call.purse.calls += 1
-        self._of.setdefault(call.worker, set()).add(request_id)
         if call.budget is not None:
             call.budget.held += call.amount
 
@@ -277,7 +278,6 @@ class Ledger(Credit):
         """Forget a call in flight; what was held for it is free."""
         call = self._calls.pop(request_id, None)
         if call is not None:
-            self._of[call.worker].discard(request_id)
             call.purse.calls -= 1
             call.purse.give_back(call.amount, call.lease, now_s)
             if call.budget is not None:
@@ -291,11 +291,8 @@ class Ledger(Credit):
         elif isinstance(request, m.Hold):
             lease = purse.take(amount, now_s)
             del self._asking[request.request_id]
-            self._note(
-                request.request_id,
-                _Call(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit),
-            )
-            self.answers.append((waiting.worker, m.Held(request.request_id, amount)))
+            call = _Call(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit)
+            self._begin(request.request_id, call)
         else:
             self._lengthen(waiting.worker, request.request_id, amount, now_s)
 
@@ -353,7 +350,8 @@ class Ledger(Credit):
         elif lease is not None and not lease.gone:
             lease.free += writing.charge  # it was written before, or is not at all
         self._tell(request_id, writing.worker, job.entry, outcome)
-        self._serve(purse, now_s)
+        if purse.queue:
+            self._serve(purse, now_s)
 
     def _tell(self, request_id: str, worker: Worker | None, entry: Entry, outcome: Outcome) -> None:
         is_whole = entry.outcome == "complete" and isinstance(outcome, Posted) and outcome.charge
@@ -364,7 +362,7 @@ class Ledger(Credit):
         if isinstance(outcome, Posted):
             self.answers.append((worker, m.Settled(request_id, outcome.charge, outcome.absorbed)))
             if is_whole:
-                self._undelivered.setdefault(worker, set()).add(request_id)
+                self._undelivered[request_id] = worker
         else:
             reason = outcome.reason if isinstance(outcome, Rejected) else "away"
             self.answers.append((worker, m.NotSettled(request_id, reason)))
