@@ -32,7 +32,7 @@ from farebox.ledger.committer import Committer
 from farebox.ledger.reserve import Reserve
 from farebox.ledger.server import Server
 from farebox.store.books import OwnedBooks
-from farebox.store.errors import StoreError
+from farebox.store.errors import StoreConflict, StoreError
 from farebox.store.owner import hold_lock, is_dead, lock_path, owner_id
 from farebox.store.spool import Spool
 from farebox.store.store import Store, open_store
@@ -102,18 +102,22 @@ class LedgerProcess:
         self._store = store
         self._owner = owner
         self._books = OwnedBooks(store, owner)
-        self._spool = Spool(settings.data_dir / "spool.db")
+        self._spool = Spool(settings.data_dir / "spool.db", store.instance_id)
         self.ledger = Ledger(settings.lease_idle_s)
         self._heart = Heart(partial(store.beat, owner, socket.gethostname()), self.ledger)
         self._metrics = LedgerMetrics()
 
     async def begin(self, workers: int, stop: asyncio.Event) -> bool:
-        """Take over what an earlier life left; whether that could be before `stop`."""
+        """Take over what an earlier life left; whether that could be before `stop`. Raises
+        StoreConflict.
+        """
         said = ""
         while not stop.is_set():
             try:
                 leases = await asyncio.to_thread(self._leases)
                 spooled = await asyncio.to_thread(self._spool.waiting)
+            except StoreConflict:
+                raise  # it will not pass
             except StoreError as error:
                 if str(error) != said:
                     said = str(error)

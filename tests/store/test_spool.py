@@ -13,7 +13,7 @@ from farebox.billing.jobs import OpenLease, Post, Posted, Return, Spooled
 from farebox.store import Store
 from farebox.store.accounts import StoredAccount
 from farebox.store.books import OwnedBooks
-from farebox.store.errors import StoreError
+from farebox.store.errors import StoreConflict, StoreError
 from farebox.store.spool import Spool
 from tests.store.bookkeeping import broken_invariants, granted, post
 
@@ -154,3 +154,20 @@ def test_what_waits_for_a_lease_keeps_it(
     assert later.do(spool.oldest(5)) == [Posted(30, 0, inserted=True)]
     assert later.unspent() == []
     assert broken_invariants(store) == {}
+
+
+def test_calls_of_another_store_are_not_touched(tmp_path: Path) -> None:
+    """There, the same numbers are other accounts: nothing is shipped to it, nor added. Once they
+    have been shipped to their own store, the file is anybody's.
+    """
+    path = tmp_path / "spool.db"
+    mine, other = Spool(path, "fb_1"), Spool(path, "fb_2")
+    mine.add([post("req_1", 7, 30)])
+    for use in (other.waiting, other.__len__, lambda: other.add([post("req_2", 7, 1)])):
+        with pytest.raises(StoreConflict, match=r"1 calls of another store \(fb_1\)"):
+            use()
+    assert mine.oldest(5) == [post("req_1", 7, 30)]
+    mine.drop(["req_1"])
+    mine.close()
+    assert other.add([post("req_2", 7, 1)]) == [Posted(1, 0, inserted=True)]
+    other.close()

@@ -1,7 +1,8 @@
 """Where a ledger process keeps calls while the store cannot be written: a SQLite file beside it.
 
 A row has the columns of `usage`. What is in here was answered for: it goes away only once the store
-has it. The file is made when there is something to keep.
+has it. The file is made when there is something to keep, and says of which store its calls are: in
+another one, the same numbers are other accounts and leases.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec.structs import astuple
 
 from farebox.billing.entry import ENTRY_FIELDS, Entry
 from farebox.billing.jobs import Post, Posted, Spooled
-from farebox.store.errors import StoreError
+from farebox.store.errors import StoreConflict, StoreError
 from farebox.store.schema import usage
 
 _BUSY_S = 1.0
@@ -35,6 +36,7 @@ _TABLE = f"""
         UNIQUE (request_id)
     ) STRICT
 """
+_STORE = "CREATE TABLE IF NOT EXISTS store (id TEXT NOT NULL) STRICT"
 _ADD = f"""
     INSERT INTO usage ({_NAMES}) VALUES ({", ".join("?" * len(_COLUMNS))})
     ON CONFLICT (request_id) DO NOTHING
@@ -48,11 +50,13 @@ _DROP = "DELETE FROM usage WHERE request_id = ?"
 
 class Spool:
     """See the module. For one thread at a time; raises StoreError when it cannot be used, and then
-    nothing was changed. To be closed.
+    nothing was changed: StoreConflict while calls of another store than `store_id` wait in it. To
+    be closed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store_id: str = "") -> None:
         self._path = path
+        self._store_id = store_id
         self._driver: sqlite3.Connection | None = None
         self._count: int | None = None
 
@@ -115,7 +119,7 @@ class Spool:
             if self._driver is not None and not self._path.exists():
                 self.close()  # somebody deleted the file: what is written there would be too
             if self._driver is None and (make or self._path.exists()):
-                self._driver = _open(self._path)
+                self._driver = _open(self._path, self._store_id)
             yield self._driver
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"The spool {self._path} cannot be used: {error}.") from error
@@ -124,7 +128,7 @@ class Spool:
                 self._driver.execute("ROLLBACK")
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, store_id: str) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)  # tells who called what: not for others
     driver = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -132,10 +136,29 @@ def _open(path: Path) -> sqlite3.Connection:
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute("PRAGMA synchronous = FULL")
         driver.execute(_TABLE)
+        driver.execute(_STORE)
+        _claim(driver, path, store_id)
     except BaseException:
         driver.close()
         raise
     return driver
+
+
+def _claim(driver: sqlite3.Connection, path: Path, store_id: str) -> None:
+    """Have it say whose its calls are. One that is empty may be anybody's."""
+    known = driver.execute("SELECT id FROM store").fetchone()
+    if known == (store_id,):
+        return
+    (waiting,) = driver.execute(_COUNT).fetchone()
+    if known is not None and waiting:
+        raise StoreConflict(
+            f"In {path} there are {waiting} calls of another store ({known[0]}), which have not "
+            "been charged yet. Serve that store again until they are, or move the file away."
+        )
+    driver.execute("BEGIN IMMEDIATE")
+    driver.execute("DELETE FROM store")
+    driver.execute("INSERT INTO store (id) VALUES (?)", (store_id,))
+    driver.execute("COMMIT")
 
 
 def _post(row: tuple[object, ...]) -> Post:
