@@ -304,6 +304,17 @@ def test_a_late_charge_takes_the_seal_away(books: Store) -> None:
     assert report(books, full=True)["ok"]
 
 
+def test_a_seal_that_a_clock_made_which_was_ahead_raises_no_alarm(books: Store) -> None:
+    """Calls go on coming to the hour; it is sealed when it is over."""
+    report(books)
+    before, now_us = sealed(books), clock.now_us()
+    with books.hour(now_us // HOUR_US * HOUR_US) as hour:
+        assert books.seal_hour(hour.seal(), now_us + 5 * HOUR_US)
+    settle(books, priced(request_id="req_next", created_us=now_us))
+    assert broken(books) == {}
+    assert sealed(books) == before
+
+
 def test_an_hour_that_is_not_right_is_not_sealed(books: Store) -> None:
     """It is looked at until it is."""
     write(books, "UPDATE usage SET rate_ppm = 1 WHERE request_id = 'req_1'")

@@ -57,6 +57,7 @@ def audit(
     found = {name: Found() for name in INVARIANTS}
     for name, more in store.broken_books(full=full).items():
         found[name].add(more.rows, more.total)
+    store.unseal_unfinished(now_us)
     seals = store.broken_seals(None if full else SEALS_IN_TURN, now_us)
     found["I5"].add([_with_hour(row, "sealed_hour") for row in seals.rows], seals.total)
     hours, calls, sealed = store.hours_to_audit(full=full), 0, 0
