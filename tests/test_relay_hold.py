@@ -217,3 +217,25 @@ async def test_the_dearest_tier_is_held_for_and_the_one_it_ran_in_is_charged(
         assert relaying.books.requests[0].most_nanocredits == 100 * 30_000
         settlement = relaying.settlement
         assert (settlement.service_tier, settlement.due_nanocredits) == ("flex", 5 * 5_000)
+
+
+@pytest.mark.parametrize("said", ["a\0b", "flex\n", "x" * 65])
+async def test_a_tier_that_is_no_name_keeps_no_charge_out_of_the_books(
+    fake_upstream: FakeUpstream, said: str
+) -> None:
+    """Whatever an upstream says: what not every store can keep is not written."""
+    price = {"input": "0", "output": "10", "tiers": {"flex": "0.5"}}
+    answer = {
+        "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5},
+        "service_tier": said,
+    }
+    body = part(json.dumps(answer).encode())
+    async with played(fake_upstream, JSON, body, END, price=price) as relaying:
+        await relaying.call(max_tokens=100)
+        settlement = relaying.settlement
+        assert (settlement.service_tier, settlement.due_nanocredits, settlement.flags) == (
+            None,
+            5 * 10_000,
+            ("unpriced_tier",),
+        )

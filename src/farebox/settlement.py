@@ -28,6 +28,7 @@ from farebox.errors import (
 from farebox.passage import Gateway, Passage
 
 _COUNT_LIMIT_S = 5.0  # for a count, once an answer is whole; the first one starts a process
+_MOST_TIER_CHARS = 64
 _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
 
@@ -179,6 +180,8 @@ def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
     tier = told.service_tier
     if not is_priced_tier(price, tier):
         flags = (*flags, "unpriced_tier")
+        if tier is not None and not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
+            tier = None  # no name, nor a text that every store could keep; the price is the same
     tool_calls = told.tool_calls
     if tool_calls is None:  # then each counts once that was asked for
         tool_calls = tuple([(name, 1) for name in passage.call.hosted_tools])
