@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from farebox.billing import messages as m
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
+    EVERYTHING,
     Away,
     Grant,
     Granted,
@@ -183,7 +184,14 @@ class Host:
         """The batch is done in the store, after what waits in the spool."""
         if self.batch and self.outcomes is None:
             self.ship()
-            self.outcomes = self.store.do(self.name, self.batch)
+            # Nothing waits in the spool now, so a lease that is closed comes back whole.
+            jobs = [
+                Return(job.lease_id, job.account_id, EVERYTHING, close=True)
+                if isinstance(job, Return) and job.close
+                else job
+                for job in self.batch
+            ]
+            self.outcomes = self.store.do(self.name, jobs)
             self.observe()
 
     def lose_answer(self) -> None:
@@ -255,8 +263,6 @@ class Host:
             worker.link = None
         self.ledger = Ledger(IDLE_S)
         self.ledger.hosts = self.hosts
-        for request_id in [each for each in self.spool if each in self.store.usage]:
-            del self.spool[request_id]
         spooled = [
             Spooled(request_id, post.lease_id, post.charge, post.absorbed)
             for request_id, post in self.spool.items()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
+    EVERYTHING,
     Done,
     Grant,
     Granted,
@@ -186,9 +187,10 @@ class FakeStore:
         lease = self._own(owner, job.lease_id)
         if lease is not None:
             assert lease.account_id == job.account_id
-            assert 0 <= job.amount <= lease.unspent, "more is given back than there is"
-            lease.returned += job.amount
-            self.accounts[job.account_id].available += job.amount
+            amount = lease.unspent if job.amount == EVERYTHING else job.amount
+            assert 0 <= amount <= lease.unspent, "more is given back than there is"
+            lease.returned += amount
+            self.accounts[job.account_id].available += amount
             if job.close:
                 lease.state = "draining"
             self._close_if_used_up(lease)

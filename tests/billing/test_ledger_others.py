@@ -149,6 +149,29 @@ def test_what_waits_in_the_spool_is_not_held_or_charged_again() -> None:
     assert ledger.jobs == [Grant(1, 5, 0, 10, 20, 1)]
 
 
+@pytest.mark.parametrize("is_told_again", [True, False])
+def test_a_charge_that_is_counted_twice_comes_back_with_its_lease(is_told_again: bool) -> None:
+    """It was committed, and nobody heard of it. A new ledger is told of it again, while the store
+    is away, or finds it in the spool too.
+    """
+    desk = Desk()
+    request_id = desk.held(10)
+    desk.worker.settle(entry(request_id, 1, 10))
+    desk.host.take()
+    if is_told_again:
+        desk.host.commit()
+    else:
+        desk.host.lose_answer()
+    desk.host.die()
+    desk.worker.connect()
+    if is_told_again:
+        desk.fail()
+    desk.world.ticks(1)
+    assert desk.answer(request_id) == m.Settled(request_id, 10, 0)
+    assert {lease.state for lease in desk.store.leases.values()} == {"closed"}
+    assert desk.store.accounts[1].available == 90
+
+
 def test_a_second_lease_of_an_earlier_life_is_given_back() -> None:
     """One lease is enough for an account."""
     ledger = Ledger()

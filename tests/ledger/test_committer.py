@@ -16,6 +16,7 @@ import pytest
 
 from farebox.billing.entry import entry_of
 from farebox.billing.jobs import (
+    EVERYTHING,
     Away,
     Done,
     Grant,
@@ -201,6 +202,18 @@ def test_the_spool_is_shipped_when_the_store_is_back(parts: Parts) -> None:
     assert parts.store.batches == [[post(f"req_{number}") for number in range(3)]]
     until(lambda: parts.does(GRANT) == [GRANTED], "credit is to be had")
     assert len(parts.spool) == 0
+
+
+def test_a_lease_is_closed_whole_and_after_what_waits_for_it(parts: Parts) -> None:
+    """While a charge of it may be in the spool it is not given up; then all that is left of it
+    goes back, also what its ledger counted twice.
+    """
+    close = Return(7, 1, 3, close=True)
+    parts.store.fails = [StoreError("the store is away")]
+    assert parts.does(post()) == [Posted(9, 0, inserted=True)]
+    until(lambda: parts.does(close) == [Done()], "closed")
+    assert parts.store.batches[-1] == (Return(7, 1, EVERYTHING, close=True),)
+    assert list(parts.store.written) == ["req_1"]
 
 
 def test_a_store_that_did_it_and_could_not_say_so_charges_once(parts: Parts) -> None:

@@ -1,6 +1,6 @@
 """A ledger's batches: what each job comes to, what is written, and that nothing counts twice."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 from hypothesis import given

@@ -39,17 +39,18 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Return(msgspec.Struct, frozen=True, gc=False):
-    """Give back part of a lease. Outcome: Done.
+    """Give back part of a lease, at most what is left of it. Outcome: Done.
 
-    `close`: nothing more will be taken from it, and nothing of it waits in the spool, or it is not
-    done yet. Then all that is left goes back: also what the ledger does not know of, because it
-    counted a charge twice that it found in the spool or was told again.
+    `close`: nothing more will be taken from it; it closes now, or with the last spooled charge.
     """
 
     lease_id: int
     account_id: int
     amount: int
     close: bool
+
+
+EVERYTHING = 2**63 - 1  # as the amount of a Return
 
 
 class Post(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,17 @@ from typing import Protocol
 
 import structlog
 
-from farebox.billing.jobs import Away, Job, LeaseGone, Outcome, Post, Posted, Rejected
+from farebox.billing.jobs import (
+    EVERYTHING,
+    Away,
+    Job,
+    LeaseGone,
+    Outcome,
+    Post,
+    Posted,
+    Rejected,
+    Return,
+)
 from farebox.core import clock
 from farebox.ledger.ports import LedgerStore, SpoolPort
 from farebox.ledger.reserve import Reserve, is_full
@@ -153,17 +163,24 @@ class Committer:
     def _done(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         if self._is_away:
             return self._set_aside(jobs)
-        if self._waiting and self._may_spool:
-            # The store works, but what came before has not all been shipped: charges join it, so
-            # that there is one order, and one place to look for a call that is said again.
-            others = [job for job in jobs if not isinstance(job, Post)]
-            done = iter((self._try(others) if others else None) or [_AWAY] * len(others))
-            return [
-                outcome if isinstance(job, Post) else next(done)
-                for job, outcome in zip(jobs, self._set_aside(jobs), strict=True)
-            ]
-        outcomes = self._try(jobs)
-        return self._set_aside(jobs) if outcomes is None else outcomes
+        if not self._waiting:
+            outcomes = self._try(tuple(map(_whole, jobs)))
+            return self._set_aside(jobs) if outcomes is None else outcomes
+        # The store works, but what came before has not all been shipped: charges join it, so that
+        # there is one order, and one place to look for a call that is said again.
+        now = [job for job in jobs if not self._must_wait(job)]
+        done = iter((self._try(now) if now else None) or [_AWAY] * len(now))
+        aside = self._set_aside(jobs) if self._may_spool else [_AWAY] * len(jobs)
+        return [
+            outcome if self._must_wait(job) else next(done)
+            for job, outcome in zip(jobs, aside, strict=True)
+        ]
+
+    def _must_wait(self, job: Job) -> bool:
+        """Whether this may not be done before what waits in the spool; of leases, see `_whole`."""
+        if isinstance(job, Post):
+            return self._may_spool
+        return isinstance(job, Return) and job.close
 
     def _try(self, jobs: Sequence[Job], patience_ms: int = PATIENCE_MS) -> list[Outcome] | None:
         """Do these in the store; None: it is away."""
@@ -248,3 +265,13 @@ class Committer:
         self.is_full = True
         self._reserve_s = clock.monotonic_s() + _RESERVE_S
         return self._reserve.give_up()
+
+
+def _whole(job: Job) -> Job:
+    """A lease is closed when nothing of it waits in the spool. Then all that is left of it goes
+    back, also what its ledger does not know of: a charge that was committed unheard, and told again
+    while the store was away, or found in the spool by a new ledger, was counted twice there.
+    """
+    if isinstance(job, Return) and job.close:
+        return Return(job.lease_id, job.account_id, EVERYTHING, close=True)
+    return job
