@@ -161,10 +161,12 @@ class FakeStore:
 
     def _grant(self, owner: str, job: Grant) -> Granted:
         account = self.accounts.get(job.account_id)
-        if account is None or not account.is_open:
+        if account is None:
             return Granted(None, 0, 0, 0, 0, is_open=False)
         room, need = account.room, job.need
-        if room < job.least:
+        if not account.is_open:
+            amount = max(0, min(job.owed, room))
+        elif room < job.least:
             amount = 0
         elif room <= need:
             amount = room
@@ -180,7 +182,12 @@ class FakeStore:
             lease.state = "open"
             account.available -= amount
         return Granted(
-            lease_id, amount, account.available, account.limit, self.held(job.account_id)
+            lease_id,
+            amount,
+            account.available,
+            account.limit,
+            self.held(job.account_id),
+            account.is_open,
         )
 
     def _return(self, owner: str, job: Return) -> Outcome:

@@ -62,6 +62,31 @@ def test_a_disabled_account_is_refused_as_closed() -> None:
     assert desk.settled(running, 10) == m.Settled(running, 10, 0)
 
 
+def test_a_disabled_account_pays_what_a_call_cost_above_its_hold() -> None:
+    """It was disabled meanwhile, and has the credit: nothing is absorbed, and no more is leased."""
+    desk = Desk()
+    running = desk.held(10)
+    desk.store.accounts[1].is_open = False
+    waiting = desk.hold(5)
+    assert desk.settled(running, 90) == m.Settled(running, 90, 0)
+    assert isinstance(desk.answer(waiting), m.Held | m.Refused)
+    assert isinstance(desk.answer(desk.held(10)), m.Refused)
+
+
+def test_a_lease_that_has_less_than_was_thought_is_given_back_and_pays() -> None:
+    """A call was written, and nobody heard so: for all that the ledger knows, it was not."""
+    desk = Desk()
+    desk.host.has_spool = False
+    unheard = desk.held(60)
+    desk.worker.settle(entry(unheard, 1, 40))
+    desk.host.take()
+    desk.host.lose_answer()
+    desk.host.hear()
+    assert desk.answer(unheard) == m.NotSettled(unheard, "away")
+    assert desk.settled(desk.held(60), 60) == m.Settled("req_2", 60, 0)
+    assert [lease.unspent for lease in desk.store.leases.values()] == [0, 0]
+
+
 def test_one_who_came_after_the_question_is_not_refused_by_its_answer() -> None:
     """A grant that brings too little is for those it was asked for; the next asks anew."""
     desk = Desk(credits=10)

@@ -97,7 +97,7 @@ class AtOnce(RuleBasedStateMachine):
         store = self.world.store
         account = store.accounts[ask.account_id]
         if not account.is_open:
-            return 0
+            return account.room  # for what is over; nobody is asked to give back for it
         idle = [
             store.held(ask.account_id, host.name)
             for host in self.world.hosts

@@ -185,14 +185,15 @@ class Credit(ABC):
 
     def _ask(self, purse: Purse) -> None:
         first, free = purse.queue[0], purse.free
-        need = -free
+        need, owed = -free, -free
         for waiting in purse.queue:
             waiting.asked = True
             need += waiting.most
+            owed += waiting.most if isinstance(waiting.request, Entry) else 0
         # A charge takes whatever there is: what it cannot have is absorbed.
         least = 1 if isinstance(first.request, Entry) else max(0, first.least - free)
         self._try_again()  # what is given back may be what is missing
-        self.jobs.append(purse.ask(least, max(least, need), self.hosts))
+        self.jobs.append(purse.ask(least, max(least, need), self.hosts, max(0, owed)))
 
     def _satisfy(self, waiting: Waiting, purse: Purse, now_s: float, *, last: bool) -> bool:
         """Whether this one need wait no longer. `last`: there is no more than what is free."""

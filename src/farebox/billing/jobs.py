@@ -16,7 +16,8 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
     `need` is what waiting calls want altogether; if the account does not have that, all that it
     has is taken, unless it is below `least`, and then nothing. Where there is plenty, up to `want`
-    is taken, but no more than `available / (4 · hosts)` beyond the need.
+    is taken, but no more than `available / (4 · hosts)` beyond the need. A disabled account gives
+    only what calls of it that are over cost, which is `owed`.
     """
 
     account_id: int
@@ -25,6 +26,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     need: int
     want: int
     hosts: int
+    owed: int = 0
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):

@@ -19,6 +19,7 @@ from farebox.billing.budget import Budget
 from farebox.billing.credit import IDLE_S, Credit, Waiting, Worker
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
+    EVERYTHING,
     Grant,
     Job,
     LeaseGone,
@@ -339,8 +340,11 @@ class Ledger(Credit):
         if budget is not None:
             budget.posted -= writing.charge
         if isinstance(outcome, LeaseGone):
-            if lease is purse.lease:
+            if lease is not None and lease is purse.lease:
                 purse.lose()
+                # What the store does have of it is to pay, and not to stay where nobody uses it.
+                rest = Return(lease.lease_id, purse.account_id, EVERYTHING, close=True)
+                self._return(purse, rest)
             self._charge(writing, job.entry, now_s)
             return
         del self._writing[request_id]

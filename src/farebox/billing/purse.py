@@ -102,13 +102,13 @@ class Purse:
             lease.posted += 1
         return lease
 
-    def ask(self, least: int, need: int, hosts: int) -> Grant:
+    def ask(self, least: int, need: int, hosts: int, owed: int = 0) -> Grant:
         """The Grant for who waits; at the same time a new block is taken."""
         self.asked = True
         lease_id = self.lease.lease_id if self.lease else None
         # As much again as is needed, so that the next call of a burst need not wait.
         want = need + max(need, self.block)
-        return Grant(self.account_id, lease_id, least, need, want, hosts)
+        return Grant(self.account_id, lease_id, least, need, want, hosts, owed)
 
     def top_up(self, now_s: float, hosts: int) -> Grant | None:
         """The Grant that keeps a busy account from ever waiting, when half a block is gone."""

@@ -98,7 +98,7 @@ class OwnedBooks:
         entry, now_us = post.entry, clock.now_us()
 
         def work(tables: Tables) -> Outcome:
-            grant = Grant(entry.account_id, None, 1, entry.due, entry.due, hosts=1)
+            grant = Grant(entry.account_id, None, 1, entry.due, entry.due, hosts=1, owed=entry.due)
             (granted,) = Batch(self._owner, [grant], now_us).run(tables)
             assert isinstance(granted, Granted)
             charge = granted.amount

@@ -138,9 +138,12 @@ class Batch:
                 spendings.append(job)
         return Ask(sorted(accounts), sorted(leases), spendings, grants, list(rows.values()))
 
-    def _own(self, lease_id: int | None) -> LeaseState | None:
-        """The lease, if it is this owner's and may be charged."""
-        return None if lease_id is None else self._leases.get(lease_id)
+    def _own(self, lease_id: int | None, account_id: int) -> LeaseState | None:
+        """The lease, if it is this owner's and may be charged. A database that came back without
+        its last commits knows nothing of some, and gives their ids to others' leases.
+        """
+        lease = None if lease_id is None else self._leases.get(lease_id)
+        return lease if lease is not None and lease.account_id == account_id else None
 
     # Calls.
 
@@ -160,11 +163,10 @@ class Batch:
         charge, row, lease_id = job.charge, self._rows[request_id], job.lease_id
         account_id = row[1]
         if lease_id is not None:
-            lease = self._leases.get(lease_id)
+            lease = self._own(lease_id, account_id)
             if lease is None or lease.unspent < charge:
                 self._changes.taken_back.append(request_id)
                 return _GONE
-            assert lease.account_id == account_id, f"lease {lease_id} is of another account"
             lease.unspent -= charge
             if account_id in self._found.accounts:
                 self._found.accounts[account_id].held -= charge
@@ -197,10 +199,9 @@ class Batch:
         account = self._found.accounts.get(job.account_id)
         if account is None:
             return Granted(None, 0, 0, 0, 0, is_open=False)
-        lease = self._own(job.lease_id)
-        assert lease is None or lease.account_id == job.account_id
+        lease = self._own(job.lease_id, job.account_id)
         room = account.available + account.credit_limit
-        amount = grant_amount(job, room) if account.is_open else 0
+        amount = grant_amount(job, room) if account.is_open else max(0, min(job.owed, room))
         if amount:
             if lease is None:
                 lease = LeaseState(spare_id, job.account_id, self._owner, "open", 0, 0, 0)
@@ -221,7 +222,7 @@ class Batch:
 
     def _return(self, job: Return) -> Outcome:
         assert job.amount >= 0
-        lease = self._own(job.lease_id)
+        lease = self._own(job.lease_id, job.account_id)
         already = self.given_back.pop(job.lease_id, 0)
         if lease is None:
             return _DONE
@@ -257,8 +258,8 @@ class Batch:
         """Undo what an unclear failure granted, and remember what it returned: the ledger was told
         that neither happened.
         """
-        for lease_id, (_, kept) in sorted(self._unsure.items()):
-            lease = self._own(lease_id)
+        for lease_id, (account_id, kept) in sorted(self._unsure.items()):
+            lease = self._own(lease_id, account_id)
             if lease is None:
                 self.given_back.pop(lease_id, None)
                 continue
