@@ -1,10 +1,9 @@
 """A ledger's batches: what each job comes to, what is written, and that nothing counts twice."""
 
-from msgspec.structs import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.billing.jobs import (
     Done,
