@@ -4,10 +4,10 @@ import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.billing.jobs import OpenLease, Post, Posted, Return, Spooled
 from farebox.store import Store

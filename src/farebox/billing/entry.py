@@ -4,6 +4,7 @@ it to the ledger process, into the store or the spool. It is built once, and nob
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -97,15 +98,15 @@ def entry_of(settlement: Settlement) -> Entry:
         _json(settlement.tool_calls),
         _json(settlement.flags),
         _json(
-            tuple(
+            [
                 (each.n, each.channel, each.status, each.error, each.ms, each.ttft_ms)
                 for each in settlement.attempts
-            )
+            ]
         ),
         settlement.ms,
         settlement.ttft_ms,
     )
 
 
-def _json(values: tuple[Any, ...]) -> str:
+def _json(values: Sequence[Any]) -> str:
     return _ENCODER.encode(values).decode() if values else "[]"

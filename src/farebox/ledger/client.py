@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import msgspec
@@ -50,7 +50,7 @@ class _Settling:
     message: m.Settle
     held: tuple[m.Hold, int] | None
     until_s: float
-    answers: list[asyncio.Future[Settled]] = field(default_factory=list["asyncio.Future[Settled]"])
+    answers: list[asyncio.Future[Settled]]
 
 
 class LedgerBooks:
@@ -110,7 +110,7 @@ class LedgerBooks:
         until_s = clock.monotonic_s() + self._patience_s
         if settling is None:
             message = m.Settle(entry_of(settlement))
-            settling = _Settling(message, self._held.pop(request_id, None), until_s)
+            settling = _Settling(message, self._held.pop(request_id, None), until_s, [])
             self._send(message)
         # Those whose time is over first are at the beginning.
         self._settling[request_id] = settling
