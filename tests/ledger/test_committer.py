@@ -28,6 +28,7 @@ from farebox.billing.jobs import (
     Posted,
     Rejected,
     Return,
+    Undelivered,
 )
 from farebox.ledger.committer import MOST_JOBS, Committer
 from farebox.ledger.reserve import Reserve, is_full
@@ -145,8 +146,9 @@ def made(tmp_path: Path) -> Iterator[Made]:
             tell=lambda jobs, outcomes: told.put((jobs, outcomes)),
         )
         parts = Parts(committer, store, spool, watched, told, tmp_path / "reserve")
-        committer.start()
-        all_parts.append(parts)
+        if options.get("runs", True):
+            committer.start()
+            all_parts.append(parts)
         return parts
 
     yield make
@@ -239,6 +241,38 @@ def test_many_that_wait_are_shipped_in_batches(parts: Parts) -> None:
         posts[:MOST_JOBS],
         posts[MOST_JOBS:],
     ]
+
+
+def test_a_call_is_marked_when_its_row_is_there(made: Made) -> None:
+    """Whose end did not arrive may wait in the spool: its mark is set after it was shipped."""
+    parts = made(runs=False)
+    posts = [post(f"req_{number:04}") for number in range(MOST_JOBS + 1)]
+    mark = Undelivered((posts[-1].entry.request_id,))
+    parts.store.is_away = True
+    parts.committer.commit(posts)
+    parts.store.is_away = False
+
+    def are_shipped() -> bool:
+        parts.committer.recover()
+        return parts.committer.spooled == 1
+
+    until(are_shipped, "all but the last are shipped")
+    assert parts.committer.commit([mark]) == [Away()]
+    parts.committer.recover()
+    assert parts.committer.commit([mark]) == [Done()]
+    parts.spool.close()
+
+
+def test_a_spool_that_was_deleted_is_not_waited_for(parts: Parts) -> None:
+    """What was in it is lost. All else goes on, and the thread can end."""
+    parts.store.is_away = True
+    assert parts.does(post()) == [Posted(9, 0, inserted=True)]
+    for file in parts.reserve.parent.glob("spool.db*"):
+        file.unlink()
+    parts.store.is_away = False
+    until(lambda: parts.committer.spooled == 0, "nothing is waited for")
+    assert parts.does(post("req_2")) == [Posted(9, 0, inserted=True)]
+    assert list(parts.store.written) == ["req_2"]
 
 
 def test_a_call_whose_lease_is_gone_when_it_is_shipped_is_settled_apart(parts: Parts) -> None:

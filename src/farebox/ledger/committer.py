@@ -25,6 +25,7 @@ from farebox.billing.jobs import (
     Posted,
     Rejected,
     Return,
+    Undelivered,
 )
 from farebox.core import clock
 from farebox.ledger.ports import LedgerStore, SpoolPort
@@ -180,6 +181,8 @@ class Committer:
         """Whether this may not be done before what waits in the spool; of leases, see `_whole`."""
         if isinstance(job, Post):
             return self._may_spool
+        if isinstance(job, Undelivered):
+            return True  # there may be no row yet to be marked
         return isinstance(job, Return) and job.close
 
     def _try(self, jobs: Sequence[Job], patience_ms: int = PATIENCE_MS) -> list[Outcome] | None:
@@ -240,6 +243,10 @@ class Committer:
         if posts:
             self._spool.drop([post.entry.request_id for post in posts])
             self._count(-len(posts))
+        elif self._waiting:
+            # Somebody deleted the file. Those are lost, and must not be waited for.
+            _log.error("spool_lost", calls=self._waiting)
+            self._count(-self._waiting)
         if self._is_away:
             self._is_away = False
             _log.warning("store_back", spooled=self._waiting)
