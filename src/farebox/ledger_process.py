@@ -238,7 +238,11 @@ def main() -> None:
     logs.configure(settings.log_level, logs.Redactor())
     sys.setswitchinterval(_SWITCH_S)
     listener = socket.socket(fileno=options.listen_fd)
-    owner = owner_id(settings.data_dir)
+    try:
+        owner = owner_id(settings.data_dir)
+    except OSError as error:
+        logs.log.error("owner_without_name", reason=str(error))
+        raise SystemExit(1) from None
     # An earlier life may still see its workers off. A signal ends the wait, and this process.
     with (
         hold_lock(lock_path(settings.data_dir, owner)),

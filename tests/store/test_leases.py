@@ -158,6 +158,13 @@ def test_a_data_folder_keeps_the_name_of_its_owner(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["owner"]
 
 
+def test_an_owner_has_a_name(tmp_path: Path) -> None:
+    """A file that lost its contents is no name: others that did would be the same owner."""
+    (tmp_path / "owner").touch()
+    with pytest.raises(OSError, match=r"owner is empty\. Delete it"):
+        owner_id(tmp_path)
+
+
 def test_an_owner_is_dead_when_nobody_holds_its_lock(tmp_path: Path) -> None:
     """Before it ever lived, and after it ended, however; asking takes nothing from anybody."""
     path = lock_path(tmp_path, "own_1")

@@ -23,17 +23,28 @@ def owner_id(data_dir: Path) -> str:
     """
     path = data_dir / _NAME
     with suppress(FileNotFoundError):
-        return path.read_text(encoding="utf-8").strip()
+        return _read(path)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = path.with_name(f"{_NAME}.{os.getpid()}")
     made.touch(mode=0o600)
-    made.write_text(new_id("own") + "\n", encoding="utf-8")
     try:
+        with made.open("w", encoding="utf-8") as file:
+            file.write(new_id("own") + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # or a name that leases were taken by might be gone
         with suppress(FileExistsError):  # somebody was quicker: that name counts
             path.hardlink_to(made)
     finally:
         made.unlink()
-    return path.read_text(encoding="utf-8").strip()
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    name = path.read_text(encoding="utf-8").strip()
+    if not name:
+        # Two folders without a name would be one owner, and charge each other's leases.
+        raise OSError(f"The file {path} is empty. Delete it: another name is made then.")
+    return name
 
 
 def lock_path(data_dir: Path, owner: str) -> Path:
