@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
+import timeit
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def of_ledger(folder: Path) -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.machine()}",
+        "speed": f"{_speed_us():.0f} µs for `sum(range(1000))`, to compare machines by",
         "load before the run": _load(),
         "system": f"{platform.system()} {platform.release()}",
         "stores": (
@@ -60,6 +62,11 @@ def of_ledger(folder: Path) -> dict[str, str]:
             f"uvloop {version('uvloop')}, psycopg {version('psycopg')}"
         ),
     }
+
+
+def _speed_us() -> float:
+    number = 1_000
+    return min(timeit.repeat(lambda: sum(range(1000)), number=number, repeat=20)) / number * 1e6
 
 
 def _load() -> str:
