@@ -5,7 +5,8 @@ together, test_ledger_machine.py shows.
 from __future__ import annotations
 
 from farebox.billing import messages as m
-from farebox.billing.jobs import Grant
+from farebox.billing.credit import MOST_BACK
+from farebox.billing.jobs import Grant, Return
 from tests.billing.ledger_desk import Desk
 from tests.billing.ledger_store import entry
 
@@ -85,6 +86,26 @@ def test_a_lease_that_has_less_than_was_thought_is_given_back_and_pays() -> None
     assert desk.answer(unheard) == m.NotSettled(unheard, "away")
     assert desk.settled(desk.held(60), 60) == m.Settled("req_2", 60, 0)
     assert [lease.unspent for lease in desk.store.leases.values()] == [0, 0]
+
+
+def test_many_leases_that_are_idle_go_back_some_at_a_time() -> None:
+    """A call that needs a grant meanwhile need not wait for all of them."""
+    desk = Desk()
+    accounts = range(1, 2 * MOST_BACK + 2)
+    for account_id in accounts:
+        desk.store.credit(account_id, 100, 0)
+        desk.worker.hold(m.Hold(f"req_of_{account_id}", account_id, "key", 10, 10))
+    desk.world.drain()
+    for account_id in accounts:
+        desk.worker.release(f"req_of_{account_id}")
+    gave_back: list[int] = []
+    for _ in range(4):
+        desk.world.clock.now_s += 5
+        desk.ledger.tick(desk.host.now_s)
+        gave_back.append(sum(isinstance(job, Return) for job in desk.ledger.jobs))
+        desk.world.drain()
+    assert gave_back == [MOST_BACK, MOST_BACK, 1, 0]
+    assert desk.ledger.is_empty
 
 
 def test_one_who_came_after_the_question_is_not_refused_by_its_answer() -> None:

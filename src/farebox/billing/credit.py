@@ -31,6 +31,7 @@ Worker = Hashable
 IDLE_S = 2.0  # a lease that nobody has used for so long is given back
 _RATE_S = 0.2  # spending is not looked at more often
 _FORGET_S = 60.0  # a purse without a lease
+MOST_BACK = 100  # leases given back in one tick: whoever needs a grant meanwhile waits for them
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +124,7 @@ class Credit(ABC):
         if follow:
             self._ticked_s = now_s
             self._try_again()
+        back = 0
         for purse in tuple(self._purses.values()):
             if follow:
                 purse.tick(elapsed_s, now_s)
@@ -130,7 +132,10 @@ class Credit(ABC):
                     for waiting in purse.queue:
                         waiting.later = False
                     self._serve(purse, now_s)
-            self._return(purse, purse.excess(now_s, self._idle_s))
+            if back < MOST_BACK:
+                job = purse.excess(now_s, self._idle_s)
+                self._return(purse, job)
+                back += job is not None
             if purse.is_over and now_s - purse.used_s > _FORGET_S:
                 del self._purses[purse.account_id]
         for key, budget in tuple(self._budgets.items()):
