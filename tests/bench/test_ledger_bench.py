@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,11 +21,13 @@ def _run(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(300)  # nine starts of real processes, and others test beside it
 def test_a_short_run_measures_both_engines_at_every_load() -> None:
     """A line for each engine and load, with the plain ledger's beside it; and the delays."""
     done = _run("bench.ledger", "--rounds=1", "--seconds=0.5")
     assert done.returncode == 0, done.stderr
-    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    cells = [line.strip("| ").split(" | ") for line in lines]
     measured = {(row[0], row[1]): row for row in cells if row[1].isdecimal()}
     engines = ("SQLite", "PostgreSQL", "plain, SQLite")
     assert set(measured) == {(engine, n) for engine in engines for n in ("1", "16", "256")}
