@@ -50,6 +50,9 @@ _AFTER_DRAIN_S = 10.0  # beyond what workers are given to end in
 _GIVE_BACK_S = 5.0  # at the end; what cannot be given back stays for the next start
 # The committer's thread must not keep the loop waiting for its turn longer than a hold may take.
 _SWITCH_S = 0.0005
+# Ledgers that a shared store is taken to have at least: one that has just begun is not counted yet,
+# and nobody may be refused what it has in hand.
+SHARED = 2
 _READY = b"ready\n"
 
 
@@ -86,7 +89,7 @@ class Heart:
         while True:
             began_s = clock.monotonic_s()
             try:
-                self._ledger.hosts = max(1, await asyncio.to_thread(self._beat))
+                self._ledger.hosts = max(SHARED, await asyncio.to_thread(self._beat))
                 self._good_s = began_s
             except Exception as error:  # noqa: BLE001 (tried again; who waits too long is halted)
                 logs.log.warning("heartbeat_missed", reason=str(error))
@@ -104,6 +107,8 @@ class LedgerProcess:
         self._books = OwnedBooks(store, owner)
         self._spool = Spool(settings.data_dir / "spool.db", store.instance_id)
         self.ledger = Ledger(settings.lease_idle_s)
+        if store.is_postgresql:
+            self.ledger.hosts = SHARED
         self._heart = Heart(partial(store.beat, owner, socket.gethostname()), self.ledger)
         self._metrics = LedgerMetrics()
 

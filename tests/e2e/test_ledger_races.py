@@ -104,14 +104,18 @@ def test_the_last_credit_of_an_account_is_spent_once_by_two_hosts(
 
 def test_an_idle_lease_of_another_host_pays(hosts: tuple[list[Serving], str]) -> None:
     """All that an account has lies in one host's idle lease, and the other's call is answered; then
-    the operator takes what is left by a debit.
+    the operator takes what is left by a debit. A host is asked for half a second, so where a machine
+    is busier than that, the caller asks again.
     """
     (one, two), _ = hosts
     rich = new_account(one, "rich", 1)
     hold = one.receipt(_call(one, rich), rich)["hold_nanocredits"]
     key = new_account(one, "poor", (hold + 2 * DUE) / 10**9)
     for gateway, left in ((one, hold + DUE), (two, hold), (one, hold - DUE)):
-        answer = _call(gateway, key)
+        for _ in range(3):
+            answer = _call(gateway, key)
+            if answer.status == 200:
+                break
         assert answer.status == 200, answer
         shown = gateway.account(key)
         assert shown["balance_nanocredits"] == left

@@ -29,7 +29,7 @@ def test_a_commit_is_worth_a_disk_and_a_read_is_one_snapshot(
     """Whatever the database's own defaults are; and connections say whose they are."""
     name = make_url(postgres_url).database
     with postgres.connect() as connection:
-        for setting in ("synchronous_commit = off", "statement_timeout = 1"):
+        for setting in ("synchronous_commit = off", "statement_timeout = 500"):
             connection.execute(f"ALTER DATABASE {name} SET {setting}".encode())
     store = open_store(postgres_url, tmp_path)
     names = ("synchronous_commit", "statement_timeout", "transaction_isolation", "application_name")
