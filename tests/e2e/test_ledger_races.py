@@ -104,8 +104,8 @@ def test_the_last_credit_of_an_account_is_spent_once_by_two_hosts(
 
 def test_an_idle_lease_of_another_host_pays(hosts: tuple[list[Serving], str]) -> None:
     """All that an account has lies in one host's idle lease, and the other's call is answered; then
-    the operator takes what is left by a debit. A host is asked for half a second; where a machine is
-    busier than that, the caller asks again.
+    the operator takes what is left by a debit. A host is asked for half a second; where a machine
+    is busier than that, the caller asks again.
     """
     (one, two), _ = hosts
     rich = new_account(one, "rich", 1)
