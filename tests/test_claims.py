@@ -54,12 +54,12 @@ def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
 
 def test_a_store_is_claimed_once_whatever_the_folder(tmp_path: Path) -> None:
     """Two data folders with one SQLite file between them: the second is refused."""
-    store = f"sqlite:///{tmp_path / 'shared.db'}"
+    store = f"sqlite:///{tmp_path / 'one.db'}"
     with claim(settings(tmp_path / "a", database=store)):
         refused = refusal(settings(tmp_path / "b", database=store))
         assert refused.exit_code == 5
         assert store in refused.message
-        relative = settings(tmp_path / "c", database="sqlite:///../shared.db")
+        relative = settings(tmp_path / "c", database="sqlite:///../one.db")
         assert refusal(relative).exit_code == 5
         # What the refused one had locked already is free again.
         claim(settings(tmp_path / "b")).close()

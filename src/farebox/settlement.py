@@ -65,7 +65,8 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     try:
         settled = await _write(gateway.books, settlement)
     except BillingUnavailable as error:
-        _log.error("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)
+        # It is written when it can be, and is then charged all the same.
+        _log.error("charge_not_confirmed", due_nanocredits=settlement.due_nanocredits, **named)
         return failure or error
     except Exception:  # noqa: BLE001 (the client must be told, whatever it was)
         _log.exception("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)

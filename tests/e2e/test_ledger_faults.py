@@ -123,7 +123,8 @@ def test_a_disk_that_is_full(fake_upstream: FakeUpstream, tmp_path: Path) -> Non
         disk = small_disk(tmp_path, 64 * MIB)
         folder = disk.__enter__()
     except OSError as error:
-        pytest.skip(f"{error}: as root where mounting is allowed, or in a container, there is one")
+        # A disk must be filled, and nobody's own: root may mount one, containers bring a small one.
+        pytest.skip(f"no small disk to fill ({error}): run as root, or in a container")
     try:
         _fill_up(fake_upstream, tmp_path, folder)
     finally:

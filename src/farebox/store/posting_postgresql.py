@@ -2,7 +2,7 @@
 
 Measured with 100 rows of `usage` a statement, CPU of client and server, microseconds a row:
 json_to_recordset 3 + 17, jsonb_to_recordset 3 + 28, unnest of arrays that the driver makes 35 + 18,
-unnest of array literals made here 8 + 16, one VALUES list 85 + 20.
+unnest of array literals made here 8 + 16; one VALUES list, with 16 rows, 85 + 20.
 """
 
 from __future__ import annotations
