@@ -18,7 +18,7 @@ from tests.e2e.chaos import Misfortunes, audit, check, new_account, press, rows
 from tests.e2e.hosts import on_store
 from tests.e2e.outages import Cutter, filled, locked, small_disk
 from tests.e2e.pressing import Pressing
-from tests.e2e.serving import Serving, until
+from tests.e2e.serving import Answer, Serving, until
 from tests.e2e.test_lifecycle import Caller
 from tests.fakes.upstream import FakeUpstream
 
@@ -140,7 +140,10 @@ def _fill_up(upstream: FakeUpstream, folder: Path, disk: Path) -> None:
         with filled(disk):
             body = running.read_all()
             assert b"data: [DONE]" in body
-            answer = gateway.chat(model="gpt-5.6", messages=HELLO)
+            # Files have some room of their own, and a full disk is met by the first that has not.
+            answers: list[Answer] = []
+            until(lambda: _ask(gateway, answers) != 200, 15, "a call is told that the disk is full")
+            answer = answers[-1]
             assert (answer.status, answer.json["error"]["code"]) == (503, "billing_unavailable")
         until(
             lambda: gateway.chat(model="gpt-5.6", messages=HELLO).status == 200,
@@ -153,6 +156,11 @@ def _fill_up(upstream: FakeUpstream, folder: Path, disk: Path) -> None:
         assert charge > 0
         assert (disk / "data" / "reserve").stat().st_size >= 8 * MIB
         assert audit(gateway) == []
+
+
+def _ask(gateway: Serving, answers: list[Answer]) -> int:
+    answers.append(gateway.chat(model="gpt-5.6", messages=HELLO))
+    return answers[-1].status
 
 
 def _time_s(text: str) -> float:
