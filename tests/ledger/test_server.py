@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from farebox.billing import messages as m
+from farebox.billing.jobs import Grant, Granted, Job
+from farebox.billing.ledger import Ledger
 from farebox.core.money import NANO
 from farebox.core.ports import Budget, HoldRequest, Settled
 from farebox.errors import BillingUnavailable, BudgetExceeded, OutOfCredit, Unauthorized
 from farebox.ledger.client import LedgerBooks, recall_now
+from farebox.ledger.server import Server
 from farebox.store import Store, open_store
 from tests.booking import Host, booked
 from tests.settlements import settlement
@@ -75,6 +80,50 @@ async def test_many_calls_at_once_are_charged_once_each(store: Store, folder: Pa
         await _is_at_rest(store, sum(range(400)))
         for books in workers:
             await books.close()
+
+
+class Batches:
+    """A committer that writes down what it is given, and says when it is done."""
+
+    def __init__(self) -> None:
+        self.given: list[Sequence[Job]] = []
+        self.server: Server
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.given.append(jobs)
+
+    def done(self) -> None:
+        """The last was done: everybody asked gets a lease."""
+        outcomes = [
+            Granted(job.account_id, 1000, NANO, 0, 0, is_open=True)
+            for job in self.given[-1]
+            if isinstance(job, Grant)
+        ]
+        self.server.done(self.given[-1], outcomes)
+
+
+@pytest.mark.parametrize("first", [1, 100])
+async def test_what_comes_after_a_large_batch_gathers_for_a_moment(first: int) -> None:
+    """After a small one nobody waits; after a large one, what comes a moment later goes with it."""
+    batches = Batches()
+    ledger = Ledger()
+    server = batches.server = Server(
+        ledger, batches, tick_s=60, is_halted=lambda: False, watch=lambda _: None
+    )
+    worker = cast(Any, server.connection())
+
+    async def ask(accounts: Iterable[int]) -> None:
+        server.received(worker, [m.Hold(f"req_{n}", n, "key_1", 9, 9, None, 0) for n in accounts])
+        await asyncio.sleep(0)  # one turn of the loop
+
+    await ask([0])
+    await ask(range(1, 1 + first))
+    batches.done()
+    batches.done()
+    await ask([1000])
+    await ask([1001])
+    await _until(lambda: sum(map(len, batches.given)) == first + 3 or len(batches.given) == 3)
+    assert [len(jobs) for jobs in batches.given[2:]] == ([1] if first == 1 else [2])
 
 
 async def test_more_than_the_account_has_is_refused_to_the_nano_credit(store: Store) -> None:

@@ -40,8 +40,10 @@ _ALONE = f"""
     SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
     pg_advisory_xact_lock({WRITER_LOCK})
 """
-_PATIENCE = """
-    SELECT set_config('lock_timeout', %(ms)s, true), set_config('statement_timeout', %(ms)s, true),
+# Two statements in one message. The number is an int's.
+_BEGIN = """
+    BEGIN; SELECT set_config('lock_timeout', '{ms:d}', true),
+    set_config('statement_timeout', '{ms:d}', true),
     set_config('idle_in_transaction_session_timeout', '60s', true)
 """
 _MIGRATING = f"""
@@ -156,8 +158,7 @@ class PostgresConnections(Connections):
         driver: psycopg.Connection[Any] = driver_of(pooled)
         try:
             driver.autocommit = True  # BEGIN and COMMIT are ours, and nothing begins by itself
-            driver.execute("BEGIN")
-            driver.execute(_PATIENCE, {"ms": str(patience_ms)})
+            driver.execute(_BEGIN.format(ms=patience_ms).encode())
             yield driver
             driver.execute("COMMIT")
         finally:
