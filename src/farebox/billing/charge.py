@@ -9,7 +9,9 @@ says of which lines its sum consists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from farebox.core.money import PPM, show_exact, show_ppm
 from farebox.core.price import Price

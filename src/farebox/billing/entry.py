@@ -97,12 +97,7 @@ def entry_of(settlement: Settlement) -> Entry:
         settlement.service_tier,
         _json(settlement.tool_calls),
         _json(settlement.flags),
-        _json(
-            [
-                (each.n, each.channel, each.status, each.error, each.ms, each.ttft_ms)
-                for each in settlement.attempts
-            ]
-        ),
+        _json(settlement.attempts),
         settlement.ms,
         settlement.ttft_ms,
     )

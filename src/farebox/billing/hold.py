@@ -9,7 +9,7 @@ What is held is what is sent: the upstream gets the cap that was held for, never
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farebox.billing.charge import EXACT, ORDINARY_TIERS, window_ppm
 from farebox.core.call import Call
@@ -27,8 +27,7 @@ _KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """What one call may cost: a fixed part and a part per output token, in 10^-12 nano-credits."""
 
     fixed_exact: int

@@ -12,7 +12,8 @@ explains it. So whatever a crash makes this forget costs nobody anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from farebox.billing import messages as m
 from farebox.billing.budget import Budget
@@ -38,8 +39,8 @@ from farebox.billing.purse import Lease, Purse
 START_S = 1.0  # for workers to tell a new ledger what the one before had held for them
 
 
-@dataclass(slots=True)
-class _Call:
+# Structs rather than dataclasses: every call makes both, and these are made in a fifth of the time.
+class _Call(msgspec.Struct, eq=False):
     """A call in flight: what is held for it, and of which lease."""
 
     worker: Worker
@@ -50,8 +51,7 @@ class _Call:
     limit: int = 0  # of the budget
 
 
-@dataclass(slots=True)
-class _Writing:
+class _Writing(msgspec.Struct, eq=False):
     """A charge that waits for credit, or is on its way into the store."""
 
     worker: Worker | None  # None: it has gone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import msgspec
@@ -37,8 +37,7 @@ class Call:
     hops: tuple[str, ...] = ()  # instances that this call came through
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try of one channel. `status` is the upstream's, if it answered; times from its start."""
 
     n: int

@@ -159,8 +159,7 @@ class Settlement(NamedTuple):
     ttft_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What became of a settlement: what the account paid and what it could not."""
 
     charge_nanocredits: int

@@ -2,11 +2,10 @@
 business.
 """
 
-from dataclasses import dataclass, fields
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts, each ≥ 0, no token in two classes."""
 
     uncached_input: int = 0
@@ -38,4 +37,4 @@ class Usage:
         return counts
 
 
-CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+CLASSES: tuple[str, ...] = Usage.__struct_fields__

@@ -11,7 +11,6 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import cast
 
 import msgspec
@@ -33,8 +32,7 @@ _MOST_WAIT_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, eq=False):
     """A hold, or more of one, that has not been answered."""
 
     message: m.Hold | m.Extend
@@ -43,8 +41,7 @@ class _Asked:
     budget: Budget | None
 
 
-@dataclass(slots=True)
-class _Settling:
+class _Settling(msgspec.Struct, eq=False):
     """A settlement that has not been acknowledged. It stays, whether anybody waits or not."""
 
     message: m.Settle
