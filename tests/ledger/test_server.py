@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from farebox.billing import messages as m
-from farebox.billing.jobs import Grant, Granted, Job
+from farebox.billing.entry import entry_of
+from farebox.billing.jobs import Grant, Granted, Job, Post, Posted
 from farebox.billing.ledger import Ledger
 from farebox.core.money import NANO
 from farebox.core.ports import Budget, HoldRequest, Settled
@@ -93,37 +94,59 @@ class Batches:
         self.given.append(jobs)
 
     def done(self) -> None:
-        """The last was done: everybody asked gets a lease."""
+        """The last was done: whoever asked gets a lease."""
         outcomes = [
             Granted(job.account_id, 1000, NANO, 0, 0, is_open=True)
-            for job in self.given[-1]
             if isinstance(job, Grant)
+            else Posted(job.charge, 0, inserted=True)
+            for job in self.given[-1]
+            if isinstance(job, Grant | Post)
         ]
         self.server.done(self.given[-1], outcomes)
 
 
-@pytest.mark.parametrize("first", [1, 100])
-async def test_what_comes_after_a_large_batch_gathers_for_a_moment(first: int) -> None:
-    """After a small one nobody waits; after a large one, what comes a moment later goes with it."""
-    batches = Batches()
-    ledger = Ledger()
+async def test_the_ends_of_calls_gather_for_a_moment_where_they_are_many() -> None:
+    """Not where they are few, nor for those that nobody is left to join, nor once one wants to
+    begin.
+    """
+    batches, ledger = Batches(), Ledger()
     server = batches.server = Server(
         ledger, batches, tick_s=60, is_halted=lambda: False, watch=lambda _: None
     )
     worker = cast(Any, server.connection())
 
-    async def ask(accounts: Iterable[int]) -> None:
-        server.received(worker, [m.Hold(f"req_{n}", n, "key_1", 9, 9, None, 0) for n in accounts])
+    async def say(*messages: m.Request) -> None:
+        server.received(worker, messages)
         await asyncio.sleep(0)  # one turn of the loop
 
-    await ask([0])
-    await ask(range(1, 1 + first))
-    batches.done()
-    batches.done()
-    await ask([1000])
-    await ask([1001])
-    await _until(lambda: sum(map(len, batches.given)) == first + 3 or len(batches.given) == 3)
-    assert [len(jobs) for jobs in batches.given[2:]] == ([1] if first == 1 else [2])
+    def hold(n: int) -> m.Hold:
+        return m.Hold(f"req_{n}", n, "key_1", 9, 9, None, 0)
+
+    def settle(n: int) -> m.Settle:
+        return m.Settle(entry_of(settlement(request_id=f"req_{n}", account_id=n)))
+
+    async def gathers(*messages: m.Request) -> bool:
+        """Whether what ends now waits for what comes next."""
+        before = len(batches.given)
+        await say(*messages)
+        is_gathering = len(batches.given) == before
+        await _until(lambda: len(batches.given) > before)
+        batches.done()
+        return is_gathering
+
+    for first in range(0, 600, 100):  # soon they are many
+        await say(*map(hold, range(first, first + 100)))
+        batches.done()
+    assert ledger.in_flight == 600
+    assert await gathers(settle(1))
+    assert await gathers(settle(2), settle(3))
+    assert not await gathers(settle(4), hold(600))
+    for n in range(5, 10):
+        await asyncio.sleep(0.05)
+        await gathers(settle(n))
+    assert not await gathers(settle(10))  # twenty a second
+    assert not await gathers(settle(0), *map(settle, range(11, 601)))
+    assert ledger.in_flight == 0
 
 
 async def test_more_than_the_account_has_is_refused_to_the_nano_credit(store: Store) -> None:

@@ -1,9 +1,9 @@
 """The workers' connections, and the ledger between them and the committer. One loop, one thread.
 
 What one turn of the loop brought is answered together, one write to each worker, and handed to the
-committer together, unless that is busy: then it gathers. After a large batch it gathers for a
-moment more, since a transaction costs as much as twenty of its rows. What a hold or a charge is, is
-billing's.
+committer together, unless that is busy: then it gathers. A transaction costs as much as twenty of
+its rows, so where calls end by the hundred a second, they gather for a moment. What a hold or a
+charge is, is billing's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from farebox.core import clock
 from farebox.ledger import wire
 from farebox.ledger.committer import MOST_JOBS
 
-_LARGE_BATCH = 32  # jobs: so many gather only where calls come by the thousand a second
-_GATHER_S = 0.001
+_GATHER_S = 0.005  # the ends of calls, of which clients have seen all but the last bytes
+_OFTEN_S = _GATHER_S / 2  # between two of them, or less: then it is worth waiting
+_SELDOM_S = 0.02  # that a pause was longer than this need not be remembered
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +64,9 @@ class Server:
         self._on_recalled = on_recalled
         self._connections: set[_Connection] = set()
         self._is_busy = False  # the committer has jobs
-        self._is_gathering = False  # it could have more, but is not given any for a moment
+        self._gathering: asyncio.TimerHandle | None = None  # it is not, but is not given any yet
+        self._pace_s = _SELDOM_S  # from one job's end to the next one's, of late
+        self._done_s = 0.0  # when the last was done
         self._is_due = False  # a look at what the ledger wants done
         self._quiet = asyncio.Event()
         self.empty = asyncio.Event()  # nobody is connected
@@ -103,10 +106,11 @@ class Server:
     def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         """The committer's answer. To be called in the loop."""
         self._is_busy = False
-        self._ledger.done(jobs, outcomes, clock.monotonic_s())
-        if len(jobs) >= _LARGE_BATCH:
-            self._is_gathering = True
-            self._loop.call_later(_GATHER_S, self._gathered)
+        now_s = clock.monotonic_s()
+        pace_s = min(_SELDOM_S, (now_s - self._done_s) / len(jobs))
+        self._pace_s = (self._pace_s + pace_s) / 2
+        self._done_s = now_s
+        self._ledger.done(jobs, outcomes, now_s)
         self._look()
 
     def look_soon(self) -> None:
@@ -114,10 +118,6 @@ class Server:
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._look)
-
-    def _gathered(self) -> None:
-        self._is_gathering = False
-        self._look()
 
     async def close(self, limit_s: float) -> bool:
         """Give back what nobody needs, and hang up; whether all of it could be, in time."""
@@ -186,12 +186,32 @@ class Server:
                     self.others_gave_back(account_id)
         if self._is_busy:
             return
-        if ledger.jobs:
-            if self._is_gathering:
-                return
-            # What is not taken yet may still be withdrawn, so it stays where it is.
-            jobs = ledger.jobs[:MOST_JOBS]
-            del ledger.jobs[:MOST_JOBS]
+        if not ledger.jobs:
+            self._quiet.set()
+        elif self._may_gather():
+            if self._gathering is None:
+                self._gathering = self._loop.call_later(_GATHER_S, self._submit)
+        else:
+            self._submit()
+
+    def _may_gather(self) -> bool:
+        """Whether others are likely to end soon, and nobody waits to begin."""
+        ledger = self._ledger
+        return (
+            self._pace_s < _OFTEN_S
+            and ledger.in_flight > 0
+            and ledger.waiting == 0
+            and len(ledger.jobs) < MOST_JOBS
+        )
+
+    def _submit(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        # What is not taken yet may still be withdrawn, so it stays where it is.
+        jobs = self._ledger.jobs[:MOST_JOBS]
+        del self._ledger.jobs[:MOST_JOBS]
+        if jobs:
             self._is_busy = True
             self._committer.submit(jobs)
         else:
