@@ -94,15 +94,18 @@ class Batches:
         self.given.append(jobs)
 
     def done(self) -> None:
-        """The last was done: whoever asked gets a lease."""
-        outcomes = [
-            Granted(job.account_id, 1000, NANO, 0, 0, is_open=True)
-            if isinstance(job, Grant)
-            else Posted(job.charge, 0, inserted=True)
-            for job in self.given[-1]
-            if isinstance(job, Grant | Post)
-        ]
-        self.server.done(self.given[-1], outcomes)
+        """All was done, also what was given then: whoever asked got a lease."""
+        done = 0
+        while done != len(self.given):
+            done = len(self.given)
+            outcomes = [
+                Granted(job.account_id, 1000, NANO, 0, 0, is_open=True)
+                if isinstance(job, Grant)
+                else Posted(job.charge, 0, inserted=True)
+                for job in self.given[-1]
+                if isinstance(job, Grant | Post)
+            ]
+            self.server.done(self.given[-1], outcomes)
 
 
 async def test_the_ends_of_calls_gather_for_a_moment_where_they_are_many() -> None:
@@ -134,19 +137,20 @@ async def test_the_ends_of_calls_gather_for_a_moment_where_they_are_many() -> No
         batches.done()
         return is_gathering
 
-    for first in range(0, 600, 100):  # soon they are many
-        await say(*map(hold, range(first, first + 100)))
+    assert not await gathers(hold(1), hold(2))
+    for n in range(500, 1000, 100):
+        await say(*map(hold, range(n, n + 100)))
         batches.done()
-    assert ledger.in_flight == 600
-    assert await gathers(settle(1))
-    assert await gathers(settle(2), settle(3))
-    assert not await gathers(settle(4), hold(600))
-    for n in range(5, 10):
+    assert await gathers(*map(settle, range(500, 600)))
+    assert await gathers(*map(settle, range(600, 700)))
+    assert not await gathers(settle(700), hold(3))  # who asks for credit wants to begin
+    assert not await gathers(*map(settle, (1, 3, *range(701, 1000))), m.Release("req_2"))
+    assert ledger.in_flight == 0  # there is nobody to join them
+    await gathers(*map(hold, range(10, 20)))
+    for n in range(10, 19):
         await asyncio.sleep(0.05)
-        await gathers(settle(n))
-    assert not await gathers(settle(10))  # twenty a second
-    assert not await gathers(settle(0), *map(settle, range(11, 601)))
-    assert ledger.in_flight == 0
+        is_gathering = await gathers(settle(n))
+    assert not is_gathering  # twenty a second
 
 
 async def test_more_than_the_account_has_is_refused_to_the_nano_credit(store: Store) -> None:
