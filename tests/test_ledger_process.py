@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ from farebox.core.money import NANO
 from farebox.core.ports import HoldRequest, Settled
 from farebox.core.settings import Settings
 from farebox.ledger.client import LedgerBooks
-from farebox.standby import LedgerPlace, order
+from farebox.standby import LEDGER_COMMAND, SPARE_AFTER_S, LedgerPlace, order
 from farebox.store import Store, open_store
 from farebox.store.owner import is_dead, owner_id
 from tests.settlements import settlement
@@ -48,8 +50,11 @@ asyncio.run(main())
 
 @dataclass
 class Running:
-    """A ledger process in its place, and a worker's books."""
+    """A ledger process in its place, and a worker's books. `settings` and `workers` are what the
+    next one is told.
+    """
 
+    settings: Settings
     place: LedgerPlace
     books: LedgerBooks
     store: Store
@@ -87,21 +92,27 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, **settings: float) -> AsyncIterator[Running]:
+async def running(
+    folder: Path,
+    database: str = "sqlite:///farebox.db",
+    spare_after_s: tuple[float, float] = SPARE_AFTER_S,
+    **settings: float,
+) -> AsyncIterator[Running]:
     """A ledger process over a store whose first account has 100 credits."""
-    chosen = Settings(folder, "sqlite:///farebox.db", **{"lease_idle_s": 0.2, **settings})  # type: ignore[arg-type]
+    chosen = Settings(folder, database, **{"lease_idle_s": 0.2, **settings})  # type: ignore[arg-type]
     store = open_store(chosen.database, folder)
     if store.account("alice") is None:
         store.create_account("alice", credits_nanocredits=CREDITS)
     said: list[str] = []
     deaths: list[int] = []
     place = LedgerPlace(
-        lambda: order(chosen, parts.workers),
+        lambda: order(parts.settings, parts.workers),
         deaths.append,
         said.append,
         env={name: value for name, value in os.environ.items() if "PROMETHEUS" not in name},
+        spare_after_s=spare_after_s,
     )
-    parts = Running(place, LedgerBooks(place.path), store, said, deaths)
+    parts = Running(chosen, place, LedgerBooks(place.path), store, said, deaths)
     task = asyncio.create_task(place.run())
     try:
         await asyncio.wait_for(place.ready.wait(), LIMIT_S)
@@ -207,3 +218,19 @@ async def test_it_ends_when_its_parent_has_died(tmp_path: Path) -> None:
     await parent.wait()
     await asyncio.to_thread(until, lambda: not alive(pid), "it ends")
     assert is_dead(tmp_path, owner_id(tmp_path))
+
+
+def test_without_an_order_it_ends_without_a_word(tmp_path: Path) -> None:
+    """A spare that was not needed, or whose parent died: exit code 0, and nothing is printed."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        done = subprocess.run(
+            [*LEDGER_COMMAND, "--listen-fd", str(listener.fileno()), "--postgresql"],
+            pass_fds=(listener.fileno(),),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

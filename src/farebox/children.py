@@ -105,11 +105,16 @@ class Child(ABC):
             self.died.set()
             if self._ending.is_set():
                 return
-            wait_s = self._backoff.after(loop.time() - born_s)
+            wait_s, what_follows = self._after(loop.time() - born_s)
             if not told:
-                self._say(f"{self.name} {self.last_end}. Starting it again in {wait_s:g} s.\n")
+                self._say(f"{self.name} {self.last_end}. {what_follows}\n")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), wait_s)
+
+    def _after(self, life_s: float) -> tuple[float, str]:
+        """What follows a life of so many seconds: how long until the next, and a sentence of it."""
+        wait_s = self._backoff.after(life_s)
+        return wait_s, f"Starting it again in {wait_s:g} s."
 
     async def first_ready(self) -> str | None:
         """Wait until it is ready or has died; None, or how it died."""

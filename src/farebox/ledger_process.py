@@ -1,9 +1,10 @@
 """The composition root of the ledger process: settings become the one writer of money here.
 
 Run as `python -m farebox.ledger_process --listen-fd N`, the workers' way in; the first line of its
-standard input is what standby.order makes. When that input ends, its parent has died. Then, or on
-SIGTERM, it serves until its workers have gone, gives back all that is leased, and exits. It may be
-killed at any moment: its successor finds in the store what counts.
+standard input is what standby.order makes. It imports all that it needs before it reads that line,
+for it may be a spare, which is given it when another one has died. When that input ends, its parent
+has died. Then, or on SIGTERM, it serves until its workers have gone, gives back all that is leased,
+and exits. It may be killed at any moment: its successor finds in the store what counts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import os
 import signal
@@ -54,6 +56,12 @@ _SWITCH_S = 0.0005
 # and nobody may be refused what it has in hand.
 SHARED = 2
 _READY = b"ready\n"
+# What opening a PostgreSQL store, and sharing it, would import. Its driver is an extra.
+_FOR_POSTGRESQL = (
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "farebox.store.posting_postgresql",
+    "farebox.store.recalls",
+)
 
 
 def read_order(line: bytes) -> tuple[Settings, int]:
@@ -221,10 +229,14 @@ async def _live(listener: socket.socket, settings: Settings, owner: str, workers
     store.close()
 
 
-def _say_ready() -> None:
+def _tidy() -> None:
     # What lives until the end need not be looked through again.
     gc.collect()
     gc.freeze()
+
+
+def _say_ready() -> None:
+    _tidy()
     os.write(sys.stdout.fileno(), _READY)
 
 
@@ -238,8 +250,17 @@ def main() -> None:
     """The ledger process, from its first line to its end."""
     parser = argparse.ArgumentParser(prog="python -m farebox.ledger_process", description=__doc__)
     parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--postgresql", action="store_true", help="the store will be one")
     options = parser.parse_args()
-    settings, workers = read_order(sys.stdin.buffer.readline())
+    if options.postgresql:
+        with suppress(ImportError):  # the store will say so
+            for name in _FOR_POSTGRESQL:
+                importlib.import_module(name)
+    _tidy()
+    line = sys.stdin.buffer.readline()
+    if not line:  # a spare that was not needed
+        return
+    settings, workers = read_order(line)
     logs.configure(settings.log_level, logs.Redactor())
     sys.setswitchinterval(_SWITCH_S)
     listener = socket.socket(fileno=options.listen_fd)

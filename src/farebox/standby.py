@@ -12,8 +12,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from asyncio.subprocess import PIPE
-from collections.abc import Callable, Mapping, Sequence
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,11 @@ COUNTING_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.counting
 _BACKLOG = 64  # a connection a worker
 _LONG_LIFE_S = 30.0
 _LEDGER_BACKOFF = Backoff(most_s=0.5, long_life_s=5.0)  # calls wait for it, but for seconds only
+# Nobody waits for a spare, and one that cannot live may have a word to say each time.
+_SPARE_BACKOFF = Backoff(first_s=1.0, most_s=60.0)
+# After the ledger is ready for the first time, and again. To import takes half a second of a core,
+# which the gateway's start needs itself; and then, for a moment, the calls that waited.
+SPARE_AFTER_S = (3.0, 0.1)
 
 
 class _Way:
@@ -132,8 +137,70 @@ def order(settings: Settings, workers: int) -> bytes:
     return json.dumps({"settings": plain_settings(settings), "workers": workers}).encode() + b"\n"
 
 
+def _is_of_postgresql(order: bytes) -> bool:
+    """Whether the store of an order is PostgreSQL, for which there is more to import."""
+    return json.loads(order)["settings"]["database"].startswith("postgres")
+
+
+class _Spare:
+    """A ledger process more: it has imported what it needs, and waits for its first line. That is
+    nearly all of what a new process takes. Without an order it does nothing, so it may be killed.
+    """
+
+    def __init__(self, start: Callable[[], Awaitable[Process]]) -> None:
+        self._start = start
+        self._process: Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is one, as far as is known."""
+        return self._process is not None and self._process.returncode is None
+
+    def keep(self, after_s: float) -> None:
+        """Have one from then on, and another when it dies, until it is taken or killed."""
+        self._keeping = asyncio.create_task(self._keep(after_s))
+
+    async def _keep(self, wait_s: float) -> None:
+        loop, backoff = asyncio.get_running_loop(), replace(_SPARE_BACKOFF)
+        while True:
+            await asyncio.sleep(wait_s)
+            born_s = loop.time()
+            with suppress(OSError):  # no process to be had: perhaps later
+                self._process = await self._start()
+                await self._process.wait()
+            wait_s = backoff.after(loop.time() - born_s)
+
+    async def take(self) -> Process | None:
+        """The spare, which is not ours any more, or None. No other is kept until `keep`."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        process = self._process if self.lives else None
+        self._keeping = self._process = None
+        return process
+
+    def kill(self) -> None:
+        """End it at once; no other is kept."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._process is not None and self.lives:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def gone(self) -> None:
+        """Kill it, and wait until there is none."""
+        self.kill()
+        process = await self.take()
+        if process is not None:
+            await process.wait()
+
+
 class LedgerPlace(Child):
-    """The ledger process, which always runs. `path` is the socket that workers connect to."""
+    """The ledger process, which always runs. `path` is the socket that workers connect to.
+
+    A spare waits beside it and takes over when it dies. An order is made when it is given.
+    """
 
     def __init__(
         self,
@@ -143,9 +210,11 @@ class LedgerPlace(Child):
         *,
         env: Mapping[str, str],
         command: Sequence[str] = LEDGER_COMMAND,
+        spare_after_s: tuple[float, float] = SPARE_AFTER_S,
     ) -> None:
-        """`order()` is its first line, `on_death(pid)` is told of an end. Raises OSError if there
-        is no place for a socket.
+        """`order()` is its first line, `on_death(pid)` is told of an end. A spare is started so
+        long after it was ready for the first time, and after it was ready again. Raises OSError if
+        there is no place for a socket.
         """
         super().__init__("The ledger process", say)
         self._order = order
@@ -153,6 +222,8 @@ class LedgerPlace(Child):
         self._env = env
         self._command = command
         self._backoff = replace(_LEDGER_BACKOFF)
+        self._spare_after_s = spare_after_s
+        self._spare = _Spare(self._start)
         self._way = _Way("ledger")
         self.path = self._way.path
 
@@ -160,22 +231,37 @@ class LedgerPlace(Child):
         """Give the socket back. May be repeated."""
         self._way.close()
 
+    async def run(self) -> None:
+        """Live again and again, until stopped."""
+        try:
+            await super().run()
+        finally:
+            await self._spare.gone()
+
+    def stop(self) -> None:
+        """Ask it to end, and don't replace it."""
+        super().stop()
+        self._spare.kill()
+
+    def kill(self) -> None:
+        """End it at once, and don't replace it."""
+        super().kill()
+        self._spare.kill()
+
+    def _after(self, life_s: float) -> tuple[float, str]:
+        if self._spare.lives:
+            return 0.0, "Its spare takes over."
+        return super()._after(life_s)
+
     def _ask_to_end(self) -> None:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.terminate()
 
     async def _live(self) -> str:
-        order, listen_fd = self._order(), self._way.listener.fileno()
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *("--listen-fd", str(listen_fd)),
-            pass_fds=(listen_fd,),
-            env=self._env,
-            stdin=PIPE,  # open until we die, which is how it learns of that
-            stdout=PIPE,
-            start_new_session=True,
-        )
+        spare = await self._spare.take()
+        order = self._order()  # of now: workers that start while it starts have nothing in flight
+        process = spare or await self._start()
         self._adopt(process)
         if self._ending.is_set():  # while it was being started
             self._ask_to_end()
@@ -184,6 +270,22 @@ class LedgerPlace(Child):
         process.stdin.write(order)
         if await process.stdout.readline():
             self.ready.set()
+            if not self._ending.is_set():
+                first_s, again_s = self._spare_after_s
+                self._spare.keep(again_s if self.died.is_set() else first_s)
         end = await self._end_of(process)
         self._on_death(process.pid)
         return end
+
+    async def _start(self) -> Process:
+        listen_fd = self._way.listener.fileno()
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            *("--listen-fd", str(listen_fd)),
+            *(["--postgresql"] if _is_of_postgresql(self._order()) else []),
+            pass_fds=(listen_fd,),
+            env=self._env,
+            stdin=PIPE,  # open until we die, which is how it learns of that
+            stdout=PIPE,
+            start_new_session=True,
+        )

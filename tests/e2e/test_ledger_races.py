@@ -159,7 +159,9 @@ def test_100_calls_at_once_without_a_cap_absorb_nothing(
 def test_a_ledger_process_that_dies_again_and_again_only_delays(
     fake_upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """No call fails, nothing is doubled, and none waits for longer than a new process takes."""
+    """No call fails, nothing is doubled, and none waits for longer than a new process takes; its
+    spare is killed as often.
+    """
     database = f"sqlite:///{tmp_path}/farebox.db"
     with on_store(tmp_path, fake_upstream, database) as gateway:
         report = press([gateway], database, 10, Misfortunes(kinds=("ledger",)))
@@ -167,3 +169,5 @@ def test_a_ledger_process_that_dies_again_and_again_only_delays(
     assert dict(report.not_whole) == {}, report
     assert report.kills["ledger"] >= 5
     assert report.undelivered == 0
+    # The others were spares, which only keep the next one from being there at once.
+    assert gateway.log.read_text().count("The ledger process was ended by SIGKILL") >= 3

@@ -1,8 +1,9 @@
 """A ledger process without a ledger in it: it keeps the rules of its place.
 
 It appends its process and what it was told of workers to DATA_DIR/ledgers, says that it is ready,
-and ends on SIGTERM or when its standard input ends, once nobody is connected any more. `STANDIN`
-in the environment may be `no-ledger`: then it ends before it is ready.
+and ends on SIGTERM or when its standard input ends, once nobody is connected any more. If that ends
+before it was told anything, it was a spare. `STANDIN` in the environment may be `no-ledger`: then
+it ends before it is ready.
 """
 
 import argparse
@@ -16,7 +17,10 @@ from pathlib import Path
 
 
 async def live(listen_fd: int) -> None:
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
     if os.environ.get("STANDIN") == "no-ledger":
         sys.exit(4)
     data_dir = Path(order["settings"]["data_dir"])
