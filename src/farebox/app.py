@@ -31,12 +31,13 @@ from farebox.ledger.client import LedgerBooks
 from farebox.passage import Gateway
 from farebox.routing.catalogue import Catalogue
 from farebox.server.allowance import Allowance
-from farebox.server.asgi import Asgi, application
+from farebox.server.asgi import application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
 from farebox.server.calibration import Calibration
 from farebox.server.count import Counting
 from farebox.server.protocol import Protocol
+from farebox.server.reply import Asgi
 from farebox.server.state import Reads, State
 from farebox.store.store import Store, open_store
 from farebox.telemetry import logs

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from farebox.server.client import AsgiClient
+from farebox.server.asgi_reply import AsgiReply, AsgiRequest
 from farebox.server.forms import OPENAI
-from farebox.server.reply import Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +28,8 @@ class Connection:
         self.sent.append(message)
 
     def client(self, stall_s=60.0):
-        return AsgiClient(self.receive, Reply(self.send, "req_1", OPENAI, close=False), stall_s)
+        request = AsgiRequest({}, self.receive)
+        return AsgiReply(request, self.send, "req_1", OPENAI, close=False).client(stall_s)
 
 
 async def settle():

@@ -1,43 +1,27 @@
-"""The ASGI application of a worker: which handler serves a request, and what every answer carries.
+"""The ASGI application of a worker: which handler serves a request, under any ASGI server.
 
-Hot routes are found by one look-up and have no framework between; the rest is a Starlette router.
-Whatever fails before an answer began becomes an error in the route's form; after that, the
-connection is closed without a proper end, so that no client takes a torn answer for a whole one.
+Hot routes are found by one look-up; the rest is a Starlette router.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Router
 
 from farebox.core import clock
 from farebox.core.ids import new_request_id
-from farebox.errors import BadRequest, FareboxError, Internal, MethodNotAllowed, NotFound
-from farebox.server import chat, cold, compact, counting, messages, responses, websocket
-from farebox.server.body import ClientGone
+from farebox.errors import BadRequest, MethodNotAllowed, NotFound
+from farebox.server import cold, websocket
+from farebox.server.asgi_reply import AsgiReply, AsgiRequest
 from farebox.server.forms import form_of
-from farebox.server.reply import Receive, Reply, Scope, Send
+from farebox.server.reply import Asgi, Receive, Scope, Send
+from farebox.server.serving import HOT, serve
 from farebox.server.socket_history import Histories
 from farebox.server.state import State
-from farebox.telemetry import logs
-from farebox.telemetry.record import Record, current_record
 
-Handler = Callable[[State, Scope, Receive, Reply], Awaitable[None]]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-HOT: dict[tuple[str, str], Handler] = {
-    ("POST", "/v1/chat/completions"): chat.complete,
-    ("POST", "/v1/messages"): messages.create,
-    ("POST", "/v1/messages/count_tokens"): counting.count_tokens,
-    ("POST", "/v1/responses"): responses.create,
-    ("POST", "/v1/responses/input_tokens"): counting.input_tokens,
-    ("POST", "/v1/responses/compact"): compact.compact,
-    ("GET", "/v1/responses"): websocket.refuse_plain,
-    ("HEAD", "/v1/responses"): websocket.probe,
-}
 UNMATCHED = "unmatched"
 _SLASHES = re.compile("//+")
 _SHOWN_PATH_CHARS = 200
@@ -71,66 +55,47 @@ class _Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = self._state
-        started_s = clock.monotonic_s()
-        path = scope["path"] = _plain_path(scope["path"])
-        form = form_of(path, scope["headers"])
-        reply = Reply(send, new_request_id(clock.now_us()), form, close=state.draining)
-        receive = reply.noting(receive)
-        record = Record(reply.request_id, scope["method"])
-        current_record.set(record)
-        state.metrics.request_started()
-        handler = HOT.get((scope["method"], path))
+        scope["path"] = _plain_path(scope["path"])
+        request = AsgiRequest(scope, receive)
+        form = form_of(request.path, request.headers)
+        request_id = new_request_id(clock.now_us())
+        reply = AsgiReply(request, send, request_id, form, close=state.draining)
+        handle = HOT.get((request.method, request.path))
+        if handle is not None:
+            await serve(state, request, reply, handle)
+            return
+
+        async def route_it(*_: object) -> None:
+            await self._route(request, reply)
+
+        await serve(state, request, reply, route_it, lambda: _route_of(scope))
+
+    async def _route(self, request: AsgiRequest, reply: AsgiReply) -> None:
+        scope = request.scope
+        scope["app"] = self  # so that the router raises its refusals instead of answering
         try:
-            if handler is not None:
-                await handler(state, scope, receive, reply)
-            else:
-                scope["app"] = self  # so that the router raises its refusals instead of answering
-                await self._router(scope, receive, reply)
-        except ClientGone:
-            pass
-        except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
-            await _answer_failure(scope, receive, reply, error, record)
-        finally:
-            duration_s = clock.monotonic_s() - started_s
-            route = path if handler else _route_of(scope)
-            state.metrics.request_finished(route, reply.status, duration_s)
-            logs.access(record, route, reply.status, duration_s)
+            await self._router(scope, request.receive, reply)
+        except HTTPException as error:
+            if reply.status is not None:
+                raise
+            await _answer_refusal(scope, reply, error)
 
 
-async def _answer_failure(
-    scope: Scope, receive: Receive, reply: Reply, error: Exception, record: Record
-) -> None:
-    if isinstance(error, HTTPException) and reply.status is None:
-        await _answer_refusal(scope, receive, reply, error)
-    elif isinstance(error, FareboxError) and reply.status is None:
-        record.error = error.code or error.type
-        if error.fault == "us" and error.__cause__ is not None:
-            logs.log.warning("refused", code=error.code, exc_info=error)
-        await reply.error(error, receive)
-    else:
-        logs.log.error("defect", exc_info=error)
-        if reply.status is None:
-            message = "The gateway failed; the request id finds the reason in its log."
-            await reply.error(Internal(message), receive)
-
-
-async def _answer_refusal(
-    scope: Scope, receive: Receive, reply: Reply, error: HTTPException
-) -> None:
+async def _answer_refusal(scope: Scope, reply: AsgiReply, error: HTTPException) -> None:
     """What the router raised: no such method, or what a page refuses."""
     if error.status_code != 405:
         refusal = NotFound if error.status_code == 404 else BadRequest
-        await reply.error(refusal(str(error.detail)), receive)
+        await reply.error(refusal(str(error.detail)))
         return
     methods = {name.strip() for name in (error.headers or {}).get("Allow", "").split(",")}
     allow = ", ".join(sorted(methods | {"OPTIONS"}))
     headers = ((b"allow", allow.encode()),)
     if scope["method"] == "OPTIONS":
-        await reply.head(204, headers)
-        await reply.body(b"", last=True)
+        await reply.send_head(204, headers)
+        await reply.send(b"", last=True)
         return
     message = f"{scope['method']} is not served at {_shown(scope)}, only {allow}."
-    await reply.error(MethodNotAllowed(message), receive, headers)
+    await reply.error(MethodNotAllowed(message), headers)
 
 
 async def _no_route(scope: Scope, _receive: Receive, _send: Send) -> None:

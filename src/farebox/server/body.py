@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, TooLarge
-from farebox.server.reply import Receive
+from farebox.server.reply import Request
 
 _GZIP_OR_ZLIB = 47  # zlib's wbits that recognise either header by themselves
 _PLAIN = (b"", b"identity")
@@ -27,11 +27,7 @@ class BodyTimeout(BadRequest):
     status = 408
 
 
-class ClientGone(Exception):
-    """The client hung up before its request was complete: there is nobody to answer."""
-
-
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: Settings) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], request: Request, settings: Settings) -> bytes:
     """The whole body, inflated. Raises BadRequest and its kin; ClientGone when the client hangs up.
 
     The content type is not asked for beyond refusing forms with parts: `curl -d` names a form
@@ -51,31 +47,31 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: 
     length = headers.get(b"content-length")
     if length is not None and int(length) > limit_bytes:  # the HTTP parser lets digits only through
         raise _too_large(limit_bytes)
-    try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            body = await _collect(receive, limit_bytes)
-    except TimeoutError:
-        raise BodyTimeout(
-            f"The body did not arrive within {settings.body_timeout_s:g} s."
-        ) from None
+    if request.arrived:
+        body = await _collect(request, limit_bytes)
+    else:
+        try:
+            async with asyncio.timeout(settings.body_timeout_s):
+                body = await _collect(request, limit_bytes)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"The body did not arrive within {settings.body_timeout_s:g} s."
+            ) from None
     if encoding in _PLAIN:
         return body
     # In a thread: inflating up to the limit takes a tenth of a second and more.
     return await asyncio.to_thread(_inflate, body, limit_bytes)
 
 
-async def _collect(receive: Receive, limit_bytes: int) -> bytes:
+async def _collect(request: Request, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size_bytes = 0
     while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        part = message.get("body", b"")
+        part, more = await request.read()
         size_bytes += len(part)
         if size_bytes > limit_bytes:
             raise _too_large(limit_bytes)
-        if not message.get("more_body", False):
+        if not more:
             if not parts:
                 return part
             parts.append(part)

@@ -14,11 +14,11 @@ from farebox.server.reply import Receive
 class Sending(Protocol):
     """What takes the head and body of an answer to the client: a Reply, or frames on a socket."""
 
-    async def head(self, status: int, headers: Headers) -> None:
+    async def send_head(self, status: int, headers: Headers) -> None:
         """Send the status and headers."""
         ...
 
-    async def body(self, data: bytes, *, last: bool) -> None:
+    async def send(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body; `last` ends the answer."""
         ...
 
@@ -82,7 +82,7 @@ class AsgiClient:
     async def send_head(self, status: int, headers: Headers) -> None:
         """The status and headers; `x-request-id` is added."""
         if not self._gone:
-            await self._reply.head(status, headers)
+            await self._reply.send_head(status, headers)
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Part of the body, waiting while the client is slow; `last` ends the answer."""
@@ -91,7 +91,7 @@ class AsgiClient:
         self._sender = asyncio.current_task()
         self._sent_s = self._loop.time()
         try:
-            await self._reply.body(data, last=last)
+            await self._reply.send(data, last=last)
             self._complete = last
         except asyncio.CancelledError:
             # The stall timer cancels the waiting sender; any other cancellation goes on upwards.

@@ -22,7 +22,7 @@ from farebox.server.client import Wrapped
 from farebox.server.incoming import answer_call, receive_call
 from farebox.server.items import heads, with_ids
 from farebox.server.kept import FALSE, Resolved, off_loop, resolve
-from farebox.server.reply import Receive, Reply, Scope, error_headers
+from farebox.server.reply import Reply, Request, error_headers
 from farebox.server.state import State
 
 _ASKED = msgspec.Raw(msgspec.json.encode({"role": "user", "content": COMPACT}))
@@ -30,16 +30,16 @@ _NOT_SENT = ("background", "tools", "tool_choice", "text")  # a summary is plain
 _LENGTH = b"content-length"
 
 
-async def compact(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+async def compact(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
-    caller, call = await receive_call(state, scope, receive, reply, _parse)
+    caller, call = await receive_call(state, request, reply, _parse)
     resolved = await resolve(state, caller, call)
     items = [*resolved.conversation, _ASKED]
     work = partial(responses.with_input, resolved.call, items)
     call = await off_loop(sum(map(len, items)), work)
     seal = partial(state.gateway.seal.seal, caller.account.id, "compaction")
     around = partial(_CompactingClient, resolved=resolved, seal=seal)
-    await answer_call(state, caller, call, receive, reply, around=around)
+    await answer_call(state, caller, call, reply, around=around)
 
 
 def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:

@@ -20,28 +20,28 @@ from farebox.server.count import OFF_LOOP_BYTES, Count, prepare
 from farebox.server.incoming import receive_call
 from farebox.server.kept import off_loop, resolve
 from farebox.server.models import group_of
-from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
 
-async def input_tokens(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+async def input_tokens(state: State, request: Request, reply: Reply) -> None:
     """OpenAI's route. The conversation that `previous_response_id` stands for counts too."""
     caller, call = await receive_call(
-        state, scope, receive, reply, responses.parse, large_bytes=OFF_LOOP_BYTES
+        state, request, reply, responses.parse, large_bytes=OFF_LOOP_BYTES
     )
     model = _model(state, caller, call)
     resolved = await resolve(state, caller, call)
     count = await _count(state, caller, model, resolved.call)
-    await _answer(count, {"object": "response.input_tokens"}, scope, receive, reply)
+    await _answer(count, {"object": "response.input_tokens"}, reply)
 
 
-async def count_tokens(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+async def count_tokens(state: State, request: Request, reply: Reply) -> None:
     """Anthropic's route."""
     caller, call = await receive_call(
-        state, scope, receive, reply, messages.parse_count, large_bytes=OFF_LOOP_BYTES
+        state, request, reply, messages.parse_count, large_bytes=OFF_LOOP_BYTES
     )
     count = await _count(state, caller, _model(state, caller, call), call)
-    await _answer(count, {}, scope, receive, reply)
+    await _answer(count, {}, reply)
 
 
 def _model(state: State, caller: Caller, call: Call) -> Model:
@@ -59,10 +59,8 @@ async def _count(state: State, caller: Caller, model: Model, call: Call) -> Coun
     return await state.counting.ask(prepared)
 
 
-async def _answer(
-    count: Count, shape: dict[str, object], scope: Scope, receive: Receive, reply: Reply
-) -> None:
+async def _answer(count: Count, shape: dict[str, object], reply: Reply) -> None:
     answer = json_answer({**shape, "input_tokens": count.tokens})
     if not count.exact:
         answer.headers["x-token-count"] = "estimated"
-    await answer(scope, receive, reply)
+    await reply.respond(answer)

@@ -14,10 +14,9 @@ from farebox.core.call import Call
 from farebox.core.ports import Client
 from farebox.dialects.body import LARGE_BYTES
 from farebox.errors import FareboxError
-from farebox.server.body import ClientGone, read_body
-from farebox.server.client import AsgiClient
+from farebox.server.body import read_body
 from farebox.server.hops import read_hops
-from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.reply import ClientGone, Reply, Request
 from farebox.server.state import State
 
 Parse = Callable[[bytes, str, tuple[str, ...]], Call]
@@ -25,8 +24,7 @@ Parse = Callable[[bytes, str, tuple[str, ...]], Call]
 
 async def receive_call(
     state: State,
-    scope: Scope,
-    receive: Receive,
+    request: Request,
     reply: Reply,
     parse: Parse,
     *,
@@ -35,11 +33,11 @@ async def receive_call(
     """Who calls, and the call; a body larger than that is parsed in a thread. Raises FareboxError;
     ClientGone when the client hangs up.
     """
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    hops = read_hops(scope, state.gateway.instance_id)
+    headers: dict[bytes, bytes] = dict(request.headers)
+    hops = read_hops(request.headers, state.gateway.instance_id)
     # Before the body is read: a stranger may not make the gateway read anything.
     caller = await state.directory.authenticate(headers)
-    body = await read_body(headers, receive, state.settings)
+    body = await read_body(headers, request, state.settings)
     if len(body) <= large_bytes:
         return caller, parse(body, reply.request_id, hops)
     return caller, await asyncio.to_thread(parse, body, reply.request_id, hops)
@@ -49,7 +47,6 @@ async def answer_call(
     state: State,
     caller: Caller,
     call: Call,
-    receive: Receive,
     reply: Reply,
     *,
     around: Callable[[Client], Client] = lambda client: client,
@@ -57,7 +54,7 @@ async def answer_call(
     """Have the relay serve a call; it answers what `around` makes of the HTTP client. Raises
     FareboxError while nothing has been sent, ClientGone when nobody is there to be told.
     """
-    async with AsgiClient(receive, reply, state.settings.idle_timeout_s) as client:
+    async with reply.client(state.settings.idle_timeout_s) as client:
         try:
             await relay.serve(state.gateway, caller, call, around(client))
         except FareboxError as error:

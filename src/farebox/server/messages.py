@@ -14,7 +14,7 @@ from farebox.dialects import messages
 from farebox.errors import BadRequest
 from farebox.server.forms import ANTHROPIC_VERSION
 from farebox.server.incoming import answer_call, receive_call
-from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
 _PASSED = (ANTHROPIC_VERSION, b"anthropic-beta")
@@ -22,18 +22,18 @@ _UNPRINTABLE = re.compile(rb"[^ -~]")
 _MAX_VALUE_BYTES = 4096  # Claude Code names some fifteen betas, of thirty letters each
 
 
-async def create(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
-    caller, call = await receive_call(state, scope, receive, reply, messages.parse)
-    call = replace(call, passed_headers=_passed_headers(scope))
-    await answer_call(state, caller, call, receive, reply)
+    caller, call = await receive_call(state, request, reply, messages.parse)
+    call = replace(call, passed_headers=_passed_headers(request))
+    await answer_call(state, caller, call, reply)
 
 
-def _passed_headers(scope: Scope) -> Headers:
+def _passed_headers(request: Request) -> Headers:
     """What an upstream that speaks this dialect is told of the client's head. Raises BadRequest."""
     passed: list[tuple[bytes, bytes]] = []
     for name in _PASSED:
-        values = [value.strip() for key, value in scope["headers"] if key == name]
+        values = [value.strip() for key, value in request.headers if key == name]
         joined = b",".join(filter(None, values))
         if len(joined) > _MAX_VALUE_BYTES or _UNPRINTABLE.search(joined):
             raise BadRequest(

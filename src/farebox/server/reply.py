@@ -1,13 +1,18 @@
-"""The sending side of a request: what every answer carries, and errors in the request's form."""
+"""The two seams of a request: what came, and what answers it. Who carries them is the ASGI
+application's business (asgi_reply.py) or the fast lane's (lane.py); handlers know no difference.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from farebox.core.call import Headers
+from farebox.core.ports import Client
 from farebox.errors import FareboxError
 from farebox.server.forms import Form
 
@@ -15,77 +20,96 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
 _DISCARD_LIMIT_S = 2.0
 
 
-class Reply:
-    """An ASGI `send` that adds the request's id and remembers the status that was sent."""
+class ClientGone(Exception):
+    """The client hung up before its request was complete: there is nobody to answer."""
 
-    __slots__ = ("_extra", "_form", "_send", "request_id", "request_read", "status")
 
-    def __init__(self, send: Send, request_id: str, form: Form, *, close: bool) -> None:
-        """`close`: ask the client to use another connection next time."""
-        own = form.ids(request_id)
-        self._extra: Headers = (*own, _CLOSE) if close else own
+class Request(Protocol):
+    """What came."""
+
+    @property
+    def method(self) -> str:
+        """As it was written, `POST`."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Decoded, without the query and without slashes too many."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """As they came, names in lower case."""
+        ...
+
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here."""
+        ...
+
+    async def read(self) -> tuple[bytes, bool]:
+        """The next part of the body, and whether more will come. Raises ClientGone."""
+        ...
+
+
+class Reply(ABC):
+    """What answers: it adds the request's id to each head and remembers the status."""
+
+    __slots__ = ("_form", "request_id", "status")
+
+    def __init__(self, request_id: str, form: Form) -> None:
         self._form = form
-        self._send = send
         self.request_id = request_id
-        self.request_read = False  # the request's body has come to its end
         self.status: int | None = None
 
-    async def __call__(self, message: Message) -> None:
-        """Send one ASGI message."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._extra]
-        await self._send(message)
+    @property
+    @abstractmethod
+    def request(self) -> Request:
+        """What is answered."""
 
-    def noting(self, receive: Receive) -> Receive:
-        """The same `receive`, of which this reply learns when the request was read to its end."""
+    @abstractmethod
+    async def send_head(self, status: int, headers: Headers) -> None:
+        """Send the status and headers, by the first of the body at the latest."""
 
-        async def receive_and_note() -> Message:
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                self.request_read = True
-            return message
+    @abstractmethod
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
 
-        return receive_and_note
+    @abstractmethod
+    async def respond(self, response: Asgi) -> None:
+        """Let a framework's response answer, once the request is read."""
 
-    async def head(self, status: int, headers: Headers) -> None:
-        """Send the status and headers."""
-        self.status = status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, *self._extra],
-            }
-        )
+    @abstractmethod
+    def client(self, stall_s: float) -> AbstractAsyncContextManager[Client]:
+        """The relay's client, for the time that the call takes. It has gone when it closed its
+        connection, or when it took nothing for `stall_s` while something waited to be sent.
+        """
 
-    async def body(self, data: bytes, *, last: bool) -> None:
-        """Send a part of the body; `last` ends the answer."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
-
-    async def error(self, error: FareboxError, receive: Receive, headers: Headers = ()) -> None:
+    async def error(self, error: FareboxError, headers: Headers = ()) -> None:
         """Answer with an error: its status, its headers and these, and its body."""
         data = self._form.body(error, self.request_id)
-        await self.head(self._form.status(error), (*error_headers(error, len(data)), *headers))
-        if self.request_read or error.status == 408:
-            await self.body(data, last=True)
+        status = self.status = self._form.status(error)
+        await self.send_head(status, (*error_headers(error, len(data)), *headers))
+        if self.request.arrived or error.status == 408:
+            await self.send(data, last=True)
             return
         # The client is still sending. A connection closed now would be reset by what comes in,
         # and the answer lost with it; so the rest is read, and dropped, before the answer ends.
-        await self.body(data, last=False)
-        await _discard_rest(receive)
-        await self.body(b"", last=True)
+        await self.send(data)
+        await _discard_rest(self.request)
+        await self.send(b"", last=True)
 
 
-async def _discard_rest(receive: Receive) -> None:
-    with contextlib.suppress(TimeoutError):
+async def _discard_rest(request: Request) -> None:
+    with contextlib.suppress(TimeoutError, ClientGone):
         async with asyncio.timeout(_DISCARD_LIMIT_S):
-            while (await receive()).get("more_body", False):
+            while (await request.read())[1]:
                 pass
 
 
@@ -103,5 +127,5 @@ def error_headers(error: FareboxError, length_bytes: int) -> Headers:
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status == 408:
-        headers.append(_CLOSE)  # the rest of the body may still come, and nobody reads it
+        headers.append(CLOSE)  # the rest of the body may still come, and nobody reads it
     return tuple(headers)

@@ -11,17 +11,16 @@ from farebox.dialects import responses
 from farebox.server import background
 from farebox.server.incoming import answer_call, receive_call
 from farebox.server.kept import TRUE, keeping, resolve
-from farebox.server.reply import Receive, Reply, Scope
+from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
 
-async def create(state: State, scope: Scope, receive: Receive, reply: Reply) -> None:
+async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
-    caller, call = await receive_call(state, scope, receive, reply, responses.parse)
+    caller, call = await receive_call(state, request, reply, responses.parse)
     resolved = await resolve(state, caller, call)
     if call.fields.get("background") == TRUE:
-        answer = await background.begin(state, caller, resolved)
-        await answer(scope, receive, reply)
+        await reply.respond(await background.begin(state, caller, resolved))
         return
     around = partial(keeping, state=state, caller=caller, resolved=resolved)
-    await answer_call(state, caller, resolved.call, receive, reply, around=around)
+    await answer_call(state, caller, resolved.call, reply, around=around)

@@ -59,14 +59,14 @@ class Frames:
         self.status: int | None = None
         self.output: tuple[bytes, ...] | None = None
 
-    async def head(self, status: int, headers: Headers) -> None:
+    async def send_head(self, status: int, headers: Headers) -> None:
         """There is no head on a socket, but what was changed for the upstream must be told: it
         comes with the first frame.
         """
         self.status = status
         self._adjusted = next((v.decode() for name, v in headers if name == _ADJUSTED), None)
 
-    async def body(self, data: bytes, *, last: bool) -> None:
+    async def send(self, data: bytes, *, last: bool = False) -> None:
         """A frame for each event of the stream; comments are none."""
         events = self._splitter.feed(data)
         if last:

@@ -210,9 +210,9 @@ class Session:
             caller.account.id, clock.now_s(), gateway.seal, gateway.recall, clock.now_s
         )
         shell = Shell(call, around)
-        await frames.head(200, ())
+        await frames.send_head(200, ())
         usage = usage_object(Usage(), 0)
-        await frames.body(shell.open() + shell.finish("completed", usage=usage), last=True)
+        await frames.send(shell.open() + shell.finish("completed", usage=usage), last=True)
 
     # Saying.
 

@@ -13,7 +13,7 @@ from farebox.core.ids import new_request_id
 from farebox.dialects import chat
 from farebox.errors import BadRequest, FareboxError
 from farebox.server.hops import read_hops
-from farebox.server.reply import Receive, Reply, Scope, Send, error_headers
+from farebox.server.reply import Receive, Reply, Request, Scope, Send, error_headers
 from farebox.server.socket_history import Histories
 from farebox.server.socket_session import ROUTE, Opening, Session
 from farebox.server.state import State
@@ -38,7 +38,7 @@ async def serve(
     status = 101
     state.metrics.request_started()
     try:
-        hops = read_hops(scope, state.gateway.instance_id)
+        hops = read_hops(scope["headers"], state.gateway.instance_id)
         await state.directory.authenticate(headers)
     except FareboxError as error:
         status, record.error = error.status, error.code or error.type
@@ -71,7 +71,7 @@ async def _refuse(send: Send, error: FareboxError, request_id: str) -> None:
     await send({"type": "websocket.http.response.body", "body": data})
 
 
-async def refuse_plain(state: State, _scope: Scope, receive: Receive, reply: Reply) -> None:
+async def refuse_plain(state: State, _request: Request, reply: Reply) -> None:
     """GET without a handshake, or with one that is wrong or not wanted: 426, which makes clients
     use POST.
     """
@@ -88,12 +88,11 @@ async def refuse_plain(state: State, _scope: Scope, receive: Receive, reply: Rep
         (b"connection", b"upgrade"),
         (b"sec-websocket-version", b"13"),
     )
-    await reply.error(UpgradeRequired(message), receive, upgrade)
+    await reply.error(UpgradeRequired(message), upgrade)
 
 
-async def probe(state: State, scope: Scope, _receive: Receive, reply: Reply) -> None:
+async def probe(state: State, request: Request, reply: Reply) -> None:
     """HEAD: whether the key is good. Codex asks it when it is to find out what is wrong."""
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    await state.directory.authenticate(headers)
-    await reply.head(200, ((b"content-length", b"0"),))
-    await reply.body(b"", last=True)
+    await state.directory.authenticate(dict(request.headers))
+    await reply.send_head(200, ((b"content-length", b"0"),))
+    await reply.send(b"", last=True)
