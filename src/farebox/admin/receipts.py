@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from farebox.admin.pricebook import PriceBook
@@ -102,5 +101,5 @@ def _as_dict(call: StoredCall, lines: tuple[Line, ...]) -> dict[str, Any]:
         "absorbed_nanocredits": settled.absorbed_nanocredits,
         "lease_id": call.lease_id,
         "flags": list(settlement.flags),
-        "attempts": [asdict(attempt) for attempt in settlement.attempts],
+        "attempts": [attempt._asdict() for attempt in settlement.attempts],
     }
