@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -111,6 +112,47 @@ def test_several_processes_are_shown_as_one(tmp_path):
     seen = samples(shown)
     assert seen["farebox_requests_total", "/v1/models", "2xx"] == 2
     assert seen["farebox_request_duration_seconds_count", "/v1/models"] == 2
+
+
+SERVER = """
+import asyncio, os, signal
+from farebox.telemetry.metrics import Metrics
+async def serve():
+    metrics = Metrics()
+    metrics.request_started()
+    metrics.request_finished("/v1/models", 200, 3.0)
+    await asyncio.sleep({runs_s})
+    {ends}
+asyncio.run(serve())
+"""
+
+
+@pytest.mark.parametrize(
+    ("runs_s", "ends"),
+    [
+        pytest.param(0, "", id="at the end"),
+        pytest.param(0.5, "os.kill(os.getpid(), signal.SIGKILL)", id="while it runs"),
+    ],
+)
+def test_what_a_server_notes_is_counted(tmp_path, runs_s, ends):
+    """Others see it a moment later, also of a process that has gone."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    program = SERVER.format(runs_s=runs_s, ends=ends)
+    subprocess.run([sys.executable, "-c", program], env=environ, check=not ends)
+    other = [sys.executable, "-c", WORKER.replace("range(3)", "range(0)")]
+    seen = samples(subprocess.run(other, env=environ, check=True, capture_output=True).stdout)
+    assert seen["farebox_requests_total", "/v1/models", "2xx"] == 2
+    assert seen["farebox_request_duration_seconds_sum", "/v1/models"] == 3.01
+
+
+def test_values_of_a_histogram_stand_in_their_buckets():
+    """A value that is a bucket's bound belongs to it, and one above all bounds counts too."""
+    metrics = Metrics()
+    for duration_s in (0.005, 0.006, 0.02, 9999.0):
+        metrics.request_finished("/v1/models", 200, duration_s)
+    seen = samples(metrics.exposition())
+    name, bounds = "farebox_request_duration_seconds_bucket", ("0.005", "0.02", "600.0", "+Inf")
+    assert [seen[name, bound, "/v1/models"] for bound in bounds] == [1, 3, 3, 4]
 
 
 def test_figures_have_their_room_before_the_disk_is_full(tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _DAY_US = 86_400_000_000
 
@@ -35,5 +36,9 @@ def period_start_us(period: str, at_us: int) -> int:
 
 def rfc3339(time_us: int) -> str:
     """A stored time as RFC 3339 in UTC, to the millisecond: `2026-11-23T20:15:00.123Z`."""
-    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_us % 1_000_000 // 1000:03d}Z"
+    return f"{_second(time_us // 1_000_000)}.{time_us % 1_000_000 // 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)  # many lines of the log are of one second
+def _second(time_s: int) -> str:
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%S}"
