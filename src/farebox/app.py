@@ -36,6 +36,7 @@ from farebox.server.auth import Directory
 from farebox.server.background import Background
 from farebox.server.calibration import Calibration
 from farebox.server.count import Counting
+from farebox.server.lane import Lane
 from farebox.server.protocol import Protocol
 from farebox.server.reply import Asgi
 from farebox.server.state import Reads, State
@@ -101,7 +102,8 @@ class Worker:
         await self._directory.reload()
         pages = pricing.routes(lambda: self._gateway.catalogue, self._start.settings)
         asgi = application(self._state, pages)
-        server = _Server(_config(asgi, self._start.settings), self._ready)
+        config = _config(asgi, self._start.settings, Lane(self._state))
+        server = _Server(config, self._ready)
         listening = asyncio.create_task(self._listen(server))
         try:
             await server.serve(sockets=[listener])
@@ -191,10 +193,10 @@ class _Server(uvicorn.Server):
         self._on_started()
 
 
-def _config(asgi: Asgi, settings: Settings) -> uvicorn.Config:
+def _config(asgi: Asgi, settings: Settings, lane: Lane) -> uvicorn.Config:
     return uvicorn.Config(
         asgi,  # pyright: ignore[reportArgumentType] (its own types of the same protocol)
-        http=partial(Protocol, settings),  # pyright: ignore[reportArgumentType] (as it is called)
+        http=partial(Protocol, settings, lane),  # pyright: ignore[reportArgumentType] (as it is called)
         ws="none",
         lifespan="off",
         log_config=None,

@@ -5,7 +5,15 @@ import threading
 
 import pytest
 
-from tests.server.worker import make_worker, running
+from tests.server.worker import WAY, make_worker, running
+
+
+@pytest.fixture(autouse=True)
+def carrier(request):
+    """By which way the test's hot requests go: the fast lane, if it is not marked BOTH_WAYS."""
+    WAY["carrier"] = getattr(request, "param", "lane")
+    yield WAY["carrier"]
+    WAY["carrier"] = "lane"
 
 
 @pytest.fixture

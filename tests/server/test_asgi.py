@@ -10,9 +10,9 @@ from starlette.routing import Route
 from farebox.core.ids import new_key
 from farebox.errors import BadRequest
 from farebox.server.asgi import application
-from tests.server.worker import make_worker, running
+from tests.server.worker import BOTH_WAYS, make_worker, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 POST_CHAT = ("POST", "/v1/chat/completions")
 

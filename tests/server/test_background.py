@@ -12,9 +12,9 @@ from farebox.errors import BillingUnavailable, OutOfCredit, UpstreamFailed
 from farebox.server import replay
 from farebox.server.background import Background
 from tests.server.asking import CANARY, REQUEST, create, events_in, get, post, stored, will_stream
-from tests.server.worker import JSON_HEAD, LazyStore, make_worker, running
+from tests.server.worker import BOTH_WAYS, JSON_HEAD, LazyStore, make_worker, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 ASKED = {**REQUEST, "background": True}
 

@@ -15,10 +15,18 @@ from hypothesis import strategies as st
 
 from farebox.errors import BudgetExceeded, OutOfCredit, UpstreamFailed
 from farebox.telemetry import logs
-from tests.server.worker import CHANNEL_SECRET, JSON_HEAD, SSE_HEAD, make_worker, parse, running
+from tests.server.worker import (
+    BOTH_WAYS,
+    CHANNEL_SECRET,
+    JSON_HEAD,
+    SSE_HEAD,
+    make_worker,
+    parse,
+    running,
+)
 from tests.values import json_values
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "words of a user"}]}
 BODY = json.dumps(REQUEST).encode()

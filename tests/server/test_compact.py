@@ -7,9 +7,9 @@ import pytest
 
 from farebox.errors import OutOfCredit
 from tests.server.asking import create, get, post, sent_messages, speaking, will_say
-from tests.server.worker import JSON_HEAD
+from tests.server.worker import BOTH_WAYS, JSON_HEAD
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 PATH = "/compact"
 INPUT = [

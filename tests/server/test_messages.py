@@ -19,9 +19,9 @@ from tests.server.messaging import (
     will_say,
     will_stream,
 )
-from tests.server.worker import make_worker, running
+from tests.server.worker import BOTH_WAYS, make_worker, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 USAGE = {
     "input_tokens": 10,

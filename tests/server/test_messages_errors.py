@@ -6,9 +6,9 @@ from farebox.core.ports import UpstreamHead
 from farebox.errors import BillingUnavailable, OutOfCredit, UpstreamFailed
 from tests.server.asking import events_in
 from tests.server.messaging import HEADERS, TOOL, VENDORS, of_vendor, post, will_stream
-from tests.server.worker import JSON_HEAD, make_worker, running
+from tests.server.worker import BOTH_WAYS, JSON_HEAD, make_worker, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 JSON_TYPE = (b"content-type", b"application/json")
 USED = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}

@@ -10,9 +10,9 @@ from farebox.errors import UpstreamFailed
 from tests.server import asking
 from tests.server.asking import events_in, speaking
 from tests.server.messaging import HEADERS, REQUEST, native, native_stream, post, sent
-from tests.server.worker import JSON_HEAD, SSE_HEAD, make_worker, running
+from tests.server.worker import BOTH_WAYS, JSON_HEAD, SSE_HEAD, make_worker, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 CACHE = {"cache_read_input_tokens": 4, "cache_creation_input_tokens": 3}
 DUE = 10 * 1000 + 4 * 100 + 3 * 1250 + 5 * 2000

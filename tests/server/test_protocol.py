@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from tests.server.worker import JSON_HEAD, SSE_HEAD, make_worker, parse, running
+from tests.server.worker import BOTH_WAYS, JSON_HEAD, SSE_HEAD, make_worker, parse, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
 CHUNKED_BODY = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)

@@ -8,8 +8,9 @@ import pytest
 
 from farebox.errors import OutOfCredit
 from tests.server.asking import REQUEST, create, events_in, get, post, will_say, will_stream
+from tests.server.worker import BOTH_WAYS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 
 async def test_a_response_is_answered_charged_and_kept(worker):

@@ -13,6 +13,7 @@ from typing import Any
 
 import httptools
 import msgspec
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -33,6 +34,7 @@ from farebox.server.asgi import application
 from farebox.server.auth import Directory
 from farebox.server.background import Background
 from farebox.server.count import Counting
+from farebox.server.lane import Lane
 from farebox.server.protocol import Protocol
 from farebox.server.state import Reads, State
 from farebox.store.store import open_store
@@ -54,6 +56,9 @@ CATALOGUE = Catalogue.of(
     [Group("default", 1_000_000, ("m", "xiaomi/*")), Group("all", 500_000)],
     created_us=1_700_000_000_000_000,
 )
+# By which of the two ways hot requests go, if a test does not say; BOTH_WAYS runs tests by each.
+WAY = {"carrier": "lane"}
+BOTH_WAYS = pytest.mark.parametrize("carrier", ["lane", "asgi"], indirect=True)
 JSON_HEAD = UpstreamHead(200, ((b"content-type", b"application/json"),))
 SSE_HEAD = UpstreamHead(200, ((b"content-type", b"text/event-stream"),))
 
@@ -328,12 +333,13 @@ def make_worker(kept: Any = None, **settings):
 
 
 @contextlib.asynccontextmanager
-async def running(worker, pages=(), keep_alive_s=5):
-    """Serve the worker on a free port of loopback."""
+async def running(worker, pages=(), keep_alive_s=5, carrier=None):
+    """Serve the worker on a free port of loopback; by `asgi`, no request takes the fast lane."""
     await worker.state.directory.reload()
+    lane = Lane(worker.state) if (carrier or WAY["carrier"]) == "lane" else None
     config = uvicorn.Config(
         application(worker.state, pages),
-        http=partial(Protocol, worker.state.settings),  # pyright: ignore[reportArgumentType]
+        http=partial(Protocol, worker.state.settings, lane),  # pyright: ignore[reportArgumentType]
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -7,7 +7,7 @@ from typing import Any
 from farebox.core.call import Headers
 from farebox.server.client import AsgiClient
 from farebox.server.forms import Form
-from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Receive, Reply, Scope, Send
+from farebox.server.reply import Asgi, ClientGone, Message, Receive, Reply, Scope, Send
 
 
 class AsgiRequest:
@@ -53,15 +53,13 @@ class AsgiRequest:
 class AsgiReply(Reply):
     """What answers, as an ASGI `send` that adds the request's id and remembers the status."""
 
-    __slots__ = ("_extra", "_request", "_send")
+    __slots__ = ("_request", "_send")
 
     def __init__(
         self, request: AsgiRequest, send: Send, request_id: str, form: Form, *, close: bool
     ) -> None:
         """`close`: ask the client to use another connection next time."""
-        super().__init__(request_id, form)
-        own = form.ids(request_id)
-        self._extra: Headers = (*own, CLOSE) if close else own
+        super().__init__(request_id, form, close=close)
         self._request = request
         self._send = send
 

@@ -26,6 +26,7 @@ from farebox.core.ids import new_request_id
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, FareboxError
 from farebox.server.forms import form_of
+from farebox.server.lane import Lane, LaneCycle
 from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
 
@@ -69,9 +70,11 @@ class HeadTimeout(BadRequest):
 class Protocol(HttpToolsProtocol):
     """One connection. Methods named `on_…` are the parser's, the others the event loop's."""
 
-    def __init__(self, settings: Settings, **of_uvicorn: Any) -> None:
+    def __init__(self, settings: Settings, lane: Lane | None = None, **of_uvicorn: Any) -> None:
+        """Without a `lane`, all requests go to the ASGI application."""
         super().__init__(**of_uvicorn)
         self._settings = settings
+        self._lane = lane
         self._max_head_bytes = settings.max_head_bytes
         self._head_limit_s = settings.body_timeout_s
         self._head_bytes = 0
@@ -140,8 +143,23 @@ class Protocol(HttpToolsProtocol):
             self._problem = problem
             raise
         self._upgrade = self.parser.should_upgrade()
-        if not self._upgrade:
+        if self._upgrade:
+            return
+        cycle = self._lane.take(self) if self._lane is not None else None
+        if cycle is not None:
+            self._begin(cycle)
+        else:
             super().on_headers_complete()
+
+    def _begin(self, cycle: LaneCycle) -> None:
+        """As uvicorn begins its own: now, or behind the others of a pipeline."""
+        before, app = self._latest, cast("Any", None)
+        self.cycle = like_its_own = cast("RequestResponseCycle", cycle)
+        if before is None or before.response_complete:
+            self._start_asgi_task(like_its_own, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((like_its_own, app))
 
     def on_message_complete(self) -> None:
         """The request's body is whole."""

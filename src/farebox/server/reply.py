@@ -61,9 +61,12 @@ class Request(Protocol):
 class Reply(ABC):
     """What answers: it adds the request's id to each head and remembers the status."""
 
-    __slots__ = ("_form", "request_id", "status")
+    __slots__ = ("_extra", "_form", "request_id", "status")
 
-    def __init__(self, request_id: str, form: Form) -> None:
+    def __init__(self, request_id: str, form: Form, *, close: bool) -> None:
+        """`close`: ask the client to use another connection next time."""
+        own = form.ids(request_id)
+        self._extra: Headers = (*own, CLOSE) if close else own
         self._form = form
         self.request_id = request_id
         self.status: int | None = None

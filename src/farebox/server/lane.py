@@ -1,0 +1,293 @@
+"""The fast lane: a hot request is served on its connection, with no ASGI between.
+
+The parser, the order of a pipeline and the end of connections stay protocol.py's and uvicorn's,
+which treat one of these like one of uvicorn's own cycles. So the bytes of an answer are the same
+by either way, and whatever is refused before a head is whole is refused by the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+)
+
+from farebox.core import clock
+from farebox.core.call import Headers
+from farebox.core.ids import new_request_id
+from farebox.server.forms import Form, form_of
+from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply
+from farebox.server.serving import HOT, Handler, serve
+from farebox.server.state import State
+from farebox.telemetry import logs
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# What uvicorn answers when an application fails without an answer of its own.
+_FAILED = b"Internal Server Error"
+_FAILED_HEADERS = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_FAILED)),
+    CLOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    path: str
+    handle: Handler
+    form: Form
+
+
+class Lane:
+    """The lane of one worker: the requests that go by it, and what they are served with."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._routes = {
+            path.encode(): _Route(path, handle, form_of(path, ()))
+            for (method, path), handle in HOT.items()
+            if method == "POST"
+        }
+
+    def take(self, connection: HttpToolsProtocol) -> LaneCycle | None:
+        """The request whose head `connection` has read, if it goes by this lane."""
+        # Targets that are written in any other way name these routes too; they go by ASGI.
+        route = self._routes.get(connection.url.partition(b"?")[0])
+        parser: Any = connection.parser
+        if route is None or parser.get_method() != b"POST":
+            return None
+        return LaneCycle(self._state, route, connection)
+
+
+class LaneCycle(Reply):
+    """One request by the lane: what came (a Request), what answers (a Reply), and the relay's
+    Client, in one object. Of uvicorn's cycle it has what uvicorn's protocol class looks at.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_chunked",
+        "_connection",
+        "_flow",
+        "_head",
+        "_left_bytes",
+        "_route",
+        "_stall_s",
+        "_stalled",
+        "_state",
+        "_transport",
+        "_waiter",
+        "body",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+        "waiting_for_100_continue",
+    )
+    method = "POST"
+    drains = True  # whoever hangs up has not said that the answer is not wanted
+
+    def __init__(self, state: State, route: _Route, connection: HttpToolsProtocol) -> None:
+        super().__init__(new_request_id(clock.now_us()), route.form, close=state.draining)
+        self._state = state
+        self._route = route
+        self._connection = connection
+        self._transport = connection.transport
+        self._flow = connection.flow
+        self.headers = connection.headers
+        self.body = bytearray()  # of the request, as much as came and was not read
+        self.more_body = True
+        self.waiting_for_100_continue = connection.expect_100_continue
+        parser: Any = connection.parser
+        self.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self._head = b""  # it leaves with the first of the body
+        self._chunked = False
+        self._left_bytes = 0  # of the body, as its Content-Length says
+        self._stalled = False
+        self._stall_s = state.settings.idle_timeout_s
+        self._callback: Callable[[], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # the task, where it waits to be told
+
+    # What uvicorn's protocol class calls.
+
+    async def run_asgi(self, _app: object) -> None:
+        """Serve it. Nothing is raised."""
+        try:
+            await serve(self._state, self, self, self._route.handle)
+        except BaseException as error:  # noqa: BLE001 (as uvicorn: the connection is to have an end)
+            logs.log.error("cut_off", exc_info=error)
+            if not self.response_started:
+                await self.send_head(500, _FAILED_HEADERS)
+                await self.send(_FAILED, last=True)
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self._transport.close()
+            self._connection = cast("Any", None)  # else the two would keep each other
+
+    @property
+    def message_event(self) -> LaneCycle:
+        """What uvicorn sets when it has changed something of a cycle: see `set`."""
+        return self
+
+    def set(self) -> None:
+        """More of the body came, the client has gone, or the answer is complete."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if self.gone:
+            callback, self._callback = self._callback, None
+            if callback is not None:
+                callback()
+
+    # What came.
+
+    @property
+    def path(self) -> str:
+        """The route's: another path would not have come here."""
+        return self._route.path
+
+    @property
+    def arrived(self) -> bool:
+        """Whether all of the body is here."""
+        return not self.more_body
+
+    async def read(self) -> tuple[bytes, bool]:
+        """What has come of the body, and whether more will. Raises ClientGone."""
+        if self.waiting_for_100_continue and not self._transport.is_closing():
+            self.waiting_for_100_continue = False
+            self._transport.write(_CONTINUE)
+        while self.more_body and not self.body and not self.disconnected:
+            await self._wait()
+        if self.disconnected:
+            raise ClientGone
+        part, self.body = bytes(self.body), bytearray()
+        return part, self.more_body
+
+    async def _wait(self) -> None:
+        self._flow.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    # What answers.
+
+    @property
+    def request(self) -> LaneCycle:
+        """What is answered."""
+        return self
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        """Send the status and headers, with the first of the body."""
+        if self.gone:
+            return
+        assert not self.response_started, "an answer has one head"
+        self.status = status
+        self.waiting_for_100_continue = False
+        self._head = self._head_bytes(status, headers)
+
+    def _head_bytes(self, status: int, headers: Headers) -> bytes:
+        lines = [STATUS_LINE[status]]
+        self._chunked = True
+        default = self._connection.server_state.default_headers
+        says_close = False
+        for name, value in (*default, *headers, *self._extra):
+            if name == b"content-length":
+                self._chunked = False
+                self._left_bytes = int(value)
+            elif name == CLOSE[0]:
+                self.keep_alive, says_close = False, True
+            lines += (name, b": ", value, b"\r\n")
+        if HEADER_VALUE_RE.search(b"".join(lines[3::4])):
+            raise RuntimeError("Invalid HTTP header value.")
+        if not self.keep_alive and not says_close:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
+        return b"".join(lines)
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
+        if self._flow.write_paused and not self.gone:
+            await self._wait_for_client()
+        if self.gone:
+            return
+        head, self._head = self._head, b""
+        self.response_started = True
+        if self._chunked:
+            size = b"%x\r\n" % len(data) if data else b""
+            end = (b"\r\n" if data else b"") + (b"0\r\n\r\n" if last else b"")
+            self._transport.write(b"".join((head, size, data, end)))
+        else:
+            self._left_bytes -= len(data)
+            if self._left_bytes < 0 or (last and self._left_bytes):
+                raise RuntimeError("The body is not as long as its Content-Length says.")
+            self._transport.write(head + data)
+        if last:
+            self._end()
+
+    def _end(self) -> None:
+        self.response_complete = True
+        self.set()
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
+
+    async def respond(self, response: Asgi) -> None:
+        """Let a framework's response answer, once the request is read."""
+        scope = {"type": "http", "method": self.method, "path": self.path, "headers": self.headers}
+        await response(scope, self._disconnect, self._take)
+
+    async def _disconnect(self) -> Message:
+        while not self.gone and not self.response_complete:
+            await self._wait()
+        return {"type": "http.disconnect"}
+
+    async def _take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self.send_head(message["status"], tuple(message["headers"]))
+        else:
+            await self.send(message.get("body", b""), last=not message.get("more_body", False))
+
+    # The relay's client.
+
+    def client(self, stall_s: float) -> LaneCycle:
+        """The relay's client, which is this itself."""
+        self._stall_s = stall_s
+        return self
+
+    async def __aenter__(self) -> Self:
+        if not self.disconnected:
+            self._flow.resume_reading()  # else a hang-up would not be noticed
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._callback = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up, or takes nothing."""
+        return self.disconnected or self._stalled
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call this once when the client hangs up (at once if it has); None forgets it."""
+        if callback is not None and self.gone:
+            callback()
+            return
+        self._callback = callback
+
+    async def _wait_for_client(self) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._flow.drain()
+        except TimeoutError:
+            self._stalled = True
+            self.set()
