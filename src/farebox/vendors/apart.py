@@ -17,6 +17,7 @@ from farebox.vendors.body import NULL, Body, decode, mentions, raw_list, raw_obj
 
 # Fields of OpenAI's APIs that are ids of something kept there, or lists of ids.
 _IDS = ("previous_response_id", "conversation", "container", "vector_store_ids", "file_ids")
+_LOOKED_AT = frozenset(("store", *_IDS, "prompt", "tools", "input", "image"))
 _IDS_WITHIN = frozenset(
     (b"file_id", b"file_ids", b"vector_store_ids", b"knowledge_id", b"container_id", b"skill_id")
 )
@@ -49,6 +50,14 @@ def keep_apart(body: Body) -> None:
     """Take out what would leave one caller's words where another could name them. Raises
     BadRequest for a body that names what is kept at the vendor.
     """
+    messages = body.raw("messages")
+    if mentions(messages, b"file_id") or b'"audio"' in messages:
+        _check_messages(messages)
+    if not _LOOKED_AT.isdisjoint(body.fields):  # most calls are messages alone
+        _check_fields(body)
+
+
+def _check_fields(body: Body) -> None:
     if body.raw("store") not in (NULL, b"false"):
         body.drop("store")
         # OpenAI refuses metadata of an answer that is not stored.
@@ -58,9 +67,6 @@ def keep_apart(body: Body) -> None:
             raise _refusal(name, f"{name!r} names what")
     if any(name == b"id" for name, _, _ in _members(body.raw("prompt"))):
         raise _refusal("prompt", "'prompt' names what")
-    messages = body.raw("messages")
-    if mentions(messages, b"file_id") or mentions(messages, b'"audio"'):
-        _check_messages(messages)
     _check_tools(body.raw("tools"), "tools")
     _check_items(body.raw("input"))
     for name, first, _ in _members(body.raw("image")):

@@ -6,8 +6,7 @@ Preparing a request and reading a refusal are here; sending is upstream's, event
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from farebox import __version__
 from farebox.core.call import Call, Headers
@@ -39,8 +38,7 @@ _NO_CODES: Final[Mapping[str, refusals.Kind]] = {}
 _NO_NAMES: Final[Mapping[str, str]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request ready to send, and what was changed for it, such as `max_tokens=renamed`."""
 
     request: UpstreamRequest
@@ -141,7 +139,7 @@ class Vendor:
         edit_messages(body, edits)
         self._drop_and_rename(body, self.drop, options, call)
         # Again, and last: whatever was dropped or renamed, what is held is what is sent.
-        body.put({**self.rename, **dict(options.rename)}.get(cap_field, cap_field), output_cap)
+        body.put(self._name_there(cap_field, options), output_cap)
 
     def _edit_responses(
         self, body: Body, options: ChannelOptions, call: Call, output_cap: int, is_shared: bool
@@ -154,8 +152,7 @@ class Vendor:
         if not _either(options.json_schema, self.json_schema):
             responses.json_schema_to_object(body)
         self._drop_and_rename(body, (*self.drop, *self.drop_of_responses), options, call)
-        cap_field = responses.CAP_FIELD
-        cap_field = {**self.rename, **dict(options.rename)}.get(cap_field, cap_field)
+        cap_field = self._name_there(responses.CAP_FIELD, options)
         body.put(cap_field, max(output_cap, responses.LEAST_OUTPUT_TOKENS))
 
     def _edit_messages(
@@ -166,8 +163,7 @@ class Vendor:
         if is_shared:
             keep_messages_apart(body)
         self._drop_and_rename(body, (*self.drop, *MORE_THAN_HELD), options, call)
-        cap_field = messages.CAP_FIELD
-        body.put({**self.rename, **dict(options.rename)}.get(cap_field, cap_field), output_cap)
+        body.put(self._name_there(messages.CAP_FIELD, options), output_cap)
 
     def takes_cache_control(self, channel: Channel) -> bool:
         """Whether its chat takes Anthropic's `cache_control` on parts and tools."""
@@ -250,10 +246,10 @@ class Vendor:
         return {**refusals.OPENAI_CODES, **self.error_codes}
 
     def _set_cap(self, body: Body, field: str, output_cap: int) -> None:
-        asked = [name for name in (*_CAP_FIELDS, field) if body.has(name)]
+        what = "dropped" if body.has(field) else "renamed"
         for name in _CAP_FIELDS:
             if name != field and body.remove(name):
-                body.note(name, "dropped" if field in asked else "renamed")
+                body.note(name, what)
         body.put(field, output_cap)
 
     def _fit_wish(self, body: Body, field: str, options: ChannelOptions, call: Call) -> None:
@@ -266,6 +262,10 @@ class Vendor:
             responses.fit_effort(body, lambda effort: self.fit_effort(model, effort))
         else:
             fit_effort(body, lambda effort: self.fit_effort(model, effort))
+
+    def _name_there(self, field: str, options: ChannelOptions) -> str:
+        """What the field is called where it is sent."""
+        return dict(options.rename).get(field) or self.rename.get(field, field)
 
     def _drop_and_rename(
         self, body: Body, refused: tuple[str, ...], options: ChannelOptions, call: Call

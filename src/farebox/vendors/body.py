@@ -5,6 +5,7 @@ Which edits a vendor needs is said in base.py and in the vendor's own file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from farebox.dialects.body import hides_letters
 from farebox.errors import BadRequest
 
 NULL: Final = b"null"
+_UNFIT_FOR_HEADER = re.compile(r"[^!-~]|[,=]")
 _RawList = list[msgspec.Raw]
 _RawObject = dict[str, msgspec.Raw]
 
@@ -40,6 +42,8 @@ class Body:
     def raw(self, name: str) -> bytes:
         """A field as JSON; `null` if it is not there."""
         value = self.fields.get(name)
+        if value is None:
+            return NULL
         return bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
 
     def has(self, name: str) -> bool:
@@ -57,17 +61,16 @@ class Body:
 
     def remove(self, name: str) -> bool:
         """Take a field out; whether it said something, which null does not."""
+        if name not in self.fields:
+            return False
         said = self.has(name)
-        self.fields.pop(name, None)
+        del self.fields[name]
         return said
 
     def note(self, field: str, what: str) -> None:
         """Name an adjustment for the header `x-farebox-adjusted`; the same one is named once."""
         # Field names may be an operator's own words, and a header holds only plain ones.
-        plain = "".join(
-            c if c.isascii() and c.isprintable() and c not in " ,=" else "_" for c in field
-        )
-        adjustment = f"{plain}={what}"
+        adjustment = f"{_UNFIT_FOR_HEADER.sub('_', field)}={what}"
         if adjustment not in self.adjusted:
             self.adjusted.append(adjustment)
 
