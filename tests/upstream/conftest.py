@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import pytest
 
 from farebox.core.settings import Settings
 from farebox.upstream.client import Client
+from farebox.upstream.tls import ClientContext
 
 MakeClient = Callable[..., Client]
-PLAIN_TLS = ssl.create_default_context()  # costs tens of milliseconds: made once
+PLAIN_TLS = ClientContext()  # costs tens of milliseconds: made once
 
 
 @pytest.fixture(
@@ -54,13 +54,12 @@ async def make_client(
 
     def make(
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: ClientContext | None = None,
         proxies: Mapping[str, str] | None = None,
         **limits: Any,
     ) -> Client:
         settings = Settings(data_dir=tmp_path, database="", **limits)
-        tls = ssl_context or PLAIN_TLS
-        clients.append(Client(settings, ssl_context=tls, proxies=proxies or {}))
+        clients.append(Client(settings, tls=tls or PLAIN_TLS, proxies=proxies or {}))
         return clients[-1]
 
     yield make

@@ -3,31 +3,15 @@
 import asyncio
 import datetime as dt
 import socket
-import ssl
 
 import pytest
 import trustme
 
 from tests.upstream.asking import answer_to, ask, failure_of
+from tests.upstream.certificates import server_tls, trusting
 from tests.upstream.raw_server import Peer, raw_server
 
 pytestmark = pytest.mark.anyio
-AUTHORITY = trustme.CA()
-
-
-def server_tls(*names: str, **more) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority = more.pop("authority", AUTHORITY)
-    authority.issue_cert(*names, **more).configure_cert(context)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def unused_port() -> int:
@@ -109,7 +93,7 @@ async def test_a_verified_server_is_spoken_to_and_its_connection_kept(make_clien
         await peer.keep_answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2000000\r\n\r\n" + body)
 
     async with raw_server(script, tls=server_tls("localhost", "127.0.0.1")) as server:
-        client = make_client(ssl_context=trusting())
+        client = make_client(tls=trusting())
         for host in ("localhost", "localhost", "127.0.0.1"):
             assert await answer_to(client, server.url(host=host), body) == (200, body)
         assert server.accepted == 2
@@ -130,7 +114,7 @@ YESTERDAY = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
 async def test_a_server_that_cannot_prove_its_name_is_not_spoken_to(make_client, tls):
     """Not a byte of the request, and above all not the key, reaches it."""
     async with raw_server(Peer.keep_answering, tls=tls) as server:
-        client = make_client(ssl_context=trusting())
+        client = make_client(tls=trusting())
         assert await failure_of(ask(client, server.url(host="localhost"))) == ("tls", 502)
         assert server.requests == []
         await server.wait_until_open(0)
@@ -144,7 +128,7 @@ async def test_tls_to_a_server_without_it_is_a_failure(make_client):
         await peer.hung_up()
 
     async with raw_server(script) as server:
-        client = make_client(ssl_context=trusting())
+        client = make_client(tls=trusting())
         exchange = ask(client, f"https://localhost:{server.port}/v1")
         assert await failure_of(exchange) == ("tls", 502)
 
@@ -194,7 +178,7 @@ async def test_https_through_a_proxy_is_tunnelled(make_client):
 
         async with raw_server(script) as proxy:
             proxies = {"https": f"http://me:pw@127.0.0.1:{proxy.port}"}
-            client = make_client(ssl_context=trusting(), proxies=proxies)
+            client = make_client(tls=trusting(), proxies=proxies)
             for _ in range(2):
                 url = f"https://up.example:{server.port}/v1"
                 assert await answer_to(client, url, b"x" * 500_000) == (200, b"hello")
@@ -246,7 +230,7 @@ async def test_a_wrong_certificate_behind_a_tunnel_is_a_failure(make_client):
 
         async with raw_server(script) as proxy:
             proxies = {"https": f"http://127.0.0.1:{proxy.port}"}
-            client = make_client(ssl_context=trusting(), proxies=proxies)
+            client = make_client(tls=trusting(), proxies=proxies)
             assert await failure_of(ask(client, "https://up.example/v1")) == ("tls", 502)
             await proxy.wait_until_open(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from farebox.upstream.exchange import HttpExchange
 from farebox.upstream.pool import Pool
 from farebox.upstream.proxy import Proxies, Proxy
 from farebox.upstream.target import Origin, parse_url, request_head, request_line_rest
+from farebox.upstream.tls import ClientContext
 
 _MAX_ROUTES = 1000  # URLs remembered: the channels' are few, but a path may hold an id
 
@@ -30,21 +30,20 @@ class _Route:
 class Client:
     """Implements core.ports.Upstream for one event loop. Redirects are answers like all others.
 
-    `ssl_context` replaces the default one, which verifies certificates and host names; `proxies`
-    replaces what the environment says (see proxy.Proxies). Raises ValueError for a proxy that
-    cannot be used.
+    `tls` replaces a context that trusts the system's authorities; `proxies` replaces what the
+    environment says (see proxy.Proxies). Raises ValueError for a proxy that cannot be used.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: ClientContext | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._proxies = Proxies(proxies)
-        self._dialer = Dialer(ssl_context or _default_tls(), self._make_connection)
+        self._dialer = Dialer(tls or ClientContext(), self._make_connection)
         self._pools: dict[Origin, Pool] = {}
         self._routes: dict[str, _Route] = {}
 
@@ -91,10 +90,3 @@ class Client:
 
     def _make_connection(self) -> Connection:
         return Connection(asyncio.get_running_loop(), self._settings.max_head_bytes)
-
-
-def _default_tls() -> ssl.SSLContext:
-    """Certificates and host names verified against the system's authorities (or SSL_CERT_FILE)."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -10,6 +10,7 @@ import httptools
 from farebox.core.call import Headers
 from farebox.core.ports import UpstreamHead
 from farebox.upstream.alarm import Alarm
+from farebox.upstream.tls import keep_session
 
 SMALL_BODY_BYTES = 64 * 1024  # up to here one copy of the body is cheaper than a second write
 _SLICE_BYTES = 256 * 1024  # of a large body, handed over while the transport takes more
@@ -299,6 +300,9 @@ class Connection(asyncio.Protocol):
         )
         self._barren_bytes = 0
         self.head = UpstreamHead(status, headers)
+        if not self.reused:
+            assert self._transport is not None
+            keep_session(self._transport)
 
     def _check_size(self, headers: Headers) -> None:
         """Refuse a head that came within one read and so escaped the count over reads."""

@@ -12,6 +12,7 @@ from farebox.upstream.proxy import Proxy
 from farebox.upstream.race import Attempt, race
 from farebox.upstream.resolve import Resolver
 from farebox.upstream.target import Origin
+from farebox.upstream.tls import ClientContext
 
 _TLS_SHUTDOWN_S = 1.0  # for the peer's goodbye to a connection that is given up while opening
 _MAX_TUNNEL_HEAD_BYTES = 16 * 1024
@@ -22,7 +23,7 @@ class Dialer:
 
     __slots__ = ("_make_connection", "_resolver", "_tls")
 
-    def __init__(self, tls: ssl.SSLContext, make_connection: Callable[[], Connection]) -> None:
+    def __init__(self, tls: ClientContext, make_connection: Callable[[], Connection]) -> None:
         self._tls = tls
         self._make_connection = make_connection
         self._resolver = Resolver()
@@ -37,6 +38,7 @@ class Dialer:
         try:
             return await race([self._attempt(origin, proxy, at, port) for at in addresses])
         except ssl.SSLError as error:
+            self._tls.forget_session(origin.host)
             raise failed("tls", error) from error
         except OSError as error:
             raise failed("connect", error) from error
