@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from farebox.billing.charge import is_priced_tier
 from farebox.billing.hold import (
     LEAST_OUTPUT_TOKENS,
@@ -38,8 +40,7 @@ class Memory:
     reporting: set[str] = field(default_factory=set[str])
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True, eq=False):
     """A call that may be sent, with everything that its settlement needs of the moment of
     admission.
     """

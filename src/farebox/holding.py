@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from farebox.admission import Admitted
 from farebox.core.account import Caller
@@ -33,8 +34,7 @@ NOT_COVERED = (OutOfCredit, BudgetExceeded, Unauthorized, BillingUnavailable)
 UNSEEN_TOKENS = 512  # marks around thoughts, tool calls and the end, which are no text
 
 
-@dataclass(slots=True)
-class Holding:
+class Holding(msgspec.Struct, eq=False):
     """A call's hold. `output_cap` is in tokens a choice, and what upstreams are sent."""
 
     books: Books

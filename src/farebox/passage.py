@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import msgspec
+
 from farebox.admission import Admitted, Memory
 from farebox.core import clock
 from farebox.core.account import Caller
@@ -66,8 +68,7 @@ class Gateway:
         return Circumstances(account_id, created_s, self.seal, self.recall, clock.now_s)
 
 
-@dataclass(slots=True)
-class Passage:
+class Passage(msgspec.Struct, eq=False):
     """One call on its way. Times are of the monotonic clock."""
 
     gateway: Gateway
@@ -78,12 +79,12 @@ class Passage:
     admitted: Admitted
     holding: Holding
     started_s: float
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: list[Attempt] = msgspec.field(default_factory=list[Attempt])
     adjusted: tuple[str, ...] = ()
     head_sent: bool = False
     delivered: bool = False  # something of the answer left for the client
     complete: bool = False  # the upstream has given all of its answer
-    usage: Usage = field(default_factory=Usage)  # what was charged for
+    usage: Usage = Usage()  # what was charged for
     flags: tuple[str, ...] = ()  # of the settlement
     exchange: Exchange | None = None  # with the upstream that answered
     # Of the present attempt:
@@ -96,7 +97,8 @@ class Passage:
     # Of waiting:
     gone_s: float | None = None  # when the client hung up
     usage_s: float | None = None  # when all of a stream, its usage included, had come
-    sign_s: float = field(default_factory=clock.monotonic_s)  # when the client last got a sign
+    # When the client last got a sign:
+    sign_s: float = msgspec.field(default_factory=clock.monotonic_s)
 
     def begin_attempt(self, channel: Channel) -> None:
         """Forget the attempt before; nothing of it has left for the client."""
@@ -161,7 +163,7 @@ class Passage:
         """The same when the client has its answer: a stream's last bytes may still be on the
         way.
         """
-        if self.complete and self.exchange is not None:
+        if self.stream is not None and self.complete and self.exchange is not None:
             with suppress(UpstreamFailed):
                 await self.exchange.read(_LAST_BYTES_S)
         self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -33,8 +33,7 @@ _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     """What the upstream said of its answer, and how much of it there was. None: no answer that
     anything is due for.
     """
@@ -129,8 +128,7 @@ def _blank(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
+class _Owed(NamedTuple):
     """What is charged for."""
 
     usage: Usage

@@ -5,8 +5,10 @@ fakes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from farebox.core.call import Attempt, Headers
 from farebox.core.usage import Usage
@@ -44,19 +46,21 @@ class Client(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+# Structs, here and where else every call makes one: frozen dataclasses take five times as long.
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """One HTTP request to a vendor, complete but for Host and Content-Length."""
 
     url: str
     headers: Headers  # of which the credential is one: never logged
-    body: bytes = field(repr=False)
+    body: bytes
     method: str = "POST"
     first_byte_timeout_s: float | None = None  # None: the settings'
 
+    def __repr__(self) -> str:
+        return f"UpstreamRequest({self.method} {self.url})"
 
-@dataclass(frozen=True, slots=True)
-class UpstreamHead:
+
+class UpstreamHead(msgspec.Struct, frozen=True):
     """Status and headers (names in lower case) of an upstream's answer."""
 
     status: int

@@ -7,8 +7,7 @@ Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -38,8 +37,7 @@ _RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer as it goes to the client, and what billing must know of it."""
 
     body: bytes
@@ -109,10 +107,11 @@ def _said(choices: list[_Choice]) -> Said:
 
 
 def _has_broken_call(message: Delta | None) -> bool:
-    calls = (message.tool_calls if message else None) or ()
+    if message is None or not message.tool_calls:
+        return False
     return any(
         not call.id or (call.function is not None and is_json(call.function.arguments))
-        for call in calls
+        for call in message.tool_calls
     )
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -31,8 +30,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MESSAGES = msgspec.json.Decoder(list[object])
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """Bytes that become at most one token each, and tokens that come on top."""
 
     text_bytes: int
@@ -76,7 +74,10 @@ def weigh_blocks(size_bytes: int, messages: msgspec.Raw) -> Weight:
 
 
 def _is_text_alone(data: bytes) -> bool:
-    return not any(kind in data for kind in _NOT_TEXT) and not hides_letters(data)
+    for kind in _NOT_TEXT:
+        if kind in data:
+            return False
+    return not hides_letters(data)
 
 
 def _weigh(size_bytes: int, raw: msgspec.Raw, param: str, lists: tuple[str, ...]) -> Weight:

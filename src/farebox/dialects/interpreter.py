@@ -7,8 +7,8 @@ the relay knows neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -96,18 +96,16 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Endings:
+class Endings(NamedTuple):
     """A vendor's own words for how chat answers end: foreign to standard, and those that mean
     that the answer broke off.
     """
 
-    standard: Mapping[str, str] = field(default_factory=dict[str, str])
+    standard: Mapping[str, str] = MappingProxyType({})
     failing: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """The call in an upstream's dialect, and what was changed for it, such as
     `tools.web_search=dropped`.
     """
@@ -116,8 +114,7 @@ class Outgoing:
     adjusted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What a dialect must know beside the call itself."""
 
     account_id: int

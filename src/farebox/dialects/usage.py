@@ -12,8 +12,7 @@ The shape decides, not the vendor's name:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -39,8 +38,7 @@ _ANTHROPICS = frozenset(
 Fields = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read: None where nothing usable was reported, and what was odd about it."""
 
     usage: Usage | None
@@ -97,7 +95,10 @@ def _rest(total: int | None, known: int | None, limit: int) -> int:
 
 
 def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
+    for count in counts:
+        if count is not None:
+            return count
+    return None
 
 
 def _read_exclusive(fields: Fields, limit: int) -> Reading:
@@ -136,7 +137,8 @@ def _sum(one: Usage, other: Usage) -> Usage:
 
 
 def _read_inclusive(fields: Fields, limit: int) -> Reading:
-    hit, miss = (_count(fields, f"prompt_cache_{what}_tokens", limit) for what in ("hit", "miss"))
+    hit = _count(fields, "prompt_cache_hit_tokens", limit)
+    miss = _count(fields, "prompt_cache_miss_tokens", limit)
     total = _count(fields, "total_tokens", 2 * limit)
     output = _first(
         _count(fields, "completion_tokens", limit), _count(fields, "output_tokens", limit)

@@ -5,7 +5,7 @@ Looking things up is here; reading and checking what an operator wrote is admin'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -55,8 +55,10 @@ class Group:
     models: tuple[str, ...] = ("*",)
 
 
-def matches(model: Model, globs: Iterable[str]) -> bool:
+def matches(model: Model, globs: Sequence[str]) -> bool:
     """Whether a glob matches the model's id or one of its aliases; case is ignored."""
+    if "*" in globs:  # as most groups have
+        return True
     names = [name.casefold() for name in (model.id, *model.aliases)]
     return any(fnmatchcase(name, glob.casefold()) for glob in globs for name in names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farebox.core.channel import Channel
 from farebox.errors import ModelNotAllowed, NotFound
@@ -55,8 +55,7 @@ def choose_model(
     return model
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A channel that can serve a call, the model's name there, and the dialect to speak to it."""
 
     channel: Channel
@@ -75,7 +74,8 @@ def candidates(catalogue: Catalogue, model: Model, wires: Sequence[str]) -> list
             wire = next((wire for wire in wires if wire in channel.speaks), None)
             if wire is not None:
                 found.append(Candidate(channel, route.model, wire))
-    found.sort(key=lambda each: (each.channel.priority, wires.index(each.wire)))
+    if len(found) > 1:
+        found.sort(key=lambda each: (each.channel.priority, wires.index(each.wire)))
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+
+import msgspec
 
 from farebox.core.ports import Settled, Settlement
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct, eq=False):
     """One request. Whoever learns something of it fills it in; the server writes the line."""
 
     request_id: str
