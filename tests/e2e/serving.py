@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import msgspec
 
+from tests.e2e import command
+
 FAREBOX = (str(Path(sys.executable).with_name("farebox")),)
 _START_S = 60
 
@@ -102,6 +104,9 @@ class Serving:
     def run(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """A verb of the command line on this gateway's store."""
         where = [] if "--data-dir" in args else self._where()
+        if args[:1] != ("serve",) and "PYTHONPATH" not in self.environ:
+            words = (*args, *where)
+            return command.run(words, environ=self._environ, folder=self.folder, stdin=stdin)
         return subprocess.run(
             [*FAREBOX, *args, *where],
             input=stdin,

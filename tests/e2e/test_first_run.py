@@ -128,6 +128,7 @@ def test_a_dead_worker_is_replaced_and_the_model_too(local_gateway: Serving) -> 
             return False
 
     until(answered, 30, "the gateway answers again")
+    local_gateway.money()
     assert local_gateway.cli("accounts", "show", "demo")["held_nanocredits"] == 0
 
 
