@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.load import Plan
+from bench.load import Group, Plan
 from bench.servers import Mock, Target
-from bench.wire import Script
+from bench.wire import LAST_WORDS, Script, request, request_body
 
-WARM_S = 0.3
-_ENDLESS = 1_000_000  # events of a paced stream: it is ended when its measurement is over
-_MEMORY_EVERY_MS = 500
+_WARM_S = 0.3
+_SPREAD_S = 1.0  # over which paced streams begin
+_MARGIN_S = 1.0  # paced streams go on for a while after their measurement, so that all are open
+_MEMORY_EVERY_MS = 200
+_PROBES = 20  # connections that take turns
+_PROBES_A_SECOND = 100
 _PROBE = "probe"
-_MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,15 @@ class Options:
     rounds: int = 3
     starts: int = 3
     seconds: float = 2.0  # a measured window
-    streams: int = 200  # that are open side by side
-    every_ms: int = 50  # between two events of one of them
+    streams: int = 1000  # that are open side by side
+    every_ms: int = 100  # between two events of one of them
     memory_streams: int = 400
+    history: int = 1_000_000  # usage rows of the store that is compared with an empty one; 0: none
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One figure of the table."""
+    """One figure of the table. A name that ends in -tls has the upstream asked over https."""
 
     name: str  # also the model's, and the channel's
     title: str
@@ -41,7 +44,14 @@ class Case:
     renamed: bool = True  # the upstream answers under another name than was asked for
     include_usage: bool = False
     dialect: str = "chat"  # that the gateway is asked in; it asks the mock in chat
-    probe_s: float = 0.0  # then first tokens are timed too, also without any gateway
+    rate: float = 0.0  # calls a second; 0: each follows the one before
+    probe_s: float = 0.0  # then first tokens are timed too
+    with_direct: bool = False  # then delays are timed without any gateway as well
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the upstream is asked over https."""
+        return self.name.endswith("-tls")
 
     @property
     def script(self) -> Script:
@@ -52,69 +62,73 @@ class Case:
 
 def cases(options: Options) -> tuple[Case, ...]:
     """All that is measured in rounds."""
-    paced = f"event of {options.streams} streams, one each {options.every_ms} ms"
-    # A client that asks for usage gets the usage event too, so no event is changed or withheld.
+    return (*_plain(), *_full_rate(), *_paced(options))
+
+
+def _plain() -> tuple[Case, ...]:
     return (
         Case("plain-1k", "plain call, 1 KB body", "call", 64),
         Case("plain-50k", "plain call, 50 KB body", "call", 64, body_bytes=50_000),
         Case("plain-400k", "plain call, 400 KB body", "call", 32, body_bytes=400_000),
-        Case(
-            "burst-same",
-            "event at full rate, same model name",
-            "event",
-            16,
-            chunks=1000,
-            renamed=False,
-            include_usage=True,
-        ),
-        Case(
-            "burst-renamed",
-            "event at full rate, renamed model, no include_usage",
-            "event",
-            16,
-            chunks=1000,
-        ),
-        *(
-            Case(
-                f"burst-{dialect}",
-                f"event at full rate, translated: {title} over chat",
-                "event",
-                16,
-                chunks=1000,
-                dialect=dialect,
-            )
-            for dialect, title in (("responses", "Responses"), ("messages", "Messages"))
-        ),
-        Case(
-            "paced-same",
-            f"{paced}, same model name",
-            "event",
-            options.streams,
-            chunks=_ENDLESS,
-            every_ms=options.every_ms,
-            renamed=False,
-            include_usage=True,
-        ),
-        Case(
-            "paced-renamed",
-            f"{paced}, renamed model, no include_usage",
-            "event",
-            options.streams,
-            chunks=_ENDLESS,
-            every_ms=options.every_ms,
-            probe_s=options.seconds,
-        ),
+        Case("plain-tls", "plain call, 1 KB body, https upstream", "call", 64),
+        Case("steady", "plain call, 200 a second", "call", 32, rate=200.0, with_direct=True),
     )
+
+
+def _full_rate() -> tuple[Case, ...]:
+    title = "event at full rate,"
+    base = Case(
+        "burst-renamed", f"{title} renamed model, no include_usage", "event", 16, chunks=1000
+    )
+    # A client that asks for usage gets the usage event too, so no event is changed or withheld.
+    same = replace(base, name="burst-same", title=f"{title} same model name")
+    translated = [
+        replace(
+            base,
+            name=f"burst-{dialect}",
+            title=f"{title} translated: {name} over chat",
+            dialect=dialect,
+        )
+        for dialect, name in (("responses", "Responses"), ("messages", "Messages"))
+    ]
+    return (replace(same, renamed=False, include_usage=True), base, *translated)
+
+
+def _paced(options: Options) -> tuple[Case, ...]:
+    title = f"event of {options.streams:,} streams, one each {options.every_ms} ms"
+
+    def chunks(probe_s: float) -> int:
+        life_s = _SPREAD_S + _WARM_S + options.seconds + probe_s + _MARGIN_S
+        return int(life_s * 1000 / options.every_ms)
+
+    same = Case(
+        "paced-same",
+        f"{title}, same model name",
+        "event",
+        options.streams,
+        chunks=chunks(0),
+        every_ms=options.every_ms,
+        renamed=False,
+        include_usage=True,
+    )
+    title += ", renamed model, no include_usage"
+    renamed = replace(
+        same, name="paced-renamed", title=title, renamed=True, include_usage=False, with_direct=True
+    )
+    renamed = replace(renamed, chunks=chunks(options.seconds), probe_s=options.seconds)
+    tls = replace(renamed, name="paced-tls", title=f"{title}, https upstream", with_direct=False)
+    return (same, renamed, tls)
 
 
 def memory_case(options: Options) -> Case:
     """Streams that are only held open."""
+    chunks = int((_SPREAD_S + _WARM_S + _MARGIN_S + 0.5) * 1000 / _MEMORY_EVERY_MS)
     return Case(
-        _MEMORY,
+        "memory",
         "memory",
         "event",
         options.memory_streams,
-        chunks=_ENDLESS,
+        chunks=chunks,
         every_ms=_MEMORY_EVERY_MS,
     )
 
@@ -124,35 +138,68 @@ def warming_case() -> Case:
     return Case("warming", "warming", "call", 1)
 
 
-_PROBE_SCRIPT = Script("probe-2026-11-01", 5)
+def peer_cases() -> tuple[Case, ...]:
+    """What every gateway is asked. Some are so slow that long streams would take minutes."""
+    return (
+        Case("peer-plain", "plain call, 1 KB body", "call", 32),
+        Case("peer-burst", "event at full rate, streams of 100", "event", 16, chunks=100),
+    )
 
 
-def scripts(options: Options) -> dict[str, Script]:
+def all_scripts(options: Options) -> dict[str, Script]:
     """How the mock answers, by the name of the model that a client asks for."""
-    every = (*cases(options), memory_case(options), warming_case())
+    every = (*cases(options), *peer_cases(), memory_case(options), warming_case())
     return {_PROBE: _PROBE_SCRIPT, **{case.name: case.script for case in every}}
 
 
-def plan(case: Case, target: Target, mock: Mock, seconds: float) -> Plan:
-    """What the generator is told."""
-    return Plan(
-        port=target.port,
-        mock_port=mock.port,
-        path=target.path(case.script, case.dialect),
-        model=case.name,
-        key=target.key,
-        connections=case.connections,
-        warm_s=WARM_S,
-        measure_s=seconds,
-        body_bytes=case.body_bytes,
-        chunks=case.chunks,
-        every_ms=case.every_ms,
+_PROBE_SCRIPT = Script("probe-2026-11-01", 8)
+
+
+def group(case: Case, target: Target) -> Group:
+    """The connections of a case."""
+    dialect = target.dialect(case.dialect)
+    body = request_body(
+        case.name,
+        case.body_bytes,
+        stream=bool(case.chunks),
         include_usage=case.include_usage,
-        dialect=target.dialect(case.dialect),
-        probe_path=target.path(_PROBE_SCRIPT),
-        probe_model=_PROBE,
-        probe_s=case.probe_s,
+        dialect=dialect,
+    )
+    script = case.script
+    return Group(
+        request=request(target.path(script, dialect), target.key, body, target.headers(script)),
+        connections=case.connections,
+        events=script.contents,
+        last_word=LAST_WORDS[dialect] if case.chunks else "",
+        rate=case.rate,
+        is_once=bool(case.every_ms),
+        spread_s=_SPREAD_S if case.every_ms else 0.0,
+    )
+
+
+def _probes(target: Target) -> Group:
+    """Short streams beside the paced ones, at a steady rate."""
+    body = request_body(_PROBE, 1024, stream=True, include_usage=False)
+    path, headers = target.path(_PROBE_SCRIPT), target.headers(_PROBE_SCRIPT)
+    return Group(
+        request=request(path, target.key, body, headers),
+        connections=_PROBES,
+        events=_PROBE_SCRIPT.contents,
+        last_word=LAST_WORDS["chat"],
+        rate=_PROBES_A_SECOND,
+        is_after=True,
+    )
+
+
+def plan(case: Case, target: Target, mock: Mock, seconds: float, front: int = 0) -> Plan:
+    """What the generator is told. `front` is the process of the mock's https side."""
+    return Plan(
+        port=target.tls_port if case.is_tls else target.port,
+        groups=(group(case, target), *((_probes(target),) if case.probe_s else ())),
+        warm_s=_WARM_S,
+        measure_s=seconds,
+        after_s=case.probe_s,
         roots=target.roots,
-        load_roots=(mock.pid,),
+        load_roots=(mock.pid, front) if front else (mock.pid,),
         memory_pid=target.worker,
     )

@@ -1,240 +1,165 @@
-"""The load generator: a process that makes one measurement against one server and tells of it.
+"""Runs the load generator (native/load.c) for one measurement, and reads CPU time at both ends.
 
-Run as `python -m bench.load`, with a Plan as JSON on standard input; a Measured goes to standard
-output. CPU time is read at the beginning and the end of the measured window, warm-up excluded.
+The generator says when its window begins and ends; the CPU time of all processes is read then, so
+that warm-up and the streams' ends are not in it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import Callable
-from typing import NamedTuple
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import msgspec
-import uvloop
 
-from bench import proc, wire
-from bench.caller import BadAnswer, Caller, OnDone, Tally
+from bench import proc
 
-_PATIENCE_S = 20.0  # for what a server should do within a moment
-_LOOK_AGAIN_S = 0.02
-_PROBES = 20  # connections that take turns
-_PROBES_A_SECOND = 100
+DRAIN_S = 60.0  # for the last answers
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One measurement. With `every_ms` the streams are paced, else calls follow each other."""
+class BadAnswer(Exception):
+    """A server under test answered otherwise than it should: its figures would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Connections that send one request again and again; see native/load.c."""
+
+    request: bytes
+    connections: int
+    events: int = 0  # content events of a stream; 0: plain answers
+    last_word: str = ""  # of a stream
+    rate: float = 0.0  # calls a second; 0: whenever a connection has its answer
+    is_once: bool = False
+    spread_s: float = 0.0  # first calls begin over so long
+    is_after: bool = False  # when the window is over
+
+    def words(self, file: Path) -> str:
+        """As the generator is told."""
+        return (
+            f"file={file},conns={self.connections},events={self.events},last={self.last_word},"
+            f"rate={self.rate:g},once={int(self.is_once)},spread_ms={self.spread_s * 1000:.0f},"
+            f"after={int(self.is_after)}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One measurement. What is counted is the first group."""
 
     port: int
-    mock_port: int
-    path: str
-    model: str
-    key: str
-    connections: int
+    groups: tuple[Group, ...]
     warm_s: float
     measure_s: float
-    body_bytes: int = 1024
-    chunks: int = 0  # events of a stream; 0: plain calls
-    every_ms: int = 0
-    include_usage: bool = False
-    dialect: str = "chat"  # of the calls
-    probe_path: str = ""  # short streams beside the paced ones, for their first tokens
-    probe_model: str = ""
-    probe_s: float = 0.0
+    after_s: float = 0.0  # for groups that begin then
     roots: tuple[int, ...] = ()  # processes whose trees are the server under test
-    load_roots: tuple[int, ...] = ()  # what else works for the generator: the mock
+    load_roots: tuple[int, ...] = ()  # what else works for the generator: the upstream
     memory_pid: int = 0
+    may_fail: bool = False  # then errors are counted; else the first one raises BadAnswer
+
+
+class Delays(msgspec.Struct, frozen=True):
+    """Of what the generator timed."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """What the connections of a group have got so far."""
+
+    calls: int
+    events: int
+    errors: int
+    failure: str  # the first error
+    late: int  # calls of a rate for which no connection was idle
+    reconnects: int
+    first: Delays  # from a request to the first event, or to the first byte of a plain answer
+    delay: Delays  # from an event's making by the mock to its arrival
+    gap: Delays  # between two events of a stream
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `units` are calls, or events of streams, within the window."""
+    """What came of it. `units` are calls, or content events of streams, within the window."""
 
     units: int
     cpu_s: float
     load_cpu_s: float  # of generator and mock together
     window_s: float
     all_calls: int  # those before and after the window included
-    first_token_ms: list[float] = []
+    groups: list[Tally]
     memory_before_kb: int = 0
     memory_kb: int = 0
 
 
-class _Moment(NamedTuple):
-    calls: int
-    events: int
-    cpu_s: float
-    load_cpu_s: float
+class _Moment(msgspec.Struct, frozen=True, kw_only=True):
+    at: str
     at_s: float
+    groups: list[Tally]
 
 
-class _Load:
-    """One measurement on its way."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.tally = Tally()
-        self.probed = Tally()
-        self.loop = asyncio.get_running_loop()
-
-    async def connect(self, on_done: OnDone | None = None) -> list[Caller]:
-        """The connections of the measurement itself."""
-        plan = self.plan
-        body = wire.request_body(
-            plan.model,
-            plan.body_bytes,
-            stream=bool(plan.chunks),
-            include_usage=plan.include_usage,
-            dialect=plan.dialect,
+def measure(plan: Plan, program: Path, core: int) -> Measured:
+    """Make one measurement with the generator on a core. Raises BadAnswer."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farebox-load-")))
+        command = [str(program), str(plan.port)]
+        times = (plan.warm_s, plan.measure_s, plan.after_s, DRAIN_S)
+        command += [f"{seconds * 1000:.0f}" for seconds in times]
+        for i, group in enumerate(plan.groups):
+            file = folder / str(i)
+            file.write_bytes(group.request)
+            command.append(group.words(file))
+        before_kb = proc.rss_kb(plan.memory_pid) if plan.memory_pid else 0
+        stack.enter_context(proc.pinned(core))  # this one too, so that it is in nobody's way
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 (made of our own words)
         )
-        request = wire.request(plan.path, plan.key, body)
-        last_word = wire.LAST_WORDS[plan.dialect] if plan.chunks else b""
-
-        def make() -> Caller:
-            return Caller(request, self.tally, on_done, last_word=last_word)
-
-        return [await self._connect(plan.port, make) for _ in range(plan.connections)]
-
-    async def connect_probes(self) -> list[Caller]:
-        """Connections for short streams beside it."""
-        plan = self.plan
-        body = wire.request_body(plan.probe_model, 1024, stream=True, include_usage=False)
-        request = wire.request(plan.probe_path, plan.key, body)
-
-        def make() -> Caller:
-            return Caller(request, self.probed, None, last_word=wire.LAST_WORDS["chat"])
-
-        return [await self._connect(plan.port, make) for _ in range(_PROBES)]
-
-    async def close_streams(self) -> None:
-        """Have the mock end its paced streams."""
-        request = wire.request(wire.CLOSING, "none", b"{}")
-        caller = await self._connect(self.plan.mock_port, lambda: Caller(request, Tally(), None))
-        caller.call()
-        await self.until(lambda: not caller.is_waiting, "the mock's answer")
-        await self.until(lambda: self.tally.calls == self.plan.connections, "every stream's end")
-
-    async def _connect(self, port: int, make: Callable[[], Caller]) -> Caller:
-        _, caller = await self.loop.create_connection(make, "127.0.0.1", port)
-        return caller
-
-    async def until(self, true: Callable[[], bool], what: str) -> None:
-        """Wait for it. Raises BadAnswer when it takes too long or something has failed."""
-        end_s = self.loop.time() + _PATIENCE_S
-        while not true():
-            self.check()
-            if self.loop.time() > end_s:
-                raise BadAnswer(f"{what} did not come within {_PATIENCE_S:g} s")
-            await asyncio.sleep(_LOOK_AGAIN_S)
-        self.check()
-
-    def check(self) -> None:
-        """Raise the first failure, if there was one."""
-        failure = self.tally.failure or self.probed.failure
-        if failure is not None:
-            raise failure
-
-    def now(self) -> _Moment:
-        """The counts at this moment."""
-        return _Moment(
-            self.tally.calls,
-            self.tally.events,
-            proc.cpu_s(self.plan.roots),
-            proc.cpu_s((os.getpid(), *self.plan.load_roots)),
-            self.loop.time(),
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        load_roots = (process.pid, *plan.load_roots)
+        begin, cpu_s, load_cpu_s = _next(process, plan.roots, load_roots)
+        end, end_cpu_s, end_load_cpu_s = _next(process, plan.roots, load_roots)
+        after_kb = proc.rss_kb(plan.memory_pid) if plan.memory_pid else 0
+        done, *_ = _next(process, (), ())
+        _check(plan, end, done, process.stderr)
+        counted = "events" if plan.groups[0].events else "calls"
+        return Measured(
+            units=getattr(end.groups[0], counted) - getattr(begin.groups[0], counted),
+            cpu_s=end_cpu_s - cpu_s,
+            load_cpu_s=end_load_cpu_s - load_cpu_s,
+            window_s=end.at_s - begin.at_s,
+            all_calls=sum(group.calls for group in done.groups),
+            groups=done.groups,
+            memory_before_kb=before_kb,
+            memory_kb=after_kb,
         )
 
 
-async def _follow(plan: Plan) -> Measured:
-    """Calls that follow each other on every connection, as fast as the server goes."""
-    load = _Load(plan)
-    is_open = True
-
-    def on_done(caller: Caller) -> None:
-        if is_open and load.tally.failure is None:
-            caller.call()
-
-    callers = await load.connect(on_done)
-    for caller in callers:
-        caller.call()
-    await asyncio.sleep(plan.warm_s)
-    load.check()
-    start = load.now()
-    await asyncio.sleep(plan.measure_s)
-    end = load.now()
-    is_open = False
-    await load.until(lambda: not any(caller.is_waiting for caller in callers), "the last calls")
-    return Measured(
-        units=(end.calls - start.calls) * max(1, plan.chunks),
-        cpu_s=end.cpu_s - start.cpu_s,
-        load_cpu_s=end.load_cpu_s - start.load_cpu_s,
-        window_s=end.at_s - start.at_s,
-        all_calls=load.tally.calls,
-    )
+def _next(
+    process: subprocess.Popen[str], roots: tuple[int, ...], load_roots: tuple[int, ...]
+) -> tuple[_Moment, float, float]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    cpu_s, load_cpu_s = proc.cpu_s(roots), proc.cpu_s(load_roots)
+    if not line:
+        assert process.stderr is not None
+        raise BadAnswer(process.stderr.read() or "the generator ended without a word")
+    return msgspec.json.decode(line, type=_Moment), cpu_s, load_cpu_s
 
 
-async def _pace(plan: Plan) -> Measured:
-    """Streams that are open side by side; first the CPU of their events, then first tokens."""
-    load = _Load(plan)
-    before_kb = proc.rss_kb(plan.memory_pid) if plan.memory_pid else 0
-    callers = await load.connect()
-    every_s = plan.every_ms / 1000
-    for i, caller in enumerate(callers):
-        load.loop.call_later(every_s * i / len(callers), caller.call)
-    begun = load.tally.first_token_ms
-    await load.until(lambda: len(begun) == len(callers), "every first event")
-    await asyncio.sleep(plan.warm_s)
-    load.check()
-    start = load.now()
-    await asyncio.sleep(plan.measure_s)
-    end = load.now()
-    after_kb = proc.rss_kb(plan.memory_pid) if plan.memory_pid else 0
-    if plan.probe_s:
-        await _probe(load)
-    if load.tally.calls:
-        raise BadAnswer("a stream ended before the measurement did")
-    await load.close_streams()
-    return Measured(
-        units=end.events - start.events,
-        cpu_s=end.cpu_s - start.cpu_s,
-        load_cpu_s=end.load_cpu_s - start.load_cpu_s,
-        window_s=end.at_s - start.at_s,
-        all_calls=load.tally.calls + load.probed.calls,
-        first_token_ms=load.probed.first_token_ms,
-        memory_before_kb=before_kb,
-        memory_kb=after_kb,
-    )
-
-
-async def _probe(load: _Load) -> None:
-    """Short streams at a steady rate, whose first tokens are timed."""
-    probes = await load.connect_probes()
-    for probe in probes:  # the first call of a connection is another story
-        probe.call()
-        await load.until(lambda probe=probe: not probe.is_waiting, "a probe's end")
-    load.probed.first_token_ms.clear()
-    end_s = load.loop.time() + load.plan.probe_s
-    turn = 0
-    while (now_s := load.loop.time()) < end_s:
-        load.check()
-        if not probes[turn % _PROBES].is_waiting:
-            probes[turn % _PROBES].call()
-        turn += 1
-        await asyncio.sleep(max(0.0, now_s + 1 / _PROBES_A_SECOND - load.loop.time()))
-    await load.until(lambda: not any(probe.is_waiting for probe in probes), "the last probes")
-
-
-def main() -> None:
-    """One plan, one measurement."""
-    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    measure = _pace if plan.every_ms else _follow
-    try:
-        measured = uvloop.run(measure(plan))
-    except (BadAnswer, OSError) as error:
-        sys.exit(f"{plan.path} on port {plan.port}: {type(error).__name__}: {error}")
-    sys.stdout.buffer.write(msgspec.json.encode(measured))
-
-
-if __name__ == "__main__":
-    main()
+def _check(plan: Plan, end: _Moment, done: _Moment, errors: IO[str]) -> None:
+    if plan.may_fail:
+        return
+    for group in done.groups:
+        if group.errors:
+            raise BadAnswer(f"{group.errors} answers were not as they should be: {group.failure}")
+    if said := errors.read():
+        raise BadAnswer(said)
+    if plan.groups[0].is_once and end.groups[0].calls:
+        raise BadAnswer("a stream ended before the measurement did: the server is too slow for it")
