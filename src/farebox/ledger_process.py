@@ -56,6 +56,9 @@ _SWITCH_S = 0.0005
 # and nobody may be refused what it has in hand.
 SHARED = 2
 _READY = b"ready\n"
+# Between collections of the young. Calls in flight are many objects and no circles, and by Python's
+# own default of 700 they would be looked through again and again.
+_GC_ALLOCATIONS = 50_000
 # What opening a PostgreSQL store, and sharing it, would import. Its driver is an extra.
 _FOR_POSTGRESQL = (
     "sqlalchemy.dialects.postgresql.psycopg",
@@ -233,6 +236,7 @@ def _tidy() -> None:
     # What lives until the end need not be looked through again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
 
 
 def _say_ready() -> None:
