@@ -58,7 +58,7 @@ def read_usage(reported: object, context: int | None = None) -> Reading:
             reported = msgspec.json.decode(reported)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return Reading(None, ("bad_usage",))
-    if not isinstance(reported, Mapping) or not reported:
+    if not isinstance(reported, dict) or not reported:
         return Reading(None)
     fields = cast("Fields", reported)
     limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
@@ -82,7 +82,7 @@ def _count(fields: Fields, name: str, limit: int) -> int | None:
 def _details(fields: Fields, *names: str) -> Fields:
     for name in names:
         value = fields.get(name)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             return cast("Fields", value)
     return {}
 
@@ -113,7 +113,7 @@ def _read_exclusive(fields: Fields, limit: int) -> Reading:
 def _iterations(fields: Fields) -> Iterator[Fields]:
     found = fields.get("iterations")
     for entry in cast("list[object]", found) if isinstance(found, list) else ():
-        if isinstance(entry, Mapping):
+        if isinstance(entry, dict):
             yield cast("Fields", entry)
 
 
