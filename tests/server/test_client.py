@@ -1,16 +1,24 @@
-"""The relay's client over ASGI: when it counts as gone, and that nothing is left of it."""
+"""The relay's client by ASGI and by the fast lane: when it counts as gone, and that nothing is left
+of it.
+"""
 
 import asyncio
+from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from farebox.server.asgi_reply import AsgiReply, AsgiRequest
 from farebox.server.forms import OPENAI
+from farebox.server.lane import Lane, LaneCycle
+from farebox.server.protocol import Protocol
+from tests.server.worker import BOTH_WAYS, make_worker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
 
-class Connection:
+class AsgiConnection:
     """An ASGI server's side of one request, moved by the test."""
 
     def __init__(self):
@@ -31,6 +39,77 @@ class Connection:
         request = AsgiRequest({}, self.receive)
         return AsgiReply(request, self.send, "req_1", OPENAI, close=False).client(stall_s)
 
+    def leave(self):
+        self.left.set()
+
+    def take(self, takes):
+        (self.takes.set if takes else self.takes.clear)()
+
+    @property
+    def body(self):
+        """What was sent of the body."""
+        return b"".join(each["body"] for each in self.sent if each["type"] == "http.response.body")
+
+
+class LaneConnection(asyncio.Transport):
+    """A connection with one request on the lane, moved by the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent = []
+        config = uvicorn.Config(None, log_config=None, lifespan="off")  # pyright: ignore[reportArgumentType]
+        config.load()
+        worker = make_worker()
+        self.protocol = Protocol(
+            worker.state.settings,
+            Lane(worker.state),
+            config=config,
+            server_state=ServerState(),
+            app_state={},
+        )
+        self.protocol.connection_made(self)
+        # Nobody serves it, so that the test can.
+        self.protocol._start_asgi_task = lambda cycle, app: None
+        self.protocol.data_received(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
+        )
+        self.cycle: Any = self.protocol.cycle
+        assert isinstance(self.cycle, LaneCycle)
+
+    def get_extra_info(self, name, default=None):
+        return default
+
+    def is_closing(self):
+        return False
+
+    def pause_reading(self):
+        pass
+
+    def write(self, data):
+        self.sent.append(bytes(data))
+
+    def client(self, stall_s=60.0):
+        return self.cycle.client(stall_s)
+
+    def leave(self):
+        self.protocol.connection_lost(OSError())
+
+    def take(self, takes):
+        (self.protocol.resume_writing if takes else self.protocol.pause_writing)()
+
+    @property
+    def body(self):
+        """What was sent of the body."""
+        return b"".join(self.sent).partition(b"\r\n\r\n")[2]
+
+
+def connect(carrier):
+    """A connection whose client the test moves."""
+    return LaneConnection() if carrier == "lane" else AsgiConnection()
+
+
+HEAD = ((b"content-length", b"1"),)
+
 
 async def settle():
     """Let everything run that can."""
@@ -38,28 +117,38 @@ async def settle():
         await asyncio.sleep(0)
 
 
-async def test_an_answer_is_sent_with_its_request_id():
-    """Head and body go out as ASGI messages, the head with x-request-id."""
-    connection = Connection()
+async def test_an_answer_is_sent_with_its_request_id(carrier):
+    """The head with x-request-id, then the body: as ASGI messages, or as the bytes themselves, the
+    head with the first of the body.
+    """
+    connection = connect(carrier)
     async with connection.client() as client:
         await client.send_head(200, ((b"content-type", b"text/event-stream"),))
         await client.send(b"a")
         await client.send(b"b", last=True)
         assert not client.gone
-    headers = [(b"content-type", b"text/event-stream"), (b"x-request-id", b"req_1")]
+    if isinstance(connection, AsgiConnection):
+        headers = [(b"content-type", b"text/event-stream"), (b"x-request-id", b"req_1")]
+        assert connection.sent == [
+            {"type": "http.response.start", "status": 200, "headers": headers},
+            {"type": "http.response.body", "body": b"a", "more_body": True},
+            {"type": "http.response.body", "body": b"b", "more_body": False},
+        ]
+        return
+    request_id = connection.cycle.request_id.encode()
     assert connection.sent == [
-        {"type": "http.response.start", "status": 200, "headers": headers},
-        {"type": "http.response.body", "body": b"a", "more_body": True},
-        {"type": "http.response.body", "body": b"b", "more_body": False},
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: %b\r\n"
+        b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n" % request_id,
+        b"1\r\nb\r\n0\r\n\r\n",
     ]
 
 
-async def test_a_hang_up_is_told_once_and_sending_goes_nowhere():
+async def test_a_hang_up_is_told_once_and_sending_goes_nowhere(carrier):
     """Whoever waits for it is called once; sending to a client that has gone does nothing."""
-    connection, calls = Connection(), []
+    connection, calls = connect(carrier), []
     async with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
-        connection.left.set()
+        connection.leave()
         await settle()
         assert client.gone
         assert calls == ["gone"]
@@ -70,52 +159,54 @@ async def test_a_hang_up_is_told_once_and_sending_goes_nowhere():
     assert connection.sent == []
 
 
-async def test_a_callback_can_be_taken_back():
+async def test_a_callback_can_be_taken_back(carrier):
     """None forgets the callback."""
-    connection, calls = Connection(), []
+    connection, calls = connect(carrier), []
     async with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
         client.on_gone(None)
-        connection.left.set()
+        connection.leave()
         await settle()
         assert client.gone
     assert calls == []
 
 
-async def test_the_end_of_a_complete_answer_is_no_hang_up():
+async def test_the_end_of_a_complete_answer_is_no_hang_up(carrier):
     """Servers say `disconnect` after the last byte too; nobody left then."""
-    connection, calls = Connection(), []
+    connection, calls = connect(carrier), []
     async with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
+        await client.send_head(200, HEAD)
         await client.send(b"x", last=True)
-        connection.left.set()
+        connection.leave()
         await settle()
         assert not client.gone
     assert calls == []
 
 
-async def test_sending_waits_for_a_slow_client():
+async def test_sending_waits_for_a_slow_client(carrier):
     """Back-pressure reaches the sender."""
-    connection = Connection()
+    connection = connect(carrier)
     async with connection.client() as client:
-        connection.takes.clear()
+        await client.send_head(200, HEAD)
+        connection.take(False)
         sending = asyncio.create_task(client.send(b"x"))
         await settle()
         assert not sending.done()
-        connection.takes.set()
+        connection.take(True)
         await sending
         assert not client.gone
-    assert [message["body"] for message in connection.sent] == [b"x"]
+    assert connection.body == b"x"
 
 
-async def test_a_client_that_takes_nothing_counts_as_gone():
+async def test_a_client_that_takes_nothing_counts_as_gone(carrier):
     """After the limit without progress the sender goes on, as if the client had hung up."""
-    connection, calls = Connection(), []
+    connection, calls = connect(carrier), []
     async with connection.client(stall_s=0.1) as client:
         client.on_gone(lambda: calls.append("gone"))
         await asyncio.sleep(0.15)  # idle time is no stall
         assert not client.gone
-        connection.takes.clear()
+        connection.take(False)
         async with asyncio.timeout(2):
             await client.send(b"x")
         assert client.gone
@@ -125,10 +216,10 @@ async def test_a_client_that_takes_nothing_counts_as_gone():
     assert calls == ["gone"]
 
 
-async def test_being_cancelled_from_outside_is_not_swallowed():
+async def test_being_cancelled_from_outside_is_not_swallowed(carrier):
     """Only the stall timer's own cancellation ends in the client."""
-    connection = Connection()
-    connection.takes.clear()
+    connection = connect(carrier)
+    connection.take(False)
     async with connection.client() as client:
         sending = asyncio.create_task(client.send(b"x"))
         await settle()
@@ -138,16 +229,17 @@ async def test_being_cancelled_from_outside_is_not_swallowed():
         assert not client.gone
 
 
-async def test_nothing_is_left_when_the_call_is_over():
+async def test_nothing_is_left_when_the_call_is_over(carrier):
     """Neither a task nor a timer outlives a call."""
     before = asyncio.all_tasks()
-    connection, calls = Connection(), []
+    connection, calls = connect(carrier), []
     async with connection.client(stall_s=0.05) as client:
         client.on_gone(lambda: calls.append("gone"))
+        await client.send_head(200, ())
         await client.send(b"x")
     await settle()
     assert asyncio.all_tasks() == before
     await asyncio.sleep(0.1)
-    connection.left.set()
+    connection.leave()
     await settle()
     assert calls == []

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from farebox.core.ids import new_key
 from tests.server.asking import completion, stream_of
-from tests.server.worker import JSON_HEAD, SSE_HEAD, FakeExchange, make_worker, running
+from tests.server.worker import (
+    JSON_HEAD,
+    SSE_HEAD,
+    FakeExchange,
+    FakeUpstream,
+    make_worker,
+    running,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -164,11 +171,8 @@ LEGAL = {
 SHORT = ["kept alive", "in chunks", "expecting 100", "upgrade to HTTP/2", "HTTP/1.0", "messages"]
 
 
-class Upstream:
+class Upstream(FakeUpstream):
     """Answers every call, as often as it is asked."""
-
-    def __init__(self):
-        self.requests = []
 
     def open(self, request):
         self.requests.append(request)
