@@ -13,6 +13,13 @@ import pytest
 from farebox.core.settings import Settings
 from farebox.upstream.client import Client
 from farebox.upstream.tls import ClientContext
+from tests.upstream import real_servers
+
+# Fixtures that are asked for by name.
+fake, llama = real_servers.fake, real_servers.llama
+nginx, nginx_ports = real_servers.nginx, real_servers.nginx_ports
+pythons, pythons_streams = real_servers.pythons, real_servers.pythons_streams
+pythons_ports = real_servers.pythons_ports
 
 MakeClient = Callable[..., Client]
 PLAIN_TLS = ClientContext()  # costs tens of milliseconds: made once
