@@ -143,6 +143,17 @@ async def test_an_answer_is_sent_with_its_request_id(carrier):
     ]
 
 
+@pytest.mark.parametrize("carrier", ["lane"], indirect=True)
+@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0"])
+async def test_a_header_that_would_be_two_is_never_sent(carrier, value):
+    """The lane writes heads itself, so it looks at the values itself, as uvicorn does."""
+    connection = connect(carrier)
+    async with connection.client() as client:
+        with pytest.raises(RuntimeError):
+            await client.send_head(200, ((b"x-farebox-adjusted", value),))
+    assert connection.sent == []
+
+
 async def test_a_hang_up_is_told_once_and_sending_goes_nowhere(carrier):
     """Whoever waits for it is called once; sending to a client that has gone does nothing."""
     connection, calls = connect(carrier), []

@@ -261,6 +261,7 @@ class Worker:
     reads: FakeReads
     secret: str
     port: int = 0
+    served: ServerState = field(default_factory=ServerState)  # uvicorn's, while it runs
 
     @property
     def origin(self):
@@ -348,7 +349,7 @@ async def running(worker, pages=(), keep_alive_s=5, carrier=None):
     )
     config.load()
     # What uvicorn's own server does, without its waits, which are most of a short test's time.
-    served = ServerState()
+    served = worker.served = ServerState()
     served.default_headers = [(b"date", formatdate(usegmt=True).encode())]
     serve = partial(config.http_protocol_class, config=config, server_state=served, app_state={})  # pyright: ignore[reportCallIssue]
     server = await asyncio.get_running_loop().create_server(serve, "127.0.0.1", 0)
