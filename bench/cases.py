@@ -159,7 +159,7 @@ def group(case: Case, target: Target) -> Group:
     """The connections of a case."""
     dialect = target.dialect(case.dialect)
     body = request_body(
-        case.name,
+        target.model or case.name,
         case.body_bytes,
         stream=bool(case.chunks),
         include_usage=case.include_usage,

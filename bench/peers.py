@@ -1,12 +1,14 @@
 """Other gateways, each installed in the cache folder and started as its own manual says.
 
-One worker, no plugins, caches, databases or key checks of theirs: what they do without being asked.
-A peer that cannot be had or started raises PeerMissing, with the reason.
+One worker, no plugins, caches or databases: what they do without being asked, less limits that a
+measurement would run into. Portkey and ferrogw listen on all addresses, not only on loopback; they
+have no flag for that. A peer that cannot be had or started raises PeerMissing, with the reason.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -25,8 +27,11 @@ _READY_LIMIT_S = 120.0
 _FERROGW = "1.5.10"
 _LITELLM = "1.106.0"
 _PORTKEY = "1.15.2"
-# Later ones end every stream with an error under Portkey 1.15.
-_PORTKEY_PINS = ("@hono/node-server@1.19.9",)
+# With later ones (1.14.4 and 1.19 were tried) Portkey 1.15 answers every stream with 500.
+_PORTKEY_PINS = {"@hono/node-server": "1.13.8"}
+# They want secrets of their own, which no one else has to know here.
+_FERROGW_KEY = "fgw_" + secrets.token_hex(16)
+_LITELLM_KEY = "sk-" + secrets.token_hex(24)
 
 
 class PeerMissing(Exception):
@@ -54,6 +59,7 @@ class Peer:
     upstream: int
     health: str  # a path that answers 200 when it is ready
     key: str = "none"
+    model: str = ""  # the only one that it knows
     env: dict[str, str] = field(default_factory=dict[str, str])
 
     def start(self) -> tuple[Running, Target]:
@@ -71,7 +77,7 @@ class Peer:
         running = start(self.command, self.folder, is_ready, env=self.env, limit_s=_READY_LIMIT_S)
         pid = running.process.pid
         target = Target(self.name, self.port, self.key, (pid,), largest((pid,)), self.way)
-        target.upstream = self.upstream
+        target.upstream, target.model = self.upstream, self.model
         return running, target
 
 
@@ -109,8 +115,13 @@ def _litellm(places: Places) -> Peer:
         "model",
         places.upstream,
         "/health/liveliness",
-        # Its price list would be fetched from the net, and it tells its makers of its use.
-        env={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"},
+        _LITELLM_KEY,
+        env={
+            "LITELLM_MASTER_KEY": _LITELLM_KEY,  # without one it does not start
+            # Its price list would be fetched from the net, and it tells its makers of its use.
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_TELEMETRY": "False",
+        },
     )
 
 
@@ -123,8 +134,8 @@ def _portkey(places: Places) -> Peer:
     program = folder / "node_modules/@portkey-ai/gateway/build/start-server.js"
 
     def load() -> None:
-        pins = dict(pin.rsplit("@", 1) for pin in _PORTKEY_PINS)
-        (folder / "package.json").write_text(json.dumps({"private": True, "overrides": pins}))
+        manifest = {"private": True, "overrides": _PORTKEY_PINS}
+        (folder / "package.json").write_text(json.dumps(manifest))
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
         _call([npm, "install", *options, package])
 
@@ -135,7 +146,31 @@ def _portkey(places: Places) -> Peer:
 
 
 def _ferrogw(places: Places) -> Peer:
-    raise PeerMissing("not written")
+    program = _from_pypi("ferrogw", f"ferrogw=={_FERROGW}")
+    config = places.folder / "config.yaml"
+    config.write_text("strategy:\n  mode: fallback\ntargets:\n  - virtual_key: openai\n")
+    port = free_port()
+    prefix = places.scripts["peer-burst"].prefix  # it has one upstream: the mock answers both ways
+    return Peer(
+        "ferrogw",
+        [str(program), "serve"],
+        port,
+        places.folder,
+        "model",
+        places.upstream,
+        "/readyz",
+        _FERROGW_KEY,
+        "gpt-4o",  # it refuses names that are not in its list
+        env={
+            "GATEWAY_CONFIG": str(config),
+            "MASTER_KEY": _FERROGW_KEY,
+            "PORT": str(port),
+            "OPENAI_API_KEY": "sk-upstream-of-the-benchmark",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{places.upstream}{prefix}",
+            "RATE_LIMIT_RPS": "1000000",  # else 20 calls a second
+            "RATE_LIMIT_BURST": "1000000",
+        },
+    )
 
 
 _MAKERS: dict[str, Callable[[Places], Peer]] = {

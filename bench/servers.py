@@ -61,6 +61,7 @@ class Target:
     way: Way = "path"
     tls_port: int = 0  # where it is asked for what it gets from the upstream over https
     upstream: int = 0  # the port that a header names
+    model: str = ""  # that it is asked for, whatever the case
     speaks_all: bool = False  # it translates other dialects; else it is asked in chat
 
     def dialect(self, wanted: str) -> str:

@@ -2,7 +2,8 @@
  *
  * POST /CHUNKS_EVERY_MODEL/v1/chat/completions: CHUNKS is 0 for one JSON answer, else the number of
  * events of a stream, `[DONE]` not counted (the role, the content events, the finish reason, the
- * usage); EVERY is milliseconds between two of them, 0: as fast as the connection takes them.
+ * usage); EVERY is milliseconds between two of them, 0: as fast as the connection takes them. A
+ * small request that does not ask for a stream gets JSON on any path.
  * Shapes are those of OpenAI's chat completions, a content event has about 310 bytes.
  *
  * It prints its port, and ends when its standard input does, so that nothing is left over. */
@@ -36,6 +37,7 @@ enum { HEAD_MAX = 8192, EVENT_MAX = 1024, SLAB = 16384, TURN = 256, OTHER_EVENTS
 struct script {
     struct script *next;
     char path[256];
+    bool is_plain; /* JSON, whatever the path says */
     uint64_t every_ns;
     uint32_t events;
     size_t opening_len, event_len, closing_len, mark_at;
@@ -44,7 +46,8 @@ struct script {
 
 struct conn {
     int fd;
-    bool wants_out, is_chunked; /* chunked: the request's body */
+    bool wants_out;
+    bool is_chunked, is_plain; /* the request's body; it asks for no stream */
     size_t head_len, body_left;
     char head[HEAD_MAX]; /* of a request; of a chunked body, its last bytes */
     struct script *script; /* that is being answered; none: waiting for a request */
@@ -102,17 +105,18 @@ static void write_plain(struct script *s, const char *model) {
     s->opening_len += (size_t)sprintf(s->opening + s->opening_len, "%s", body);
 }
 
-static struct script *script_of(const char *path) {
+static struct script *script_of(const char *path, bool is_plain) {
     for (struct script *s = scripts; s; s = s->next)
-        if (!strcmp(s->path, path)) return s;
+        if (s->is_plain == is_plain && !strcmp(s->path, path)) return s;
     unsigned chunks, every_ms;
     char model[64];
     struct script *s = calloc(1, sizeof *s);
     must(s != NULL, "calloc");
     snprintf(s->path, sizeof s->path, "%s", path);
+    s->is_plain = is_plain;
     if (sscanf(path, "/%u_%u_%63[^/]/v1/chat/completions", &chunks, &every_ms, model) != 3)
         s->opening_len = (size_t)sprintf(s->opening, NOT_FOUND);
-    else if (chunks == 0)
+    else if (chunks == 0 || is_plain)
         write_plain(s, model);
     else
         write_stream(s, model);
@@ -231,7 +235,7 @@ static bool pump(struct conn *c) {
 static void answer(struct conn *c) {
     char path[256] = "";
     sscanf(c->head, "%*s %255s", path);
-    c->script = script_of(path);
+    c->script = script_of(path, c->is_plain);
     c->sent = 0, c->events_due = 0;
     uint64_t every_ns = c->script->every_ns;
     if (!pump(c)) return;
@@ -295,7 +299,12 @@ static void take(struct conn *c) {
         const char *length = header(c, "\r\ncontent-length:");
         c->body_left = length ? strtoul(length, NULL, 10) : 0;
         c->is_chunked = header(c, "\r\ntransfer-encoding: chunked") != NULL;
+        c->is_plain = true;
     }
+    /* Who sends much is not searched: that would cost more than the answer. */
+    if (len > HEAD_MAX || memmem(body, len, "\"stream\":true", 13) ||
+        memmem(body, len, "\"stream\": true", 14))
+        c->is_plain = false;
     if (is_complete(c, body, len)) answer(c);
 }
 
