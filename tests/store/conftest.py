@@ -8,6 +8,7 @@ from sqlalchemy.engine import make_url
 
 from farebox.store import Store, open_store
 from farebox.store.accounts import StoredAccount
+from farebox.store.books import OwnedBooks
 from tests import postgres
 
 
@@ -87,3 +88,12 @@ def postgres_store(postgres_url: str, tmp_path: Path) -> Iterator[Store]:
 def account(store: Store) -> StoredAccount:
     """An account with 1000 nano-credits, no credit limit, and the id 1."""
     return store.create_account("ann", credits_nanocredits=1000)
+
+
+@pytest.fixture
+def books(store: Store) -> OwnedBooks:
+    """The books of an owner, and an account of 1000 nano-credits with the id 1."""
+    store.create_account("ann", credits_nanocredits=1000)
+    books = OwnedBooks(store, "own_1")
+    assert books.begin(lambda _: False) == []
+    return books

@@ -41,15 +41,6 @@ TRANSFERS = "SELECT kind, debit, credit, amount, calls FROM transfers ORDER BY i
 AVAILABLE = "SELECT available FROM accounts ORDER BY id"
 
 
-@pytest.fixture
-def books(store: Store) -> OwnedBooks:
-    """The books of an owner, and an account of 1000 nano-credits with the id 1."""
-    store.create_account("ann", credits_nanocredits=1000)
-    books = OwnedBooks(store, "own_1")
-    assert books.begin(lambda _: False) == []
-    return books
-
-
 def test_a_call_is_charged_to_its_lease(store: Store, books: OwnedBooks) -> None:
     """Granted, posted, returned: each step is a transfer, and the rest is available again."""
     lease = granted(books, 400)

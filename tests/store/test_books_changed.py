@@ -1,22 +1,11 @@
 """A ledger's batches where accounts and leases are not what the ledger takes them for."""
 
-import pytest
-
 from farebox.billing.jobs import Done, Grant, Granted, LeaseGone, OpenLease, Posted, Return
 from farebox.store import Store
 from farebox.store.books import OwnedBooks
 from tests.store.bookkeeping import broken_invariants, post, read
 
 AVAILABLE = "SELECT available FROM accounts ORDER BY id"
-
-
-@pytest.fixture
-def books(store: Store) -> OwnedBooks:
-    """The books of an owner, and an account of 1000 nano-credits with the id 1."""
-    store.create_account("ann", credits_nanocredits=1000)
-    books = OwnedBooks(store, "own_1")
-    assert books.begin(lambda _: False) == []
-    return books
 
 
 def test_a_disabled_account_gives_what_its_calls_cost(store: Store, books: OwnedBooks) -> None:

@@ -1,4 +1,5 @@
-"""The statements of posting.py for PostgreSQL: few round trips, and rows as one JSON document.
+"""The statements of posting.py for PostgreSQL: few round trips, and rows as one JSON document; many
+calls by COPY.
 
 Measured with 100 rows of `usage` a statement, CPU of client and server, microseconds a row:
 json_to_recordset 3 + 17, jsonb_to_recordset 3 + 28, unnest of arrays that the driver makes 35 + 18,
@@ -93,6 +94,20 @@ _NEW_LEASES = """
 _WRITTEN = "SELECT request_id, charge, absorbed FROM usage WHERE request_id = ANY(%s::text[])"
 _USAGE_ROWS = _Rows("usage", [column.name for column in usage.columns])
 _USAGE = _insert("usage", _USAGE_ROWS) + " ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
+# Many rows are copied, which spares the server 5 µs a row, but knows no conflict. NULL is written
+# as Python writes None.
+_COPY = f"COPY usage ({_USAGE_ROWS.columns}) FROM STDIN WITH (NULL 'None')"
+_MANY = 32  # two more round trips and a savepoint are worth it
+_BEFORE_COPY = "SAVEPOINT before_copy"
+_UNDO_COPY = "ROLLBACK TO SAVEPOINT before_copy"
+_LINE = "\t".join(["%s"] * len(usage.columns)) + "\n"
+_TABS = _LINE.count("\t")
+_ESCAPED = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+_NULLABLE_TEXTS = [
+    n
+    for n, column in enumerate(usage.columns)
+    if column.nullable and column.type.python_type is str
+]
 _TAKE_BACK = "DELETE FROM usage WHERE request_id = ANY(%s::text[])"
 _NEW_LEASE_ROWS = _Rows(
     "leases", ("id", "account_id", "owner", "state", "granted", "spent", "returned", "opened_us")
@@ -151,6 +166,7 @@ class PostgresTables:
         """See tables.Tables."""
         execute = self._driver.execute
         locked, held, found, fresh, inserted = None, None, None, None, None
+        is_many = len(ask.rows) >= _MANY
         with self._driver.pipeline():
             if ask.accounts:
                 locked = execute(_ACCOUNTS, (_listed(ask.accounts),))
@@ -163,22 +179,36 @@ class PostgresTables:
                 execute(_SPENT, {"key_id": each.key_id, "since_us": each.since_us})
                 for each in ask.spendings
             ]
-            if ask.rows:
+            if is_many:
+                execute(_BEFORE_COPY)
+            elif ask.rows:
                 inserted = execute(_USAGE, (_USAGE_ROWS.document(ask.rows),))
-            holds = dict(held.fetchall()) if held else {}
-            return Found(
-                {row[0]: _account(row, holds.get(row[0], 0)) for row in locked or ()},
-                {row[0]: LeaseState(*row) for row in found or ()},
-                [each.fetchall()[0][0] for each in sums],
-                [row[0] for row in fresh or ()],
-                self._written(ask.rows, {row[0] for row in inserted} if inserted else set()),
-            )
+        holds = dict(held.fetchall()) if held else {}
+        return Found(
+            {row[0]: _account(row, holds.get(row[0], 0)) for row in locked or ()},
+            {row[0]: LeaseState(*row) for row in found or ()},
+            [each.fetchall()[0][0] for each in sums],
+            [row[0] for row in fresh or ()],
+            self._copy(ask.rows) if is_many else self._written(ask.rows, inserted or ()),
+        )
 
-    def _written(self, rows: Sequence[Row], inserted: set[str]) -> dict[str, tuple[int, int]]:
-        """Charge and absorbed of those that were there before."""
-        if len(inserted) == len(rows):
+    def _copy(self, rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+        """Insert many; charge and absorbed of those that were there before."""
+        try:
+            with self._driver.cursor().copy(_COPY) as copy:
+                copy.write(_lines(rows))
+        except psycopg.errors.UniqueViolation:
+            self._driver.execute(_UNDO_COPY)
+            inserted = self._driver.execute(_USAGE, (_USAGE_ROWS.document(rows),))
+            return self._written(rows, inserted)
+        return {}
+
+    def _written(self, rows: Sequence[Row], inserted: Iterable[Row]) -> dict[str, tuple[int, int]]:
+        """Charge and absorbed of those that were there before. `inserted`: ids of the others."""
+        new = {row[0] for row in inserted}
+        if len(new) == len(rows):
             return {}
-        before = [row[0] for row in rows if row[0] not in inserted]
+        before = [row[0] for row in rows if row[0] not in new]
         return {row[0]: (row[1], row[2]) for row in self._driver.execute(_WRITTEN, (before,))}
 
     def write(self, changes: Changes, now_us: int) -> None:
@@ -229,6 +259,25 @@ class PostgresTables:
     def is_away(self, error: Exception) -> bool:
         """See tables.Tables."""
         return isinstance(error, psycopg.Error) and not isinstance(error, _FAULTS)
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    """Rows of `usage` as COPY reads them."""
+    lines = "".join([_LINE % row for row in rows])
+    is_plain = (
+        "\\" not in lines
+        and "\r" not in lines
+        and lines.count("\n") == len(rows)
+        and lines.count("\t") == len(rows) * _TABS
+        and not any(row[n] == "None" for row in rows for n in _NULLABLE_TEXTS)
+    )
+    return lines if is_plain else "".join([_LINE % tuple(map(_escape, row)) for row in rows])
+
+
+def _escape(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return r"\None" if value == "None" else value.translate(_ESCAPED)
 
 
 def _lease(lease: LeaseState, now_us: int) -> Row:
