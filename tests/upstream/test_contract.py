@@ -11,6 +11,7 @@ import pytest
 from farebox.core.ports import Exchange, UpstreamHead, UpstreamRequest
 from farebox.errors import UpstreamFailed
 from farebox.upstream.client import Client
+from tests.relaying import USAGE, Relaying
 from tests.upstream.asking import PATIENCE_S, answer_to, body_of, head_of
 from tests.upstream.certificates import trusting
 from tests.upstream.pythons_server import IDLE_CLOSE_S
@@ -154,6 +155,20 @@ async def test_a_used_connection_lost_under_a_call_is_replaced_once(make_client,
         reason, _ = await failure_in(opened(client, wire, served.kept))
         assert reason == ("reset" if goodbye is reset else "closed")
         assert wire.accepted == 3
+
+
+async def test_a_replaced_connection_is_no_failure_for_the_relay(fake_upstream):
+    """It hears of one attempt that went well, so that no channel is blamed for it."""
+    async with wire_to(fake_upstream.port) as wire:
+        base_url = fake_upstream.base_url("openai")
+        through_wire = {"openai": base_url.replace(str(fake_upstream.port), str(wire.port))}
+        async with Relaying(fake_upstream, base_urls=through_wire) as relaying:
+            for accepted in (1, 2, 3):
+                await relaying.call(usage=USAGE)
+                wire.cuts, wire.cut_requests_from = 1, wire.to_server_bytes
+                assert wire.accepted == accepted
+                attempts = relaying.settlement.attempts
+                assert [(each.status, each.error) for each in attempts] == [(200, None)]
 
 
 @GOODBYES

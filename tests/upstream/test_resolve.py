@@ -28,6 +28,16 @@ async def test_a_name_is_looked_up_once_for_all_who_ask():
     await resolver.aclose()
 
 
+async def test_an_answer_is_remembered_for_its_time():
+    """Then the name is looked up again: a vendor may have moved."""
+    resolver = Resolver(ttl_s=0.5)
+    first = await resolver.addresses("localhost")
+    assert await resolver.addresses("localhost") is first
+    await asyncio.sleep(0.6)
+    assert await resolver.addresses("localhost") is not first
+    await resolver.aclose()
+
+
 async def test_a_failure_is_not_remembered():
     """Each call asks again, so that a repaired name works at once."""
     resolver = Resolver()

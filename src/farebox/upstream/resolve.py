@@ -14,9 +14,10 @@ _Answer = list[str]
 class Resolver:
     """A cache before the system's resolver, which runs in a thread. Failures are not remembered."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_ttl_s")
 
-    def __init__(self) -> None:
+    def __init__(self, ttl_s: float = TTL_S) -> None:
+        self._ttl_s = ttl_s
         # name -> (when to ask again, the look-up); a few, those of the operator's channels
         self._asked: dict[str, tuple[float, asyncio.Task[_Answer]]] = {}
 
@@ -29,7 +30,7 @@ class Resolver:
         if lookup is None or now_s >= expires_s:
             lookup = asyncio.create_task(_look_up(host), name="farebox-resolve")
             lookup.add_done_callback(lambda done: self._forget_failure(host, done))
-            self._asked[host] = (now_s + TTL_S, lookup)
+            self._asked[host] = (now_s + self._ttl_s, lookup)
         # Shielded: one who gives up must not take the answer from others who wait for it.
         return await asyncio.shield(lookup)
 
