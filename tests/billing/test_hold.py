@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace as changed
 
 from farebox.billing.charge import ORDINARY_TIERS, bill, is_priced_tier
 from farebox.billing.hold import Bound, InputEstimate, bound
@@ -88,8 +87,8 @@ def answered_calls(draw: st.DrawFn) -> tuple[Call, Price, int, Usage, str | None
     some = draw(st.sampled_from([0, most]) | st.integers(0, most))
     output = draw(st.just(cap * call.choices) | st.integers(0, cap * call.choices))
     spoken = draw(st.sampled_from([0, output])) if call.audio_output else 0
-    usage = changed(
-        Usage(output=output - spoken, audio_output=spoken), **{first: some, second: most - some}
+    usage = Usage(output=output - spoken, audio_output=spoken)._replace(
+        **{first: some, second: most - some}
     )
     return call, price, cap, usage, tier
 

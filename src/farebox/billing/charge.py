@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from farebox.core.money import PPM, show_exact, show_ppm
 from farebox.core.price import Price
 from farebox.core.usage import Usage
@@ -136,7 +134,7 @@ def fold_images(usage: Usage, price: Price) -> Usage:
     """Images count as text unless the model has a price for them."""
     if price.image_input is not None or not usage.image_input:
         return usage
-    return replace(usage, uncached_input=usage.uncached_input + usage.image_input, image_input=0)
+    return usage._replace(uncached_input=usage.uncached_input + usage.image_input, image_input=0)
 
 
 def multipliers(

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from farebox.core.call import Attempt, Headers
 from farebox.core.usage import Usage
 
@@ -46,8 +44,9 @@ class Client(Protocol):
         ...
 
 
-# Structs, here and where else every call makes one: frozen dataclasses take five times as long.
-class UpstreamRequest(msgspec.Struct, frozen=True):
+# Named tuples, here and below: every call makes one of each, and a frozen dataclass takes five
+# times as long to make.
+class UpstreamRequest(NamedTuple):
     """One HTTP request to a vendor, complete but for Host and Content-Length."""
 
     url: str
@@ -60,7 +59,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
         return f"UpstreamRequest({self.method} {self.url})"
 
 
-class UpstreamHead(msgspec.Struct, frozen=True):
+class UpstreamHead(NamedTuple):
     """Status and headers (names in lower case) of an upstream's answer."""
 
     status: int
@@ -112,8 +111,6 @@ class Upstream(Protocol):
         ...
 
 
-# Named tuples: every call makes one of each, and a frozen dataclass of so many fields takes six
-# times as long to make.
 class HoldRequest(NamedTuple):
     """Reserve between `least` and `most`, as much as the account has. All amounts in
     nano-credits.

@@ -2,10 +2,10 @@
 business.
 """
 
-import msgspec
+from typing import NamedTuple
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False):
+class Usage(NamedTuple):
     """Token counts, each ≥ 0, no token in two classes."""
 
     uncached_input: int = 0
@@ -31,10 +31,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
     def as_dict(self) -> dict[str, int]:
         """The counts by class as receipts show them; images only where there are some."""
-        counts = {name: getattr(self, name) for name in CLASSES}
+        counts = self._asdict()
         if not self.image_input:
             del counts["image_input"]
         return counts
 
 
-CLASSES: tuple[str, ...] = Usage.__struct_fields__
+CLASSES: tuple[str, ...] = Usage._fields

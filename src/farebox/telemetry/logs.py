@@ -15,7 +15,6 @@ from typing import TextIO
 
 import msgspec
 import structlog
-from msgspec.structs import astuple
 from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
@@ -198,7 +197,7 @@ def _add_call(fields: dict[str, object], settlement: Settlement, settled: Settle
     fields["channel"] = settlement.channel
     fields["stream"] = settlement.stream
     fields["outcome"] = settlement.outcome
-    tokens = zip(CLASSES, astuple(settlement.usage), strict=True)
+    tokens = zip(CLASSES, settlement.usage, strict=True)
     fields["tokens"] = {name: count for name, count in tokens if count}
     fields["charge_nanocredits"] = settled.charge_nanocredits
     fields["absorbed_nanocredits"] = settled.absorbed_nanocredits

@@ -23,7 +23,6 @@ from operator import add
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec.structs import astuple
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -213,7 +212,7 @@ class Metrics:
         estimated = hangups = holds_refused = 0
         for each in settlements:
             outcomes[each.dialect, each.outcome] += 1
-            tokens = list(map(add, tokens, astuple(each.usage)))
+            tokens = list(map(add, tokens, each.usage))
             for attempt in each.attempts:
                 attempts[attempt.channel, attempt.error or str(attempt.status or "none")] += 1
             if each.ttft_ms is not None:
