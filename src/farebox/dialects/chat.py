@@ -139,6 +139,8 @@ def _hosted_tools(fields: Fields) -> tuple[str, ...]:
     """Tools that run at the vendor, for which it may charge by the call: what is no function of
     the client's.
     """
+    if "tools" not in fields and "web_search_options" not in fields:
+        return ()
     tools = read_field(fields, "tools", list[_Tool], "a list of objects with a type") or []
     hosted = {hosted_name(tool.type) for tool in tools} - {"function", "custom"}
     if read_field(fields, "web_search_options", dict[str, msgspec.Raw], "an object") is not None:
