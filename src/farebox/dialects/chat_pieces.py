@@ -22,13 +22,15 @@ from farebox.dialects.chat_mend import (
     ToolCall,
     is_set,
 )
-from farebox.dialects.event_stream import EventStream
+from farebox.dialects.chat_repeats import Pattern, Texts
 from farebox.dialects.interpreter import Endings
+from farebox.dialects.repeating_stream import RepeatingStream
 from farebox.dialects.said import arguments_of, keep_chunk, text_of
 from farebox.dialects.values import Object
 from farebox.errors import UpstreamFailed, broke_off
 
 _CHUNK = msgspec.json.Decoder(Chunk)
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Maker(Protocol):
 
     def put(self, piece: Piece) -> bytes:
         """The events that a piece makes."""
+        ...
+
+    def put_texts(self, field: str, texts: list[str]) -> bytes:
+        """The events of pieces that have only a text, which is in `field` of each delta."""
         ...
 
     def check(self) -> None:
@@ -106,19 +112,19 @@ class NamelessCalls:
         return (self._ids[n], name, "".join(came)) if name else None
 
 
-class PieceStream(EventStream):
+class PieceStream(RepeatingStream):
     """A chat stream for a dialect of other events, up to its end, which is the tail's: a subclass
     makes that of put_kept() and the usage.
     """
 
     kind = "chat chunk"
+    decodes = True
 
     def __init__(
         self, maker: Maker, request_id: str, endings: Endings, max_event_bytes: int
     ) -> None:
-        super().__init__(max_event_bytes)
+        super().__init__(Mender(request_id, endings.standard, endings.failing), max_event_bytes)
         self._maker = maker
-        self._mender = Mender(request_id, endings.standard, endings.failing)
         # What came with or behind the finish reason. It becomes events in the tail: until then
         # there may be pings, or a failure in its place.
         self._kept: list[Piece] = []
@@ -144,15 +150,14 @@ class PieceStream(EventStream):
         return b"".join(map(self._maker.put, kept))
 
     def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
-        del raw
-        pieces = self._chunk(data)
+        pieces = self._chunk(raw, data)
         if not self.ending:
             leaving += map(self._maker.put, pieces)
         elif pieces:
             self._kept += pieces
             self._count_kept(len(data))
 
-    def _chunk(self, data: bytes) -> list[Piece]:
+    def _chunk(self, raw: bytes, data: bytes) -> list[Piece]:
         chunk = _CHUNK.decode(data)
         if is_set(chunk.error):
             self.error = msgspec.json.decode(chunk.error)
@@ -164,11 +169,22 @@ class PieceStream(EventStream):
         self.text_bytes += chunk.text_bytes(data)
         if self.said is not None:
             keep_chunk(self.said, chunk)
-        self._mender.judge(chunk)
+        if not self._mender.judge(chunk) and (learned := self._learn(raw, data, chunk)):
+            self._pattern, _ = learned
         found = [self._maker.read(each) for each in chunk.choices or () if each.index == 0]
         if self.ending:
             self._maker.check()
         return [piece for piece in found if piece is not None]
+
+    def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
+        self.service_tier = pattern.service_tier or self.service_tier
+        self.text_bytes += texts.size_bytes
+        written = b"\n".join(texts.texts).decode()  # there is no line end in JSON's strings
+        told = written.split("\n")
+        if "\\" in written:
+            told = [_decode_text(f'"{text}"') if "\\" in text else text for text in told]
+        told = [text for text in told if text]
+        return self._maker.put_texts(pattern.field, told) if told else b""
 
 
 class _Choice(msgspec.Struct):

@@ -15,7 +15,8 @@ import msgspec
 from farebox.core.call import Call
 from farebox.dialects.chat import DONE
 from farebox.dialects.chat_mend import Chunk, Mender, is_set
-from farebox.dialects.event_stream import EventStream
+from farebox.dialects.chat_repeats import BLANK_LINE, PROBE, Pattern, Texts
+from farebox.dialects.repeating_stream import RepeatingStream
 from farebox.dialects.said import keep_chunk
 from farebox.dialects.sse import event
 
@@ -25,7 +26,7 @@ _encode = msgspec.json.encode
 _MODEL = b'"model"'
 
 
-class ChatStream(EventStream):
+class ChatStream(RepeatingStream):
     """One stream. Feed it what arrives; it returns what may leave now, and keeps the tail.
 
     `finish_reasons` maps a vendor's own words to the standard ones; `failing_finish_reasons` are
@@ -33,6 +34,7 @@ class ChatStream(EventStream):
     """
 
     kind = "chat chunk"
+    decodes = False
 
     def __init__(
         self,
@@ -41,14 +43,16 @@ class ChatStream(EventStream):
         failing_finish_reasons: frozenset[str],
         max_event_bytes: int,
     ) -> None:
-        super().__init__(max_event_bytes)
+        mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
+        super().__init__(mender, max_event_bytes)
         self._model = call.model
         self._model_json = _encode(call.model)
         self._head = b""  # what the last renamed chunk began with, its model's name included
         self._renamed_head = b""
         self._include_usage = call.include_usage
         self._choices = call.choices
-        self._mender = Mender(call.request_id, finish_reasons, failing_finish_reasons)
+        # Of an event of the pattern under our name: its head, what is between two texts, its tail.
+        self._leaving = b"", b"", b""
         self._tail: list[bytes] = []
         self._usage_sent = False
 
@@ -111,9 +115,30 @@ class ChatStream(EventStream):
         if self.said is not None:
             keep_chunk(self.said, chunk)
         mended = self._mender.mend(chunk, data)
+        if mended is None and (learned := self._learn(raw, data, chunk)) is not None:
+            self._use(*learned, chunk.model)
         if mended is None and chunk.model == self._model:
             return raw
         return self._rename(data if mended is None else mended, chunk.model)
+
+    def _use(self, pattern: Pattern, probe: bytes, model: str | None) -> None:
+        """Find out what leaves for an event of this pattern: what leaves for the probe."""
+        asis = event(probe)
+        leaving = asis if model == self._model else self._rename(probe, model)
+        head, _, tail = leaving.partition(PROBE)
+        if pattern.middle:
+            if not asis.endswith(PROBE + tail):
+                return  # the name stands where something else changes
+            tail = pattern.tail + BLANK_LINE
+        self._pattern = pattern
+        self._leaving = head, tail + head, tail
+
+    def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
+        if pattern.service_tier is not None:
+            self.service_tier = pattern.service_tier
+        self.text_bytes += texts.size_bytes
+        head, between, tail = self._leaving
+        return head + between.join(texts.pieces) + tail
 
     def _rename(self, data: bytes, model: str | None) -> bytes:
         if not self._head or not data.startswith(self._head):

@@ -117,6 +117,12 @@ class MessageMaker:
             made += blocks.call(*call)
         return self._begin() + made if made else b""
 
+    def put_texts(self, field: str, texts: list[str]) -> bytes:
+        """The same for pieces that have only a text, which is in `field` of each delta."""
+        write = self._blocks.say if field == "content" else self._blocks.think
+        made = write(*texts)
+        return self._begin() + made if made else b""
+
     def close(self) -> tuple[bytes, Object]:
         """The events that end all blocks, and why the message ends: stop_reason and
         stop_sequence. There may be no block at all.

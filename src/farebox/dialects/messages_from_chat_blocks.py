@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from farebox.dialects.chat_pieces import NamelessCalls
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_shell import event
 from farebox.dialects.messages_to_chat import MessagesToChat
+from farebox.dialects.said import in_json
 from farebox.dialects.values import Object
 
 # Ids of calls that may stay: of letters that these clients' API takes back, and not so short that
@@ -66,6 +67,15 @@ class _Block:
         """The block with all that is in it."""
         return {**self.start, "text": self.written}
 
+    def frame(self) -> Object | None:
+        """What delta() gives for an empty text, if it gives any for one that is not."""
+        return {"type": "text_delta", "text": ""}
+
+    def give(self, texts: Sequence[str]) -> None:
+        """So much more has come, and has left."""
+        self._pieces += texts
+        self._given = len(self._pieces)
+
     def _take_new(self) -> str:
         text = "".join(self._pieces[self._given :])
         self._given = len(self._pieces)
@@ -84,6 +94,9 @@ class _Thinking(_Block):
     def delta(self) -> Object | None:
         text = "" if self._is_omitted else self._take_new()
         return {"type": "thinking_delta", "thinking": text} if text else None
+
+    def frame(self) -> Object | None:
+        return None if self._is_omitted else {"type": "thinking_delta", "thinking": ""}
 
     def last_delta(self) -> Object | None:
         self._signature = self._seal(self.written)
@@ -147,21 +160,21 @@ class Blocks:
         """Whether the client is to run a tool."""
         return bool(self._calls)
 
-    def think(self, text: str) -> bytes:
-        """A piece of reasoning, which nobody sees who did not ask for it."""
-        self._thoughts.append(text)
+    def think(self, *texts: str) -> bytes:
+        """Pieces of reasoning, which nobody sees who did not ask for it."""
+        self._thoughts += texts
         if not (self._sent.shows_thinking or self._sent.omits_thinking):
             return b""
-        return self._write("thinking", text)
+        return self._write("thinking", texts)
 
-    def say(self, text: str) -> bytes:
-        """A piece of text."""
-        return self._write("text", text)
+    def say(self, *texts: str) -> bytes:
+        """Pieces of text."""
+        return self._write("text", texts)
 
     def refuse(self, text: str) -> bytes:
         """A piece of a refusal, which is text in a block of its own."""
         self.has_refused = True
-        return self._write("refusal", text)
+        return self._write("refusal", (text,))
 
     def call(self, n: int, id: str | None, name: str | None, arguments: str) -> bytes:
         """A piece of the tool call `n`; the first one has the id and the name."""
@@ -188,14 +201,14 @@ class Blocks:
             self._around.recall.note(self._around.account_id, self._call_ids, text)
         return events
 
-    def _write(self, source: str, text: str) -> bytes:
+    def _write(self, source: str, texts: Sequence[str]) -> bytes:
         if self._open and self._open[-1].source == source:
-            return self._add(self._open[-1], text)
+            return self._add_texts(self._open[-1], texts)
         if source == "thinking":
             block = _Thinking(self._seal, is_omitted=self._sent.omits_thinking)
         else:
             block = _Block(source, {"type": "text", "text": ""})
-        return self._begin(block) + self._add(block, text)
+        return self._begin(block) + self._add_texts(block, texts)
 
     def _seal(self, text: str) -> str:
         return self._around.seal.seal(self._around.account_id, "reasoning", text)
@@ -216,6 +229,16 @@ class Blocks:
     def _add(self, block: _Block, text: str) -> bytes:
         block.take(text)
         return self._delta(block.delta()) + self._go_on() if block is self._open[0] else b""
+
+    def _add_texts(self, block: _Block, texts: Sequence[str]) -> bytes:
+        if len(texts) == 1 or block is not self._open[0]:
+            return b"".join([self._add(block, text) for text in texts])
+        block.give(texts)
+        head, empty, tail = self._delta(block.frame()).decode().rpartition('""')
+        if not empty:
+            return b""
+        between = f'"{tail}{head}"'
+        return f'{head}"{between.join(in_json(texts))}"{tail}'.encode()
 
     def _go_on(self) -> bytes:
         """The next block becomes the front, as often as the front is whole and there is one."""

@@ -75,12 +75,21 @@ class ResponseMaker:
         if piece.reasoning:
             made += items.reason(piece.reasoning)
         if piece.content:
-            made += items.say(piece.content, piece.logprobs)
+            made += items.say(piece.content, logprobs=piece.logprobs)
         if piece.refusal:
             made += items.refuse(piece.refusal)
         for call in piece.calls:
             made += items.call(*call)
         return made
+
+    def put_texts(self, field: str, texts: list[str]) -> bytes:
+        """The same for pieces that have only a text, which is in `field` of each delta."""
+        if field != "content":
+            return b"" if self._summary is not None else self._items.reason(*texts)
+        if self._summary is not None:
+            self._summary += texts
+            return b""
+        return self._items.say(*texts)
 
     def close(self) -> tuple[bytes, str, Object]:
         """The events that end all items, the response's status, and what else its object says."""

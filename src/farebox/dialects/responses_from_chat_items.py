@@ -8,6 +8,7 @@ responses_from_chat.py's. Source: OpenAI's OpenAPI document, `ResponseStreamEven
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -87,27 +88,23 @@ class Items:
         """Whether nothing was written yet."""
         return not self._output
 
-    def reason(self, text: str) -> bytes:
-        """A piece of reasoning, which is shown as its summary."""
+    def reason(self, *texts: str) -> bytes:
+        """Pieces of reasoning, which is shown as its summary."""
         events = b"" if self._is_writing("reasoning") else self._begin_reasoning()
-        assert self._writing is not None
-        assert self._writing.part is not None
-        self._writing.part.texts.append(text)
-        return events + self._shell.event(
-            "response.reasoning_summary_text.delta",
-            item_id=self._writing.item["id"],
-            output_index=self._writing.index,
-            summary_index=0,
-            delta=text,
-        )
+        writing = self._writing
+        assert writing is not None
+        assert writing.part is not None
+        writing.part.texts += texts
+        place = {"item_id": writing.item["id"], "output_index": writing.index, "summary_index": 0}
+        return events + self._shell.deltas("response.reasoning_summary_text.delta", place, texts)
 
-    def say(self, text: str, logprobs: list[Any]) -> bytes:
-        """A piece of the message's text."""
-        return self._write("output_text", text, {"logprobs": logprobs}, logprobs)
+    def say(self, *texts: str, logprobs: Sequence[Any] = ()) -> bytes:
+        """Pieces of the message's text; with `logprobs` it is one."""
+        return self._write("output_text", texts, {"logprobs": logprobs}, logprobs)
 
     def refuse(self, text: str) -> bytes:
         """A piece of a refusal."""
-        return self._write("refusal", text, {}, [])
+        return self._write("refusal", (text,), {})
 
     def call(self, n: int, id: str | None, name: str | None, arguments: str) -> bytes:
         """A piece of the tool call `n`; the first one has the id and the name."""
@@ -138,7 +135,7 @@ class Items:
 
     def say_nothing(self) -> bytes:
         """An empty message: what clients expect of an answer without any item."""
-        return self._write("output_text", "", None, []) + self.close("completed")
+        return self._write("output_text", ("",), None) + self.close("completed")
 
     # Reasoning and messages.
 
@@ -170,18 +167,21 @@ class Items:
             )
         )
 
-    def _write(self, kind: str, text: str, more: Object | None, logprobs: list[Any]) -> bytes:
+    def _write(
+        self, kind: str, texts: Sequence[str], more: Object | None, logprobs: Sequence[Any] = ()
+    ) -> bytes:
         events = b"" if self._is_writing("message") else self._begin_message()
         writing = self._writing
         assert writing is not None
         if writing.part is None or writing.part.kind != kind:
             events += self._close_part(writing) + self._begin_part(writing, kind)
         assert writing.part is not None
-        writing.part.texts.append(text)
+        writing.part.texts += texts
         writing.part.logprobs += logprobs
         if more is None:
             return events
-        return events + self._part_event(f"{kind}.delta", writing, delta=text, **more)
+        place = self._place_of_part(writing)
+        return events + self._shell.deltas(f"response.{kind}.delta", place, texts, more)
 
     def _begin_message(self) -> bytes:
         closed = self._close_writing("completed")
@@ -199,14 +199,15 @@ class Items:
         writing.part = _Part(kind)
         return self._part_event("content_part.added", writing, part=writing.part.as_dict())
 
+    def _place_of_part(self, writing: _Open) -> Object:
+        return {
+            "item_id": writing.item["id"],
+            "output_index": writing.index,
+            "content_index": len(cast("list[Any]", writing.item["content"])),
+        }
+
     def _part_event(self, name: str, writing: _Open, **fields: object) -> bytes:
-        return self._shell.event(
-            f"response.{name}",
-            item_id=writing.item["id"],
-            output_index=writing.index,
-            content_index=len(cast("list[Any]", writing.item["content"])),
-            **fields,
-        )
+        return self._shell.event(f"response.{name}", **self._place_of_part(writing), **fields)
 
     def _close_part(self, writing: _Open) -> bytes:
         part = writing.part

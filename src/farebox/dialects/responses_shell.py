@@ -6,7 +6,7 @@ and `ResponseStreamEvent`; the Open Responses specification, which wants every k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects.body import Fields
 from farebox.dialects.interpreter import Circumstances
+from farebox.dialects.said import in_json
 from farebox.errors import BadRequest, FareboxError
 
 _encode = msgspec.json.encode
@@ -123,6 +124,20 @@ class Shell:
         data = _encode({"type": type, "sequence_number": self._sequence, **fields})
         self._sequence += 1
         return b"event: " + type.encode() + b"\ndata: " + data + b"\n\n"
+
+    def deltas(
+        self, type: str, place: Object, texts: Sequence[str], more: Object | None = None
+    ) -> bytes:
+        """An event with the next number for each text, its `delta`, that stands between `place` and
+        `more`.
+        """
+        number = self._sequence
+        self._sequence += len(texts)
+        head = f'event: {type}\ndata: {{"type":"{type}","sequence_number":'
+        before = f',{_encode(place).decode()[1:-1]},"delta":"'
+        after = f'",{_encode(more).decode()[1:]}\n\n' if more else '"}\n\n'
+        numbered = enumerate(in_json(texts), number)
+        return "".join([f"{head}{n}{before}{text}{after}" for n, text in numbered]).encode()
 
     def open(self) -> bytes:
         """`response.created` and `response.in_progress`; nothing when they have been given out."""

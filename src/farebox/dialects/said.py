@@ -5,7 +5,7 @@ Counting is counting/'s, and whether there is a need to keep anything the relay'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -95,3 +95,11 @@ def arguments_of(function: Function) -> str:
         return ""
     data = bytes(raw)
     return str(msgspec.json.decode(raw)) if data[:1] == b'"' else data.decode()
+
+
+def in_json(texts: Sequence[str]) -> Sequence[str]:
+    """Texts as they stand between the quotes of JSON strings."""
+    written = msgspec.json.encode("".join(texts))
+    if b"\\" not in written:
+        return texts  # nearly always
+    return [msgspec.json.encode(text)[1:-1].decode() for text in texts]

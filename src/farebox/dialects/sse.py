@@ -34,6 +34,20 @@ class Splitter:
         self._scanned = 0
         self._at_start = True
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much of an event has come whose end has not."""
+        return len(self._buffer)
+
+    def take_kept(self) -> bytes:
+        """That much of it, to be fed again with what follows."""
+        if not self._buffer:
+            return b""
+        kept = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned = 0
+        return kept
+
     def feed(self, data: bytes) -> list[Event]:
         """The events that this piece completes. Raises EventTooLarge."""
         buffer: bytes | bytearray = data

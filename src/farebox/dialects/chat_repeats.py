@@ -1,0 +1,144 @@
+"""Chat events that are like one that was read before, but for their text. No I/O.
+
+Most events of a stream are the same bytes around another piece of text. One of them is decoded and
+mended by the rules; the next ones are recognised by their bytes, many at a time, and what is
+between them is their text. Whatever is not so goes the way of all events.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+
+from farebox.dialects.chat_mend import ESCAPE, Choice, Chunk, is_set
+
+_CHUNK = msgspec.json.Decoder(Chunk)
+PROBE: Final = b"farebox-5f0b6c1e"  # stands in for a text, and in no stream
+_FIELDS: Final = ("content", "reasoning_content", "reasoning")
+# OpenAI hides the lengths of texts behind one of another length, at the end of each event.
+_OBFUSCATION: Final = b'"obfuscation":"'
+BLANK_LINE: Final = b"\n\n"
+
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
+# What may stand between the quotes of a JSON string; a surrogate needs more than a look.
+_TEXT = re.compile(
+    rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
+)
+
+
+class Texts(NamedTuple):
+    """What some events of one pattern bring, in their order."""
+
+    pieces: list[bytes]  # all that changes in each
+    texts: list[bytes]  # as JSON without quotes
+    size_bytes: int  # of the texts, as chat_mend.text_length() has it
+
+
+class Pattern(NamedTuple):
+    """The bytes around what changes in an event. That is the text; or, with a `middle`, the text
+    in front of that and something of no interest behind it.
+    """
+
+    head: bytes
+    tail: bytes
+    middle: bytes
+    between: bytes  # what changes in one event and in the next
+    field: str  # of the delta, which holds the text
+    service_tier: str | None
+
+    def read(self, events: list[bytes], *, decodes: bool) -> Texts | None:
+        """The texts of events without their blank lines, if all of them are of this pattern and, in
+        case that it matters, in UTF-8.
+        """
+        start, end = len(self.head), -len(self.tail)
+        pieces = [event[start:end] for event in events]
+        if self.head + self.between.join(pieces) + self.tail != BLANK_LINE.join(events):
+            return None
+        texts = pieces
+        if self.middle:
+            parts = [piece.partition(self.middle) for piece in pieces]
+            if not all(found for _, found, _ in parts):
+                return None
+            if _PLAIN.fullmatch(b"".join([more for _, _, more in parts])) is None:
+                return None
+            texts = [text for text, _, _ in parts]
+        joined = b"".join(texts)
+        if _PLAIN.fullmatch(joined):
+            size_bytes = len(joined)
+        elif all(map(_TEXT.fullmatch, texts)):
+            size_bytes = len(joined) - 3 * sum(text.count(ESCAPE) for text in texts)
+        else:
+            return None
+        if decodes and not joined.isascii() and not all(map(_is_utf8, texts)):
+            return None
+        return Texts(pieces, texts, size_bytes)
+
+
+def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None:
+    """The pattern of an event that needs no mending, and its data with PROBE as its text; None if
+    it may bring more than a text.
+    """
+    choice = _only_choice(chunk)
+    if choice is None or raw != b"data: " + data + BLANK_LINE:
+        return None
+    delta = choice.delta
+    written = [name for name in _FIELDS if bytes(getattr(delta, name))[:1] == b'"']
+    field = next((name for name in written if len(getattr(delta, name)) > 2), "")
+    if not field or len(written) > 1 or PROBE in data:
+        return None
+    text = bytes(getattr(delta, field))
+    start = data.find(text, data.find(b'"%b"' % field.encode())) + 1
+    end = start + len(text) - 2
+    probe = data[:start] + PROBE + data[end:]
+    if start == 0 or not _is_like(probe, chunk, field):
+        return None
+    head, tail, middle = b"data: " + data[:start], data[end:], b""
+    key = tail.rfind(_OBFUSCATION)
+    if key >= 0:
+        at = key + len(_OBFUSCATION)
+        if not tail.endswith(b'"}') or _PLAIN.fullmatch(tail, at, len(tail) - 2) is None:
+            return None
+        middle, tail = tail[:at], tail[-2:]
+    between = tail + BLANK_LINE + head
+    return Pattern(head, tail, middle, between, field, chunk.service_tier), probe
+
+
+def _only_choice(chunk: Chunk) -> Choice | None:
+    """The choice of a chunk that brings a piece of text and nothing else."""
+    if chunk.choices is None or len(chunk.choices) != 1 or is_set(chunk.usage):
+        return None
+    if chunk.service_tier == "":
+        return None
+    choice = chunk.choices[0]
+    delta = choice.delta
+    if choice.index != 0 or delta is None or choice.finish_reason is not None:
+        return None
+    if is_set(choice.logprobs) or is_set(choice.stop_reason) or is_set(delta.refusal):
+        return None
+    if delta.role is not None or delta.tool_calls is not None or delta.function_call is not None:
+        return None
+    return choice
+
+
+def _is_like(probe: bytes, chunk: Chunk, field: str) -> bool:
+    """Whether the probe is the chunk with another text: then what was replaced is the text, and
+    all of it.
+    """
+    other = _CHUNK.decode(probe)
+    choice, like = (other.choices or [Choice()])[0], (chunk.choices or [Choice()])[0]
+    if choice.delta is None or like.delta is None:
+        return False
+    if getattr(choice.delta, field) != msgspec.Raw(b'"%b"' % PROBE):
+        return False
+    setattr(choice.delta, field, getattr(like.delta, field))
+    return other == chunk
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
