@@ -171,6 +171,18 @@ def test_the_access_line_of_a_refusal_says_why(stream):
     assert not {"account", "key"} & set(line)
 
 
+def test_access_lines_are_like_the_others(stream):
+    """Time, level and event lead, secrets are struck out, and a higher level silences them."""
+    record = Record("req_1", "POST", account=VENDOR_SECRET, key=KEY)
+    logs.access(record, "/v1/models", 200, 0.001)
+    logs.configure("warning", logs.Redactor(), stream)
+    logs.access(record, "/v1/models", 200, 0.001)
+    (line,) = lines(stream)
+    assert list(line)[:3] == ["time", "level", "event"]
+    assert (line["account"], line["key"]) == (logs.REDACTED, logs.REDACTED)
+    assert line["request_id"] == "req_1"
+
+
 def test_a_terminal_gets_readable_lines_with_nothing_secret():
     """On a terminal lines are for people; secrets are struck out there too."""
 
