@@ -149,7 +149,7 @@ def outcome(make: Make, parts: list[bytes], *, keeps: bool = False) -> tuple[Any
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_events_that_are_alike_leave_as_if_each_were_read(name: str, data: st.DataObject) -> None:
     """Whatever is written how, and wherever the reads cut it."""
@@ -169,3 +169,24 @@ def test_each_way_to_write_an_event_may_come_in_single_bytes(name: str, form: by
     expected = outcome(MAKERS[name], [body], keeps=True)
     assert outcome(MAKERS[name], [body]) == expected
     assert outcome(MAKERS[name], [bytes([byte]) for byte in body]) == expected
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_events_may_become_others_and_again_what_they_were(name: str) -> None:
+    """Also within one read, in which both kinds are learned."""
+    one, other = (form.replace(b"@", b"a").replace(b"#", b"x") for form in FORMS[:2])
+    body = one + other * 2 + one * 2 + other + body_of(finished()) + DONE
+    expected = outcome(MAKERS[name], [FIRST + one, body], keeps=True)
+    assert outcome(MAKERS[name], [FIRST + one, body]) == expected
+
+
+def test_a_summary_is_written_by_events_that_are_alike() -> None:
+    """It is sealed as a whole, and nothing of it leaves before."""
+    events = [PLAIN.replace(b"@", text) for text in (b"In", b" s", b"hort", b".")]
+    answer = FIRST + b"".join(events) + body_of(finished()) + DONE
+    stream = _response(compacts=True)
+    assert feed(stream, answer) == b""
+    assert stream.text_bytes == len("In short.")
+    done = responding.events(stream.tail(responding.USAGE))[-2]
+    sealed = done["item"]["encrypted_content"]
+    assert responding.SEAL.open(1, "compaction", sealed) == "In short."

@@ -25,12 +25,11 @@ from farebox.dialects.chat_mend import (
 from farebox.dialects.chat_repeats import Pattern, Texts
 from farebox.dialects.interpreter import Endings
 from farebox.dialects.repeating_stream import RepeatingStream
-from farebox.dialects.said import arguments_of, keep_chunk, text_of
+from farebox.dialects.said import arguments_of, keep_chunk, text_of, texts_of
 from farebox.dialects.values import Object
 from farebox.errors import UpstreamFailed, broke_off
 
 _CHUNK = msgspec.json.Decoder(Chunk)
-_decode_text = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +178,7 @@ class PieceStream(RepeatingStream):
     def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
         self.service_tier = pattern.service_tier or self.service_tier
         self.text_bytes += texts.size_bytes
-        written = b"\n".join(texts.texts).decode()  # there is no line end in JSON's strings
-        told = written.split("\n")
-        if "\\" in written:
-            told = [_decode_text(f'"{text}"') if "\\" in text else text for text in told]
-        told = [text for text in told if text]
+        told = [text for text in texts_of(texts.texts) if text]
         return self._maker.put_texts(pattern.field, told) if told else b""
 
 

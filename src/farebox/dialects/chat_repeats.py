@@ -8,7 +8,7 @@ between them is their text. Whatever is not so goes the way of all events.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -28,7 +28,7 @@ _TEXT = re.compile(
 )
 
 
-class Texts(NamedTuple):
+class Texts(msgspec.Struct, frozen=True):
     """What some events of one pattern bring, in their order."""
 
     pieces: list[bytes]  # all that changes in each
@@ -36,7 +36,7 @@ class Texts(NamedTuple):
     size_bytes: int  # of the texts, as chat_mend.text_length() has it
 
 
-class Pattern(NamedTuple):
+class Pattern(msgspec.Struct, frozen=True):
     """The bytes around what changes in an event. That is the text; or, with a `middle`, the text
     in front of that and something of no interest behind it.
     """
@@ -47,6 +47,8 @@ class Pattern(NamedTuple):
     between: bytes  # what changes in one event and in the next
     field: str  # of the delta, which holds the text
     service_tier: str | None
+    # Of what leaves, where it is the same in other words: head, what is between two events, tail.
+    leaving: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
     def read(self, events: list[bytes], *, decodes: bool) -> Texts | None:
         """The texts of events without their blank lines, if all of them are of this pattern and, in
@@ -54,7 +56,8 @@ class Pattern(NamedTuple):
         """
         start, end = len(self.head), -len(self.tail)
         pieces = [event[start:end] for event in events]
-        if self.head + self.between.join(pieces) + self.tail != BLANK_LINE.join(events):
+        written = b"".join((self.head, self.between.join(pieces), self.tail))
+        if written != BLANK_LINE.join(events):
             return None
         texts = pieces
         if self.middle:

@@ -51,8 +51,6 @@ class ChatStream(RepeatingStream):
         self._renamed_head = b""
         self._include_usage = call.include_usage
         self._choices = call.choices
-        # Of an event of the pattern under our name: its head, what is between two texts, its tail.
-        self._leaving = b"", b"", b""
         self._tail: list[bytes] = []
         self._usage_sent = False
 
@@ -130,15 +128,14 @@ class ChatStream(RepeatingStream):
             if not asis.endswith(PROBE + tail):
                 return  # the name stands where something else changes
             tail = pattern.tail + BLANK_LINE
-        self._pattern = pattern
-        self._leaving = head, tail + head, tail
+        self._pattern = msgspec.structs.replace(pattern, leaving=(head, tail + head, tail))
 
     def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
         if pattern.service_tier is not None:
             self.service_tier = pattern.service_tier
         self.text_bytes += texts.size_bytes
-        head, between, tail = self._leaving
-        return head + between.join(texts.pieces) + tail
+        head, between, tail = pattern.leaving
+        return b"".join((head, between.join(texts.pieces), tail))
 
     def _rename(self, data: bytes, model: str | None) -> bytes:
         if not self._head or not data.startswith(self._head):

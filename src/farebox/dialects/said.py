@@ -22,6 +22,8 @@ class _Custom(msgspec.Struct):
 
 
 _CUSTOM = msgspec.json.Decoder(_Custom)
+_decode_text = msgspec.json.Decoder(str).decode
+_MARK = b"\x7f"  # between texts that are decoded or encoded as one; no text is likely to have it
 
 
 class Said:
@@ -97,9 +99,18 @@ def arguments_of(function: Function) -> str:
     return str(msgspec.json.decode(raw)) if data[:1] == b'"' else data.decode()
 
 
-def in_json(texts: Sequence[str]) -> Sequence[str]:
+def texts_of(raws: Sequence[bytes]) -> list[str]:
+    """Texts of what stands between the quotes of JSON strings. Raises ValueError."""
+    texts = _decode_text(b'"%b"' % _MARK.join(raws)).split(_MARK.decode())
+    if len(texts) == len(raws):
+        return texts
+    return [_decode_text(b'"%b"' % raw) for raw in raws]  # the mark is in one of them
+
+
+def in_json(texts: Sequence[str]) -> list[str]:
     """Texts as they stand between the quotes of JSON strings."""
-    written = msgspec.json.encode("".join(texts))
-    if b"\\" not in written:
-        return texts  # nearly always
-    return [msgspec.json.encode(text)[1:-1].decode() for text in texts]
+    mark = _MARK.decode()
+    written = msgspec.json.encode(mark.join(texts)).decode()[1:-1].split(mark)
+    if len(written) == len(texts):
+        return written
+    return [msgspec.json.encode(text).decode()[1:-1] for text in texts]
