@@ -61,6 +61,7 @@ class Farebox:
         self._port = free_port()
         self._workers = workers
         self._authority = upstreams.authority
+        self._has_https = bool(upstreams.https)
         self._config = folder / "farebox.toml"
         folder.mkdir()
         (folder / "upstream.key").write_text("sk-upstream-of-the-benchmark\n")
@@ -101,7 +102,8 @@ class Farebox:
             running.stop()
             raise
         target = Target(self.name, self._port, self._key, (process.pid,), workers[0], "model")
-        target.tls_port, target.speaks_all = self._port, True
+        target.tls_port = self._port if self._has_https else 0
+        target.speaks_all = True
         return running, target
 
     def calls_charged(self) -> int:
