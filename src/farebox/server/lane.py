@@ -254,6 +254,7 @@ class LaneCycle(Reply):
     async def _take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self.send_head(message["status"], tuple(message["headers"]))
+            await self.send(b"")  # it may take its time for the first of the body
         else:
             await self.send(message.get("body", b""), last=not message.get("more_body", False))
 
