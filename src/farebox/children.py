@@ -23,8 +23,8 @@ from pathlib import Path
 from farebox.core.bus import Bus, BusError, Changed, Drain, LocalEndpoint, Ready, Start
 
 START_LIMIT_S = 30.0  # a worker's first load of keys and catalogue
-EXIT_LIMIT_S = 10.0  # from the end of a worker's bus to its own: its last charges are written
-GRACE_S = 2.0  # beyond what a child was given to end in
+EXIT_LIMIT_S = 10.0  # from the end of a worker's drain, or bus, to its own: its charges are written
+GRACE_S = 2.0  # for the model, which has nothing to write
 
 # -P: a folder called farebox where `serve` was typed must not be taken for ours.
 WORKER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.app")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from farebox.children import GRACE_S, WORKER_COMMAND, Child, Model, Say, Worker
+from farebox.children import EXIT_LIMIT_S, GRACE_S, WORKER_COMMAND, Child, Model, Say, Worker
 from farebox.claims import FAILED, Claims, Refused, claim
 from farebox.core.bus import Changed, Start
 from farebox.core.ids import new_id
@@ -63,10 +63,13 @@ class StorePort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What children are started with. Tests have others."""
+    """What children are started with, and how long a drained worker may take to end. Tests have
+    others.
+    """
 
     worker: Sequence[str] = WORKER_COMMAND
     ledger: Sequence[str] = LEDGER_COMMAND
+    exit_limit_s: float = EXIT_LIMIT_S
 
 
 def metrics_folder(settings: Settings) -> Path:
@@ -351,7 +354,8 @@ class _Supervisor:
         for worker in self._workers:
             worker.drain(self._settings.drain_timeout_s)
         word = asyncio.get_running_loop().call_later(_SILENCE_S, self._tell_of_drain)
-        await self._ended(self._workers, self._settings.drain_timeout_s + GRACE_S)
+        limit_s = self._settings.drain_timeout_s + self._commands.exit_limit_s
+        await self._ended(self._workers, limit_s)
         word.cancel()
         if self._counting is not None:
             self._counting.stop()

@@ -69,6 +69,7 @@ def main() -> int:
     commands = Commands(
         worker=(sys.executable, str(fakes / "standin_worker.py")),
         ledger=(sys.executable, str(fakes / "standin_ledger.py")),
+        exit_limit_s=1.0,
     )
     return run(
         settings,
