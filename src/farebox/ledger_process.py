@@ -48,6 +48,7 @@ BEAT_S = 10.0
 HALT_S = 45.0  # without a heartbeat: well before others take this owner for dead
 _MOST_TICK_S = 0.25
 _RETRY_S = 0.25  # of a store that is away at the start
+_HEARING_S = 2.0  # to hear the other hosts, at the start; without, this one serves all the same
 _AFTER_DRAIN_S = 10.0  # beyond what workers are given to end in
 _GIVE_BACK_S = 5.0  # at the end; what cannot be given back stays for the next start
 # The committer's thread must not keep the loop waiting for its turn longer than a hold may take.
@@ -174,6 +175,8 @@ class LedgerProcess:
         heart = asyncio.create_task(self._heart.run()) if recalls else None
         if recalls:
             recalls.start()
+            # Or its first calls would be refused what another host does not need.
+            await asyncio.to_thread(recalls.wait_until_ready, _HEARING_S)
         listening = await self._loop.create_unix_server(server.connection, sock=listener)
         ready()
         await stop.wait()
