@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +60,16 @@ def _live(args: Sequence[str], environ: dict[str, str], folder: str, paths: Sequ
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
+    _customize(environ.get("PYTHONPATH", ""))
     sys.argv = [FAREBOX, *args]
     from farebox.cli.main import main
 
     main()
+
+
+def _customize(path: str) -> None:
+    """What Python does with that at its start, for who changes its clock there."""
+    sys.path[:0] = filter(None, path.split(os.pathsep))
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ImportError):
+        import_module("sitecustomize")

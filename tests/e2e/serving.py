@@ -104,7 +104,7 @@ class Serving:
     def run(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """A verb of the command line on this gateway's store."""
         where = [] if "--data-dir" in args else self._where()
-        if args[:1] != ("serve",) and "PYTHONPATH" not in self.environ:
+        if args[:1] != ("serve",):
             words = (*args, *where)
             return command.run(words, environ=self._environ, folder=self.folder, stdin=stdin)
         return subprocess.run(
