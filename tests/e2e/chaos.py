@@ -24,6 +24,7 @@ from tests.e2e.pressing import Pressing
 from tests.e2e.serving import Serving, until
 
 CREDITS = 100_000
+_AT_WORK = "ledger at work"
 _SETTLE_S = 30.0  # after the last kill, until nothing is held any more
 _COLUMNS = "request_id, charge, absorbed, due, outcome"
 _BETWEEN_S = (0.0, 0.5)  # of two kills, once calls are answered again
@@ -32,7 +33,7 @@ _STANDSTILL_S = 30.0  # without any answer, of hosts that start processes on a b
 
 @dataclass
 class Report:
-    """What a run found."""
+    """What a run found. While it goes on, `whole` and `kills` are of now."""
 
     whole: int = 0  # answers that callers have, to the end
     rows: int = 0
@@ -56,15 +57,23 @@ class Report:
 
 
 def children(gateway: Serving, kind: str) -> list[int]:
-    """The pids of a gateway's workers ("worker") or of its ledger process ("ledger")."""
-    module = {"worker": "farebox.app", "ledger": "farebox.ledger_process"}[kind]
+    """The pids of a gateway's children of a kind: "worker", "ledger" (the ledger process and its
+    spare) or "ledger at work" (without the spare).
+    """
+    module = "farebox.app" if kind == "worker" else "farebox.ledger_process"
     pid = gateway.process.pid
     found: list[int] = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split():
         with suppress(OSError):
             if module in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8").split("\0"):
                 found.append(int(child))
-    return found
+    return [each for each in found if each in _lockers()] if kind == _AT_WORK else found
+
+
+def _lockers() -> set[int]:
+    """Who holds a lock of flock(2), by proc_locks(5): a ledger at work does, its owner's."""
+    lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    return {int(words[4]) for words in map(str.split, lines) if words[1] == "FLOCK"}
 
 
 def kill(gateway: Serving, kind: str, chance: random.Random) -> bool:
@@ -83,7 +92,7 @@ class Misfortunes:
     hits; and with the share `often` instead, one of the others, by name.
     """
 
-    kinds: Sequence[str] = ("worker", "ledger")
+    kinds: Sequence[str] = ("worker", _AT_WORK, "ledger")
     others: Sequence[tuple[str, Callable[[], object]]] = ()
     often: float = 0.15
 
@@ -106,19 +115,21 @@ def press(
     *,
     callers: int = 16,
     seed: int = 0,
+    enough: Callable[[Report], bool] = lambda _: False,
 ) -> Report:
-    """Load for so long, with misfortunes. The report says whether every answer that a caller has
-    was charged once, and all adds up.
+    """Load for so long, or until `enough` has happened, with misfortunes. The report says whether
+    every answer that a caller has was charged once, and all adds up.
     """
     report, chance = Report(), random.Random(seed)
     key = new_account(gateways[0], f"pressed-{seed}", CREDITS)
     end_s = time.monotonic() + seconds
     with Pressing(gateways, key, callers=callers, seed=seed) as pressing:
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s and not enough(report):
             if not pressing.wait_for_answers(callers // 4, _STANDSTILL_S):
                 report.violations.append(f"no calls were answered for {_STANDSTILL_S} s")
             time.sleep(chance.uniform(*_BETWEEN_S))  # chance, and no event to be waited for
             misfortunes.happen(gateways, chance, report)
+            report.whole = len(pressing.told.whole)
     told = pressing.told
     report.not_whole, report.slowest_s = told.not_whole, told.slowest_s
     report.violations += told.violations

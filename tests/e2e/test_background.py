@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.config import keys, write_config
 from tests.e2e.serving import Serving, events, until
 from tests.fakes.upstream import FakeUpstream
@@ -41,6 +43,15 @@ def serving(upstream: FakeUpstream, folder: Path, **environ: str) -> Iterator[Se
         yield gateway
 
 
+@pytest.fixture(scope="module")
+def gateway(
+    fake_upstream_server: FakeUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """One for the tests that leave it serving."""
+    with serving(fake_upstream_server, tmp_path_factory.mktemp("background")) as shared:
+        yield shared
+
+
 def start(gateway: Serving, model: str) -> str:
     """The id of a new background response."""
     body = json.dumps({"model": model, "input": SCRIPT, "background": True}).encode()
@@ -64,30 +75,30 @@ def wait_for(gateway: Serving, response_id: str, status: str) -> dict[str, Any]:
 
 
 def test_responses_are_followed_and_cancelled_from_any_worker(
-    fake_upstream: FakeUpstream, tmp_path: Path
+    gateway: Serving, fake_upstream: FakeUpstream
 ) -> None:
     """Whichever process a request comes to: the same events, the same end, one charge each."""
-    with serving(fake_upstream, tmp_path) as gateway:
-        before = gateway.money()["balance_nanocredits"]
-        for _ in range(4):  # by chance, some are asked of the process that does not run them
-            response_id = start(gateway, "test-chatty")
-            followed = gateway.get(f"/v1/responses/{response_id}?stream=true")
-            told = events(followed.body)
-            assert told[-1]["type"] == "response.completed"
-            assert told[-1]["response"] == shown(gateway, response_id)
-            assert gateway.get(f"/v1/receipts/{response_id}").json["charge_nanocredits"] == 75_000
-        assert before - gateway.money()["balance_nanocredits"] == 4 * CHARGE_NANOCREDITS
-        for _ in range(4):
-            response_id = start(gateway, "test-endless")
-            wait_for(gateway, response_id, "in_progress")
-            answer = gateway.request("POST", f"/v1/responses/{response_id}/cancel")
-            assert (answer.status, answer.json["status"]) == (200, "cancelled")
-            assert wait_for(gateway, response_id, "cancelled")["error"] is None
-            receipt = gateway.get(f"/v1/receipts/{response_id}").json
-            assert receipt["outcome"] == "client_gone"
-            assert receipt["charge_nanocredits"] > 0
-        gateway.money(timeout_s=5)
-        until(lambda: fake_upstream.open_sockets <= 4, 5, "the cancelled calls are dropped")
+    before = gateway.money()["balance_nanocredits"]
+    others = fake_upstream.open_sockets  # of gateways that other tests share
+    for _ in range(4):  # by chance, some are asked of the process that does not run them
+        response_id = start(gateway, "test-chatty")
+        followed = gateway.get(f"/v1/responses/{response_id}?stream=true")
+        told = events(followed.body)
+        assert told[-1]["type"] == "response.completed"
+        assert told[-1]["response"] == shown(gateway, response_id)
+        assert gateway.get(f"/v1/receipts/{response_id}").json["charge_nanocredits"] == 75_000
+    assert before - gateway.money()["balance_nanocredits"] == 4 * CHARGE_NANOCREDITS
+    for _ in range(4):
+        response_id = start(gateway, "test-endless")
+        wait_for(gateway, response_id, "in_progress")
+        answer = gateway.request("POST", f"/v1/responses/{response_id}/cancel")
+        assert (answer.status, answer.json["status"]) == (200, "cancelled")
+        assert wait_for(gateway, response_id, "cancelled")["error"] is None
+        receipt = gateway.get(f"/v1/receipts/{response_id}").json
+        assert receipt["outcome"] == "client_gone"
+        assert receipt["charge_nanocredits"] > 0
+    gateway.money(timeout_s=5)
+    until(lambda: fake_upstream.open_sockets <= others + 4, 5, "the cancelled calls are dropped")
 
 
 def test_a_gateway_that_ends_waits_for_them_and_says_which_it_could_not(
@@ -114,24 +125,21 @@ def test_a_gateway_that_ends_waits_for_them_and_says_which_it_could_not(
         later.money()
 
 
-def test_those_of_a_worker_that_was_killed_have_failed(
-    fake_upstream: FakeUpstream, tmp_path: Path
-) -> None:
+def test_those_of_a_worker_that_was_killed_have_failed(gateway: Serving) -> None:
     """kill -9 of both: an error instead of waiting for ever, and nothing held or charged."""
-    with serving(fake_upstream, tmp_path) as gateway:
-        before = gateway.money()["balance_nanocredits"]
-        response_id = start(gateway, "test-endless")
-        wait_for(gateway, response_id, "in_progress")
-        children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
-        for pid in children.read_text(encoding="utf-8").split():
-            os.kill(int(pid), signal.SIGKILL)
-        until(lambda: gateway.get("/healthz", "").status == 200, 15, "workers are replaced")
-        failed = wait_for(gateway, response_id, "failed")
-        assert failed["error"]["code"] == "server_error"
-        told = events(gateway.get(f"/v1/responses/{response_id}?stream=true").body)
-        assert told[-1] == {
-            "type": "response.failed",
-            "sequence_number": told[-1]["sequence_number"],
-            "response": failed,
-        }
-        assert gateway.money()["balance_nanocredits"] == before
+    before = gateway.money()["balance_nanocredits"]
+    response_id = start(gateway, "test-endless")
+    wait_for(gateway, response_id, "in_progress")
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
+    for pid in children.read_text(encoding="utf-8").split():
+        os.kill(int(pid), signal.SIGKILL)
+    until(lambda: gateway.get("/healthz", "").status == 200, 15, "workers are replaced")
+    failed = wait_for(gateway, response_id, "failed")
+    assert failed["error"]["code"] == "server_error"
+    told = events(gateway.get(f"/v1/responses/{response_id}?stream=true").body)
+    assert told[-1] == {
+        "type": "response.failed",
+        "sequence_number": told[-1]["sequence_number"],
+        "response": failed,
+    }
+    assert gateway.money()["balance_nanocredits"] == before
