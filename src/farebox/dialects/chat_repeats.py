@@ -19,6 +19,7 @@ PROBE: Final = b"farebox-5f0b6c1e"  # stands in for a text, and in no stream
 _FIELDS: Final = ("content", "reasoning_content", "reasoning")
 # OpenAI hides the lengths of texts behind one of another length, at the end of each event.
 _OBFUSCATION: Final = b'"obfuscation":"'
+_DATA: Final = b"data: "
 BLANK_LINE: Final = b"\n\n"
 
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
@@ -78,13 +79,17 @@ class Pattern(msgspec.Struct, frozen=True):
             return None
         return Texts(pieces, texts, size_bytes)
 
+    def frames(self, event: bytes) -> bool:
+        """Whether an event without its blank line is of this pattern, if its text is a text."""
+        return event.startswith(self.head) and event.endswith(self.tail) and self.middle in event
+
 
 def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None:
     """The pattern of an event that needs no mending, and its data with PROBE as its text; None if
     it may bring more than a text.
     """
     choice = _only_choice(chunk)
-    if choice is None or raw != b"data: " + data + BLANK_LINE:
+    if choice is None or raw != _DATA + data + BLANK_LINE:
         return None
     delta = choice.delta
     written = [name for name in _FIELDS if bytes(getattr(delta, name))[:1] == b'"']
@@ -97,7 +102,7 @@ def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None
     probe = data[:start] + PROBE + data[end:]
     if start == 0 or not _is_like(probe, chunk, field):
         return None
-    head, tail, middle = b"data: " + data[:start], data[end:], b""
+    head, tail, middle = _DATA + data[:start], data[end:], b""
     key = tail.rfind(_OBFUSCATION)
     if key >= 0:
         at = key + len(_OBFUSCATION)

@@ -15,6 +15,8 @@ from farebox.dialects.chat_repeats import BLANK_LINE, Pattern, Texts, learn
 from farebox.dialects.event_stream import EventStream
 
 _CHANCES = 8  # to learn a pattern: the events of some streams are never alike
+_FEW = 3  # events, of which one may be like those that follow
+_LAST = 3
 _MOST_KEPT_BYTES = 4096  # of an event's beginning, which is looked at again with each read
 
 
@@ -32,10 +34,17 @@ class RepeatingStream(EventStream):
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now."""
         pattern, splitter = self._pattern, self._splitter
-        if pattern is None or splitter.kept_bytes > _MOST_KEPT_BYTES:
+        if splitter.kept_bytes > _MOST_KEPT_BYTES:
             return super().feed(data)
+        if pattern is None:
+            return self._feed_first(data)
         events = (splitter.take_kept() + data).split(BLANK_LINE)
         rest = events.pop()
+        last: list[bytes] = []  # the finish, the usage and [DONE] often end a read
+        while events and len(last) < _LAST and not events[-1].startswith(pattern.head):
+            last.insert(0, events.pop())
+        if last:
+            rest = _joined(last) + rest
         texts = pattern.read(events, decodes=self.decodes)
         if texts is None or self._mender.all_finished:
             leaving = self._pass_mixed(pattern, events)
@@ -53,21 +62,45 @@ class RepeatingStream(EventStream):
         """As chat_repeats.learn(), while it can be of use."""
         if self._chances == 0 or self._mender.all_finished or self.said is not None:
             return None
+        if self._pattern is not None and self._pattern.frames(raw[: -len(BLANK_LINE)]):
+            return None  # it is known; what was odd is the text
         self._chances -= 1
         return learn(raw, data, chunk)
 
-    def _pass_mixed(self, pattern: Pattern, events: list[bytes]) -> bytes:
-        def is_alike(event: bytes) -> bool:
-            return pattern.read([event], decodes=self.decodes) is not None
+    def _feed_first(self, data: bytes) -> bytes:
+        """While there is no pattern: a large read is begun with a few events, to learn one."""
+        few = data.split(BLANK_LINE, _FEW)
+        rest = few.pop()
+        if len(few) < _FEW or self._chances == 0:
+            return super().feed(data)
+        leaving = super().feed(_joined(few))
+        if self.finished or not rest:
+            return leaving
+        return leaving + (super().feed(rest) if self._pattern is None else self.feed(rest))
 
+    def _pass_mixed(self, pattern: Pattern, events: list[bytes]) -> bytes:
         leaving: list[bytes] = []
-        for alike, run in groupby(events, is_alike):
+        for is_framed, run in groupby(events, pattern.frames):
             if self.finished:
                 break
             group = list(run)
-            texts = pattern.read(group, decodes=self.decodes) if alike else None
-            if texts is None or self._mender.all_finished:
-                leaving.append(super().feed(BLANK_LINE.join(group) + BLANK_LINE))
-            else:
+            texts = pattern.read(group, decodes=self.decodes) if is_framed else None
+            if texts is not None and not self._mender.all_finished:
                 leaving.append(self._pass_alike(pattern, texts))
+            elif is_framed and len(group) > 1:
+                leaving += [self._pass_mixed(pattern, [event]) for event in group]
+            else:
+                leaving.append(self._pass_odd(pattern, group))
         return b"".join(leaving)
+
+    def _pass_odd(self, pattern: Pattern, events: list[bytes]) -> bytes:
+        few, more = events[:_FEW], events[_FEW:]
+        leaving = super().feed(_joined(few))
+        if self.finished or not more:
+            return leaving
+        is_new = self._pattern is not pattern  # then those that follow may be alike
+        return leaving + (self.feed(_joined(more)) if is_new else super().feed(_joined(more)))
+
+
+def _joined(events: list[bytes]) -> bytes:
+    return BLANK_LINE.join(events) + BLANK_LINE
