@@ -9,7 +9,7 @@ from bench.servers import Mock, Target
 from bench.wire import LAST_WORDS, Script, request, request_body
 
 _WARM_S = 0.3
-_SPREAD_S = 1.0  # over which paced streams begin
+_BEGUN_A_SECOND = 1000  # paced streams
 _MARGIN_S = 1.0  # paced streams go on for a while after their measurement, so that all are open
 _MEMORY_EVERY_MS = 200
 _PROBES = 20  # connections that take turns
@@ -98,7 +98,8 @@ def _paced(options: Options) -> tuple[Case, ...]:
     title = f"event of {options.streams:,} streams, one each {options.every_ms} ms"
 
     def chunks(probe_s: float) -> int:
-        life_s = _SPREAD_S + _WARM_S + options.seconds + probe_s + _MARGIN_S
+        spread_s = options.streams / _BEGUN_A_SECOND
+        life_s = spread_s + _WARM_S + options.seconds + probe_s + _MARGIN_S
         return int(life_s * 1000 / options.every_ms)
 
     same = Case(
@@ -122,7 +123,8 @@ def _paced(options: Options) -> tuple[Case, ...]:
 
 def memory_case(options: Options) -> Case:
     """Streams that are only held open."""
-    chunks = int((_SPREAD_S + _WARM_S + _MARGIN_S + 0.5) * 1000 / _MEMORY_EVERY_MS)
+    life_s = options.memory_streams / _BEGUN_A_SECOND + _WARM_S + _MARGIN_S + 0.5
+    chunks = int(life_s * 1000 / _MEMORY_EVERY_MS)
     return Case(
         "memory",
         "memory",
@@ -173,7 +175,7 @@ def group(case: Case, target: Target) -> Group:
         last_word=LAST_WORDS[dialect] if case.chunks else "",
         rate=case.rate,
         is_once=bool(case.every_ms),
-        spread_s=_SPREAD_S if case.every_ms else 0.0,
+        spread_s=case.connections / _BEGUN_A_SECOND if case.every_ms else 0.0,
     )
 
 

@@ -17,7 +17,6 @@ from bench.run import Bench, say
 from bench.servers import Target
 
 _WARM_S = 1.0
-_SPREAD_S = 1.0
 _PROBE_S = 3.0  # windows in which full load is measured
 _SETTLE_S = 6.0  # an idle lease is given back within 5 s
 _GROWTH, _GROWTH_KB = 1.05, 2048  # a process has grown when it has more than this
@@ -68,7 +67,7 @@ def streams(bench: Bench, count: int) -> Endurance:
             "paced",
             "event",
             count,
-            chunks=int((_SPREAD_S + 2 * _WARM_S + length_s) / every_s) + 1,
+            chunks=int((count / 1000 + 2 * _WARM_S + length_s) / every_s) + 1,
             every_ms=options.every_ms,
         )
         for turn, length_s in seconds.items()

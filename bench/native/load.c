@@ -106,10 +106,10 @@ static void go_on(struct conn *c) {
     else if (!g->is_once && !is_over) start_call(c);
 }
 
-static void failed(struct conn *c, const char *why) {
+static void failed(struct conn *c, const char *why, bool had_begun) {
     struct group *g = c->group;
     if (!g->errors++) snprintf(g->failure, sizeof g->failure, "%s", why);
-    if (!c->answer.has_begun) g->begun++;
+    if (!had_begun) g->begun++;
     if (g->errors > ERRORS_MAX) {
         fprintf(stderr, "more than %d errors; the first: %s\n", ERRORS_MAX, g->failure);
         exit(3);
@@ -149,11 +149,11 @@ static void take(struct conn *c) {
     ssize_t got = recv(c->fd, data, sizeof data, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
     if (!c->is_waiting) return reopen(c); /* a server may close what is idle */
-    if (got <= 0) return failed(c, "the connection was lost in an answer");
-    read_ns = now_ns();
     bool had_begun = c->answer.has_begun;
+    if (got <= 0) return failed(c, "the connection was lost in an answer", had_begun);
+    read_ns = now_ns();
     if (!answer_take(&c->answer, &g->expected, data, (size_t)got))
-        return failed(c, c->answer.failure);
+        return failed(c, c->answer.failure, had_begun);
     if (!had_begun && c->answer.has_begun) {
         g->begun++;
         /* The first call of a connection is another story. */
