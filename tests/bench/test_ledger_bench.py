@@ -24,7 +24,7 @@ def _run(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(300)  # nine starts of real processes, and others test beside it
 def test_a_short_run_measures_both_engines_at_every_load() -> None:
     """A line for each engine and load, with the plain ledger's beside it; and the delays."""
-    done = _run("bench.ledger", "--rounds=1", "--seconds=0.5")
+    done = _run("bench.ledger", "--rounds=1", "--seconds=0.25")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     cells = [line.strip("| ").split(" | ") for line in lines]
