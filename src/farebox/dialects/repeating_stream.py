@@ -69,9 +69,11 @@ class RepeatingStream(EventStream):
 
     def _feed_first(self, data: bytes) -> bytes:
         """While there is no pattern: a large read is begun with a few events, to learn one."""
+        if self._chances == 0 or self.said is not None:
+            return super().feed(data)
         few = data.split(BLANK_LINE, _FEW)
         rest = few.pop()
-        if len(few) < _FEW or self._chances == 0:
+        if len(few) < _FEW:
             return super().feed(data)
         leaving = super().feed(_joined(few))
         if self.finished or not rest:
