@@ -10,7 +10,7 @@ from bench.wire import LAST_WORDS, Script, request, request_body
 
 _WARM_S = 0.3
 _BEGUN_A_SECOND = 1000  # paced streams
-_MARGIN_S = 1.0  # paced streams go on for a while after their measurement, so that all are open
+_MARGIN_S = 2.0  # paced streams go on for a while after their measurement, so that all are open
 _MEMORY_EVERY_MS = 200
 _PROBES = 20  # connections that take turns
 _PROBES_A_SECOND = 100

@@ -197,6 +197,16 @@ def _notes(results: Results) -> list[str]:
     )
     if late:
         said += f" {late} calls that a rate asked for found no connection free."
+    early = sum(
+        s.ended_early
+        for row in results.rows.values()
+        for each in row.samples.values()
+        for s in each
+    )
+    if early:
+        said += (
+            f" {early} paced streams were over before their window was: not all were open at once."
+        )
     if not waited:
         return [said, "", "The server's core was the limit in every case at full rate."]
     return [

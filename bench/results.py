@@ -32,6 +32,7 @@ class Sample:
     delay_p50_ms: float  # of an event, from the mock to the client
     delay_p99_ms: float
     gap_p99_ms: float  # between two events of a stream
+    ended_early: int  # streams that were over before the window was
     late: int  # calls that a rate asked for and no connection was free for
 
 
@@ -80,5 +81,6 @@ def _sample(measured: Measured) -> Sample:
         delay_p50_ms=counted.delay.p50_ms,
         delay_p99_ms=counted.delay.p99_ms,
         gap_p99_ms=counted.gap.p99_ms,
+        ended_early=measured.ended_early,
         late=counted.late,
     )

@@ -17,6 +17,7 @@ from bench.run import Bench, say
 from bench.servers import Target
 
 _WARM_S = 1.0
+_MARGIN_S = 3.0  # streams go on for a while after the window, so that all are open in it
 _PROBE_S = 3.0  # windows in which full load is measured
 _SETTLE_S = 6.0  # an idle lease is given back within 5 s
 _GROWTH, _GROWTH_KB = 1.05, 2048  # a process has grown when it has more than this
@@ -67,7 +68,7 @@ def streams(bench: Bench, count: int) -> Endurance:
             "paced",
             "event",
             count,
-            chunks=int((count / 1000 + 2 * _WARM_S + length_s) / every_s) + 1,
+            chunks=int((count / 1000 + _WARM_S + length_s + _MARGIN_S) / every_s) + 1,
             every_ms=options.every_ms,
         )
         for turn, length_s in seconds.items()
@@ -174,6 +175,7 @@ def _describe(found: Endurance, measured: Measured, events_a_stream: int) -> Non
             f"streams: {paced.calls:,} complete, each with {events_a_stream} numbered events;"
             f" events: {paced.events:,} came, {expected:,} of them in complete streams"
         ),
+        f"streams that were over before the window was: {measured.ended_early}",
         f"errors: {found.errors}"
         + "".join(f"; {each.failure}" for each in measured.groups if each.failure),
         (
