@@ -1,6 +1,9 @@
-"""What every test shares: the async backend, Hypothesis' limits, the fake upstream, databases."""
+"""What every test shares: the async backend, Hypothesis' limits, the fake upstream, databases, and
+where files go.
+"""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import memory
 from tests import postgres as postgresql
 
 pytest_plugins = ("tests.fakes.fixtures",)
@@ -35,13 +39,30 @@ _MOST_PROCESSES = 4  # what several of them start takes cores too
 @pytest.hookimpl(optionalhook=True)  # for who runs pytest with `-p no:xdist`
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """`-n auto`: a process for each usable core, but for a few tests none beside pytest's own."""
-    named = [argument.partition("::")[0].endswith(".py") for argument in config.args]
-    if all(named) or config.option.capture == "no":
+    if _names_files(config) or config.option.capture == "no":
         return 0
     usable = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
     return min(len(usable), _MOST_PROCESSES)
+
+
+def _names_files(config: pytest.Config) -> bool:
+    return all(argument.partition("::")[0].endswith(".py") for argument in config.args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Many tests write to memory, where there is room: thousands of stores are made, and waiting
+    for the disk at each commit took a tenth of the time. What a few tests leave can be looked at,
+    and of others too if TMPDIR is given.
+    """
+    if hasattr(config, "workerinput") or _names_files(config) or "TMPDIR" in os.environ:
+        return
+    where = memory.place()
+    if where is not None:
+        folder = memory.Folder(where)
+        os.environ["TMPDIR"] = tempfile.tempdir = folder.path
+        config.add_cleanup(folder.close)
 
 
 @pytest.fixture(scope="session")

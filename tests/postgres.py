@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,6 +24,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from tests import memory
+
 _USER = "nobody"  # whom the server runs as when the tests run as root, which it refuses to
 # What a crash of the machine would need. A server that is killed loses nothing by this: what it
 # wrote is with the kernel.
@@ -34,8 +35,6 @@ _SETTINGS = (
 )
 _INITDB = ("--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
 _START_S = 60
-_MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 2 * 1024**3  # for some databases at once and their log
 # Waits for the end of the test process, however it comes, and leaves nothing of the server.
 _GUARD = """
 read _
@@ -54,7 +53,7 @@ class Server:
         and gets one.
         """
         # Short, since a socket's path has some hundred bytes; and the server's user gets in.
-        where = None if "fsync=on" in settings else _memory()
+        where = None if "fsync=on" in settings else memory.place()
         self._folder = Path(tempfile.mkdtemp(prefix="fb-pg-", dir=where))
         self._folder.chmod(0o711)
         self._guard = subprocess.Popen(
@@ -213,14 +212,6 @@ class Server:
         if self.is_running:
             self._end(signal.SIGQUIT)
         self._guard.communicate()
-
-
-def _memory() -> Path | None:
-    """A file system in memory with room, if there is one: a container's is small."""
-    try:
-        return _MEMORY if shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES else None
-    except OSError:
-        return None
 
 
 def _programs() -> Path:
