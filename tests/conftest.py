@@ -51,6 +51,7 @@ def _names_files(config: pytest.Config) -> bool:
     return all(argument.partition("::")[0].endswith(".py") for argument in config.args)
 
 
+@pytest.hookimpl(tryfirst=True)  # before it is decided where `tmp_path` is
 def pytest_configure(config: pytest.Config) -> None:
     """Many tests write to memory, where there is room: thousands of stores are made, and waiting
     for the disk at each commit took a tenth of the time. What a few tests leave can be looked at,
@@ -60,9 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     where = memory.place()
     if where is not None:
-        folder = memory.Folder(where)
-        os.environ["TMPDIR"] = tempfile.tempdir = folder.path
-        config.add_cleanup(folder.close)
+        os.environ["TMPDIR"] = tempfile.tempdir = memory.folder(where)
+        config.option.basetemp = config.option.basetemp or f"{tempfile.tempdir}/t"
 
 
 @pytest.fixture(scope="session")

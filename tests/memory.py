@@ -20,15 +20,16 @@ def place() -> Path | None:
         return None
 
 
-class Folder:
-    """A folder there. It is deleted when it is closed, or when this process ends in any way."""
+_guards: list[subprocess.Popen[bytes]] = []
 
-    def __init__(self, where: Path) -> None:
-        self.path = tempfile.mkdtemp(prefix="farebox-tests-", dir=where)
-        self._guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", self.path], stdin=subprocess.PIPE, start_new_session=True
-        )
 
-    def close(self) -> None:
-        """Delete it."""
-        self._guard.communicate()
+def folder(where: Path) -> str:
+    """A new folder there, with a short name, since a socket's path has some hundred bytes. It is
+    deleted when this process has ended, in whatever way.
+    """
+    path = tempfile.mkdtemp(prefix="fb-", dir=where)
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD, "guard", path], stdin=subprocess.PIPE, start_new_session=True
+    )
+    _guards.append(guard)  # our end of its standard input is open as long as we live
+    return path
