@@ -60,7 +60,7 @@ def of_ledger(folder: Path) -> dict[str, str]:
             f" {_file_system(folder)}"
         ),
         "versions": (
-            f"Farebox {version('farebox')} ({_commit()}), Python {platform.python_version()}, "
+            f"Farebox {version('farebox')} ({_commit()}), Python {_python()}, "
             f"uvloop {version('uvloop')}, psycopg {version('psycopg')}"
         ),
     }

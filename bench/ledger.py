@@ -32,7 +32,7 @@ from tests import postgres
 
 ACCOUNTS = 16
 FRESH = 2_000  # accounts that make one call each, so that it needs a grant
-IN_FLIGHT = (1, 16, 256)
+IN_FLIGHT = (1, 16, 100, 256)
 _CREDITS = 10**15
 _STOP_S = 60.0
 _HEAD = (

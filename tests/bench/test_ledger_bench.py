@@ -21,7 +21,7 @@ def _run(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(300)  # nine starts of real processes, and others test beside it
+@pytest.mark.timeout(300)  # twelve starts of real processes, and others test beside it
 def test_a_short_run_measures_both_engines_at_every_load() -> None:
     """A line for each engine and load, with the plain ledger's beside it; and the delays."""
     done = _run("bench.ledger", "--rounds=1", "--seconds=0.25")
@@ -30,7 +30,7 @@ def test_a_short_run_measures_both_engines_at_every_load() -> None:
     cells = [line.strip("| ").split(" | ") for line in lines]
     measured = {(row[0], row[1]): row for row in cells if row[1].isdecimal()}
     engines = ("SQLite", "PostgreSQL", "plain, SQLite")
-    assert set(measured) == {(engine, n) for engine in engines for n in ("1", "16", "256")}
+    assert set(measured) == {(engine, n) for engine in engines for n in ("1", "16", "100", "256")}
     for engine in ("SQLite", "PostgreSQL"):
         # What gathers while a batch is committed is the next one.
         assert int(measured[engine, "1"][-1]) == 1
