@@ -28,6 +28,7 @@ def folder(where: Path) -> str:
     deleted when this process has ended, in whatever way.
     """
     path = tempfile.mkdtemp(prefix="fb-", dir=where)
+    Path(path).chmod(0o711)  # PostgreSQL runs as another user where the tests run as root
     guard = subprocess.Popen(
         ["sh", "-c", _GUARD, "guard", path], stdin=subprocess.PIPE, start_new_session=True
     )
