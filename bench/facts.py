@@ -7,6 +7,7 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+import sys
 import sysconfig
 import time
 import timeit
@@ -76,7 +77,12 @@ def _python() -> str:
     options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     is_optimised = "--enable-optimizations" in options
     has_lto = "--with-lto" in options
-    build = "an optimised build" if is_optimised else "not an optimised build, some 1.4 × slower"
+    if sys.base_prefix == "/usr":  # distributions optimise theirs, and do not all say so
+        build = "the system's build"
+    else:
+        build = (
+            "an optimised build" if is_optimised else "not an optimised build, some 1.4 × slower"
+        )
     lto = " with link-time optimisation" if has_lto else ""
     return f"{platform.python_version()}, {build}{lto}"
 
