@@ -75,14 +75,13 @@ def _speed_us() -> float:
 def _python() -> str:
     """Its version and build: an optimised one takes two thirds of the time of another."""
     options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
-    is_optimised = "--enable-optimizations" in options
     has_lto = "--with-lto" in options
     if sys.base_prefix == "/usr":  # distributions optimise theirs, and do not all say so
         build = "the system's build"
+    elif "--enable-optimizations" in options:
+        build = "an optimised build"
     else:
-        build = (
-            "an optimised build" if is_optimised else "not an optimised build, some 1.4 × slower"
-        )
+        build = "not an optimised build, some 1.4 × slower"
     lto = " with link-time optimisation" if has_lto else ""
     return f"{platform.python_version()}, {build}{lto}"
 
