@@ -66,7 +66,8 @@ def _added(row: str, of: Callable[[Sample], float]) -> Callable[[Results], list[
     def read(results: Results) -> list[float]:
         samples = results.rows[row].samples if row in results.rows else {}
         pairs = zip(samples.get("farebox", []), samples.get("direct", []), strict=False)
-        return [of(ours) - of(direct) for ours, direct in pairs]
+        # 0: nothing of that kind was timed within the window.
+        return [of(ours) - of(direct) for ours, direct in pairs if of(ours)]
 
     return read
 

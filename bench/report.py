@@ -133,15 +133,21 @@ def _delay_table(results: Results) -> list[str]:
             if not base:
                 continue
             added = [
-                _spread(
-                    [read(s) - read(d) for s, d in zip(row.samples[server], direct, strict=True)]
-                )
+                _added(row.samples[server], direct, read)
                 for server in ("nginx", "farebox")
                 if server in row.samples
             ]
             rows.append([f"{row.title}: {label}", f"{base:.2f}", *[""] * (2 - len(added)), *added])
     head = ["ms", "without gateway", "nginx adds", "Farebox adds"]
     return _table(head, rows)
+
+
+def _added(
+    samples: Sequence[Sample], direct: Sequence[Sample], read: Callable[[Sample], float]
+) -> str:
+    pairs = zip(samples, direct, strict=True)
+    added = [read(ours) - read(base) for ours, base in pairs if read(ours)]
+    return _spread(added) if added else "none was timed"
 
 
 def _start_table(results: Results) -> list[str]:
