@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
 from tests.e2e import command
 
 FAREBOX = (str(Path(sys.executable).with_name("farebox")),)
-_START_S = 60
+_ANSWER_S = 60
 
 
 def clean_environ(**more: str) -> dict[str, str]:
@@ -162,33 +165,30 @@ class Serving:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call by curl, as a person would make it. `key=""` sends none."""
+        """One call on a connection of its own. `key=""` sends none. Raises AssertionError when
+        there is no whole answer.
+        """
         key = self.key if key is None else key
-        command = ["curl", "-s", "-i", "-N", "-X", method, self.origin + path, "--path-as-is"]
-        if key:
-            command += ["-H", f"Authorization: Bearer {key}"]
-        for name, value in (headers or {}).items():
-            command += ["-H", f"{name.replace('_', '-')}: {value}"]
+        sent = {"Authorization": f"Bearer {key}"} if key else {}
         if body is not None:
-            command += ["-H", "Content-Type: application/json", "-H", "Expect:"]
-            command += ["--data-binary", "@-"]
-        done = subprocess.run(command, input=body, capture_output=True, timeout=60, check=False)
-        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
-        return _parse(done.stdout)
+            sent["Content-Type"] = "application/json"
+        sent |= {name.replace("_", "-"): value for name, value in (headers or {}).items()}
+        where = urlsplit(self.origin)
+        with closing(HTTPConnection(where.netloc, timeout=_ANSWER_S)) as connection:
+            try:
+                connection.request(method, path, body, sent)
+                answer = connection.getresponse()
+                received = answer.read()
+            except (OSError, HTTPException) as error:
+                raise AssertionError(f"{method} {path} was not answered: {error!r}") from error
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, told, received)
 
     def receipt(self, answer: Answer, key: str | None = None) -> dict[str, Any]:
         """The receipt of an answer's call."""
         found = self.get(f"/v1/receipts/{answer.headers['x-request-id']}", key)
         assert found.status == 200, found
         return found.json
-
-
-def _parse(raw: bytes) -> Answer:
-    head, _, body = raw.partition(b"\r\n\r\n")
-    status_line, *lines = head.decode("latin-1").split("\r\n")
-    pairs = (line.partition(":") for line in lines)
-    headers = {name.lower(): value.strip() for name, _, value in pairs}
-    return Answer(int(status_line.split()[1]), headers, body)
 
 
 def events(body: bytes) -> list[Any]:
@@ -202,5 +202,5 @@ def until(true: Any, timeout_s: float, what: str) -> float:
     started = time.monotonic()
     while not true():
         assert time.monotonic() - started < timeout_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.02)
     return time.monotonic() - started
