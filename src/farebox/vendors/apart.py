@@ -7,7 +7,7 @@ use another caller's. Which channel is shared, base.py knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -17,7 +17,6 @@ from farebox.vendors.body import NULL, Body, decode, mentions, raw_list, raw_obj
 
 # Fields of OpenAI's APIs that are ids of something kept there, or lists of ids.
 _IDS = ("previous_response_id", "conversation", "container", "vector_store_ids", "file_ids")
-_LOOKED_AT = frozenset(("store", *_IDS, "prompt", "tools", "input", "image"))
 _IDS_WITHIN = frozenset(
     (b"file_id", b"file_ids", b"vector_store_ids", b"knowledge_id", b"container_id", b"skill_id")
 )
@@ -53,25 +52,32 @@ def keep_apart(body: Body) -> None:
     messages = body.raw("messages")
     if mentions(messages, b"file_id") or b'"audio"' in messages:
         _check_messages(messages)
-    if not _LOOKED_AT.isdisjoint(body.fields):  # most calls are messages alone
-        _check_fields(body)
+    for name, check in _CHECKS.items():
+        if name in body.fields:  # most calls are messages alone
+            check(body, name)
 
 
-def _check_fields(body: Body) -> None:
-    if body.raw("store") not in (NULL, b"false"):
-        body.drop("store")
+def _drop_store(body: Body, name: str) -> None:
+    if body.raw(name) not in (NULL, b"false"):
+        body.drop(name)
         # OpenAI refuses metadata of an answer that is not stored.
         body.drop("metadata")
-    for name in _IDS:
-        if body.has(name):
-            raise _refusal(name, f"{name!r} names what")
-    if any(name == b"id" for name, _, _ in _members(body.raw("prompt"))):
-        raise _refusal("prompt", "'prompt' names what")
-    _check_tools(body.raw("tools"), "tools")
-    _check_items(body.raw("input"))
-    for name, first, _ in _members(body.raw("image")):
-        if _is_id(name, first):
-            raise _refusal("image", f"'image' names a {name.decode()}, which")
+
+
+def _refuse(body: Body, name: str) -> None:
+    if body.has(name):
+        raise _refusal(name, f"{name!r} names what")
+
+
+def _check_prompt(body: Body, name: str) -> None:
+    if any(member == b"id" for member, _, _ in _members(body.raw(name))):
+        raise _refusal(name, f"{name!r} names what")
+
+
+def _check_image(body: Body, name: str) -> None:
+    for member, first, _ in _members(body.raw(name)):
+        if _is_id(member, first):
+            raise _refusal(name, f"{name!r} names a {member.decode()}, which")
 
 
 def keep_messages_apart(body: Body) -> None:
@@ -166,6 +172,17 @@ def _check_items(items: bytes) -> None:
             _check_tools(_raw(fields, "tools"), "input")
         if kind == b'"%b"' % _DRAWING and _raw(fields, "result") == NULL:
             raise _refusal("input", "'input' names an image by its id alone, which")
+
+
+# What is done with a field that a body has.
+_CHECKS: Mapping[str, Callable[[Body, str], None]] = {
+    "store": _drop_store,
+    **dict.fromkeys(_IDS, _refuse),
+    "prompt": _check_prompt,
+    "tools": lambda body, name: _check_tools(body.raw(name), name),
+    "input": lambda body, name: _check_items(body.raw(name)),
+    "image": _check_image,
+}
 
 
 def _may_name_ids(data: bytes) -> bool:
