@@ -3,6 +3,7 @@ that uvicorn's books of them are right.
 """
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -64,19 +65,24 @@ async def test_a_slow_client_holds_the_upstream_back_and_gets_all(worker, carrie
     assert [isinstance(c, LaneCycle) for c in cycles] == [carrier == "lane"] * len(cycles)
 
 
-async def test_a_client_that_takes_nothing_is_cut_off():
-    """After the limit it counts as gone, is charged by what came, and its connection ends."""
+async def test_a_client_that_takes_nothing_is_cut_off(carrier):
+    """After the limit it counts as gone, is charged by what came, and its connection ends. By the
+    lane it ends at once, with all that is kept for it; an ASGI server has no word for that.
+    """
     async with running(make_worker(idle_timeout_s=0.2, drain_after_hangup_s=0.0)) as worker:
         worker.will_answer(SSE_HEAD, *[CHUNK % WORDS.encode()] * MANY, END)
         reader, writer = await ask(worker)
         await until(lambda: worker.books.settlements)
         assert worker.books.settlements[0].outcome == "client_gone"
         await until(lambda: not worker.served.tasks)
+        if carrier == "lane":
+            await until(lambda: not worker.served.connections)
         raw = b""
         async with asyncio.timeout(5):
-            while part := await reader.read(1 << 20):
-                raw += part
-        assert not parse(raw).complete
+            with suppress(ConnectionResetError):
+                while part := await reader.read(1 << 20):
+                    raw += part
+        assert not raw or not parse(raw).complete
         writer.close()
 
 

@@ -131,7 +131,9 @@ class LaneCycle(Reply):
                 await self.send_head(500, _FAILED_HEADERS)
                 await self.send(_FAILED, last=True)
         finally:
-            if not self.response_complete and not self.disconnected:
+            if self._stalled:
+                self._transport.abort()  # to close it would wait for the client to take the rest
+            elif not self.response_complete and not self.disconnected:
                 self._transport.close()
             self._connection = cast("Any", None)  # else the two would keep each other
 
