@@ -2,7 +2,8 @@
 
 One worker, no plugins, caches or databases: what they do without being asked, less limits that a
 measurement would run into. ferrogw (and perhaps Portkey) listens on all addresses, not only on
-loopback, and has no flag for that. A peer that cannot be had or started raises PeerMissing, with the reason.
+loopback, and has no flag for that. A peer that cannot be had or started raises PeerMissing, with
+the reason.
 """
 
 from __future__ import annotations
