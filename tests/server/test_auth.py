@@ -215,6 +215,44 @@ async def test_a_reload_brings_a_revocation():
     assert (await refusal(directory, HEADER)).status == 401
 
 
+@pytest.mark.parametrize(
+    ("account", "key"),
+    [(ALICE, replace(KEY, revoked_us=1)), (replace(ALICE, disabled=True), KEY)],
+    ids=["revoked", "disabled"],
+)
+async def test_who_was_known_is_refused_after_the_reload_that_says_so(account, key):
+    """That a caller was found before gives no time beyond the next reload."""
+    store = FakeStore(keys=[KEY])
+    directory = Directory(store, PEPPER)
+    await directory.reload()
+    for _ in range(2):
+        assert await directory.authenticate(showing(HEADER)) == Caller(ALICE, KEY)
+    store.accounts[:], store.keys[:] = [account], [key]
+    await directory.reload()
+    for _ in range(2):
+        assert (await refusal(directory, HEADER)).status == 401
+
+
+async def test_a_known_caller_is_found_as_changed():
+    """With another rate, say: what is believed of an account is never older than a reload."""
+    store = FakeStore(keys=[KEY])
+    directory = Directory(store, PEPPER)
+    await directory.reload()
+    await directory.authenticate(showing(HEADER))
+    store.accounts[:] = [replace(ALICE, rate_ppm=2)]
+    await directory.reload()
+    assert (await directory.authenticate(showing(HEADER))).account.rate_ppm == 2
+
+
+async def test_callers_are_known_by_no_more_than_two_short_headers():
+    """Whoever has a key may not fill the memory with what else stands in its headers."""
+    directory = Directory(FakeStore(keys=[KEY]), PEPPER)
+    await directory.reload()
+    for padding in (b"", b" " * 100_000):
+        await directory.authenticate(showing(HEADER.replace(b" ", b" " + padding)))
+    assert list(directory._callers) == [(HEADER, b"")]
+
+
 async def test_a_slow_look_up_does_not_overrule_a_later_reload():
     """What a look-up read before a revocation is not believed after it."""
     store = FakeStore(keys=[KEY], go_on=threading.Event())

@@ -17,9 +17,9 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def monotonic_s() -> float:
-    """Seconds of a clock that never jumps: for durations, limits and time-outs."""
-    return time.monotonic()
+# Seconds of a clock that never jumps: for durations, limits and time-outs. It is read a dozen times
+# a call, so there is no function around it.
+monotonic_s = time.monotonic
 
 
 def period_start_us(period: str, at_us: int) -> int:

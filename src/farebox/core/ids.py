@@ -1,7 +1,7 @@
 """Request ids, API keys and other random names; and the digest under which a key is kept."""
 
 import hmac
-import secrets
+import os
 import zlib
 from collections.abc import Callable
 
@@ -18,17 +18,22 @@ KEY_CHARS = len(KEY_PREFIX) + _SECRET_CHARS + _CHECK_CHARS
 RandomBits = Callable[[int], int]
 
 
+def _chance(bits: int) -> int:
+    """As `secrets.randbits` for whole bytes, in half of its time."""
+    return int.from_bytes(os.urandom(bits // 8), "big")
+
+
 def _base62(value: int, width: int) -> str:
-    # Two digits at a time, from a table: every call has an id.
-    pairs: list[str] = []
-    for _ in range((width + 1) // 2):
-        value, pair = divmod(value, 3844)
-        pairs.append(_PAIRS[pair])
-    pairs.reverse()
-    return "".join(pairs)[-width:]
+    # Every call has an id. So two digits at a time come from a table, and four are split off at
+    # once: long numbers are divided quickly by what has fewer than 30 bits.
+    text = ""
+    for _ in range((width + 3) // 4):
+        value, four = divmod(value, 14_776_336)
+        text = f"{_PAIRS[four // 3844]}{_PAIRS[four % 3844]}{text}"
+    return text[-width:]
 
 
-def new_request_id(now_us: int, random_bits: RandomBits = secrets.randbits) -> str:
+def new_request_id(now_us: int, random_bits: RandomBits = _chance) -> str:
     """`req_` and 128 bits in base 62: the milliseconds since the Unix epoch in 48 of them, the rest
     by chance.
 
@@ -50,7 +55,7 @@ def request_time_us(request_id: str) -> int | None:
     return (value >> _CHANCE_BITS) * 1000
 
 
-def new_id(prefix: str, random_bits: RandomBits = secrets.randbits) -> str:
+def new_id(prefix: str, random_bits: RandomBits = _chance) -> str:
     """A short random id, such as `key_4fQ…`: the prefix, an underscore, 72 random bits."""
     return f"{prefix}_{_base62(random_bits(72), 13)}"
 
@@ -59,7 +64,7 @@ def _checksum(body: str) -> str:
     return _base62(zlib.crc32(body.encode()), _CHECK_CHARS)
 
 
-def new_key(random_bits: RandomBits = secrets.randbits) -> str:
+def new_key(random_bits: RandomBits = _chance) -> str:
     """An API key: `sk-fb-`, 256 random bits, and a checksum that tells a typing error at once."""
     body = KEY_PREFIX + _base62(random_bits(256), _SECRET_CHARS)
     return body + _checksum(body)

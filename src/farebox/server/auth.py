@@ -21,6 +21,8 @@ from farebox.telemetry.record import current_record
 _MISS_LIFE_S = 1.0
 _MISSES_KEPT = 10_000
 _LOOKUPS_AT_ONCE = 4  # more would only queue for the store, in front of everybody else's reads
+_CALLERS_KEPT = 10_000
+_SHOWN_BYTES = 256  # longer headers than these are not kept: they have more than a key in them
 
 
 class Changes(Protocol):
@@ -55,6 +57,9 @@ class Directory:
         self._accounts: dict[int, Account] = {}
         self._keys: dict[bytes, Key] = {}
         self._misses: dict[bytes, float] = {}  # digest -> until when it is believed, monotonic
+        # Who was found by these two headers. Forgotten whenever anything changes, so that it is
+        # never more than a quicker way to the same answer.
+        self._callers: dict[tuple[bytes, bytes], Caller] = {}
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._reloading = asyncio.Lock()
         self._revision = 0
@@ -64,6 +69,7 @@ class Directory:
         """Read what changed since the last time: everything, the first time."""
         async with self._reloading:
             changes = await asyncio.to_thread(self._store.changed_since, self._revision)
+            self._callers.clear()
             for account in changes.accounts:
                 self._accounts[account.id] = account
             for key in changes.keys:
@@ -74,20 +80,29 @@ class Directory:
 
     async def authenticate(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Who a request with these headers speaks for. Raises Unauthorized, BillingUnavailable."""
-        key_text = _shown_key(headers)
-        digest = key_digest(self._pepper, key_text)
-        key = self._keys.get(digest)
-        if key is None:
-            key = await self._look_up(digest)
-        if key is None or not key.is_valid(clock.now_us()):
-            raise _refused()
-        account = self._accounts.get(key.account_id)
-        if account is None or account.disabled:
+        shown = headers.get(b"authorization", b""), headers.get(b"x-api-key", b"")
+        caller = self._callers.get(shown) or await self._find(*shown)
+        if not caller.key.is_valid(clock.now_us()):
             raise _refused()
         record = current_record.get()
         if record is not None:
-            record.account, record.key = account.name, key.id
-        return Caller(account, key)
+            record.account, record.key = caller.account.name, caller.key.id
+        return caller
+
+    async def _find(self, authorization: bytes, api_key: bytes) -> Caller:
+        digest = key_digest(self._pepper, _shown_key(authorization, api_key))
+        key = self._keys.get(digest)
+        if key is None:
+            key = await self._look_up(digest)
+        account = self._accounts.get(key.account_id) if key is not None else None
+        if key is None or account is None or account.disabled:
+            raise _refused()
+        caller = Caller(account, key)
+        if len(authorization) + len(api_key) <= _SHOWN_BYTES:
+            if len(self._callers) >= _CALLERS_KEPT:
+                self._callers.clear()
+            self._callers[authorization, api_key] = caller
+        return caller
 
     async def _look_up(self, digest: bytes) -> Key | None:
         async with self._lookups:
@@ -115,12 +130,11 @@ class Directory:
         self._misses[digest] = clock.monotonic_s() + _MISS_LIFE_S
 
 
-def _shown_key(headers: Mapping[bytes, bytes]) -> str:
-    """The key in the headers, which has at least the form of one. Raises Unauthorized.
+def _shown_key(authorization: bytes, api_key: bytes) -> str:
+    """The key in these headers, which has at least the form of one. Raises Unauthorized.
 
     Programs that were set up for another service send both headers, with a key of ours in one.
     """
-    authorization, api_key = headers.get(b"authorization", b""), headers.get(b"x-api-key", b"")
     scheme, _, token = authorization.partition(b" ")
     is_bearer = scheme.lower() == b"bearer"
     for shown in (token if is_bearer else b"", api_key):
