@@ -24,8 +24,8 @@ from farebox.core.call import Call
 from farebox.core.ports import Budget, HoldRequest
 from farebox.core.price import Price
 from farebox.errors import BadRequest, Internal, Overloaded, TooManyRequests
-from farebox.routing.catalogue import Catalogue, Model
-from farebox.routing.select import Candidate, candidates, choose_model
+from farebox.routing.catalogue import Candidate, Catalogue, Model
+from farebox.routing.select import candidates, find_offer
 
 
 @dataclass(slots=True)
@@ -51,7 +51,8 @@ class Admitted(msgspec.Struct, frozen=True, eq=False):
     model: Model
     price: Price
     rate_ppm: int
-    channels: list[Candidate]
+    channels: tuple[Candidate, ...]
+    wires: frozenset[str]  # that they are spoken to in
     bound: Bound
     output_cap: int  # tokens an answer; what is sent is at most this
     clamped: bool  # the client asked for more than the model gives
@@ -61,10 +62,9 @@ class Admitted(msgspec.Struct, frozen=True, eq=False):
         cap; else as much as there is for it.
         """
         call, key = self.call, caller.key
-        if any(candidate.wire == "responses" for candidate in self.channels):
-            cap = max(cap, LEAST_OUTPUT_TOKENS)  # which that API takes for less
-        most = self.bound.nanocredits(cap)
-        least = most
+        if cap < LEAST_OUTPUT_TOKENS and "responses" in self.wires:
+            cap = LEAST_OUTPUT_TOKENS  # which that API takes for less
+        least = most = self.bound.nanocredits(cap)
         if call.output_cap is None:
             least = self.bound.nanocredits(min(self.output_cap, LEAST_OUTPUT_TOKENS))
         budget = None
@@ -82,35 +82,34 @@ class Admitted(msgspec.Struct, frozen=True, eq=False):
 def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> Admitted:
     """Decide all of it. Raises the FareboxError of whatever stands against the call."""
     at_us = clock.now_us()
-    group = catalogue.groups.get(caller.account.group)
+    account, key = caller.account, caller.key
+    group = catalogue.groups.get(account.group)
     if group is None:
         raise Internal(
-            f"The group {caller.account.group!r} of your account does not exist any more."
+            f"The group {account.group!r} of your account does not exist any more."
             " Ask the operator to give the account another one."
         )
-    model = choose_model(catalogue, group, caller.key.models, call.model, at_us)
-    price = model.price_at(at_us)
-    assert price is not None  # choose_model gives no model without a price
-    call = _priced(call, price, model.id)
-    wait_s = memory.hangups.wait_s(caller.key.id, clock.monotonic_s())
+    offer, price = find_offer(catalogue, group, key.models, call.model, call.wires, at_us)
+    model, channels, wires = offer
+    if call.service_tier is not None or call.hosted_tools:
+        call = _priced(call, price, model.id)
+    wait_s = memory.hangups.wait_s(key.id, clock.monotonic_s())
     if wait_s:
         raise TooManyRequests(
             "Too many calls of this key were hung up before their answer began. Try again in"
             f" {wait_s} s, and wait for answers.",
             retry_after_s=wait_s,
         )
-    channels = candidates(catalogue, model, call.wires)
     if not channels:
         _refuse_dialect(catalogue, model, call)
         raise Overloaded(
             f"No channel serves the model {model.id!r} now. Try again later.", retry_after_s=5
         )
-    rate_ppm = group.rate_ppm if caller.account.rate_ppm is None else caller.account.rate_ppm
-    tokens = memory.estimate.tokens(call, caller.account.id, caller.key.id, model.id, at_us)
-    if model.context is not None:
-        tokens = min(tokens, model.context)  # more is refused by the vendor, or cut off
-    likely = memory.estimate.likely_tokens(call, caller.key.id, model.id)
-    output_cap, clamped = _output_cap(call, model, likely)
+    rate_ppm = group.rate_ppm if account.rate_ppm is None else account.rate_ppm
+    tokens = memory.estimate.tokens(call, account.id, key.id, model.id, at_us)
+    if model.context is not None and tokens > model.context:
+        tokens = model.context  # more is refused by the vendor, or cut off
+    output_cap = _output_cap(memory, key.id, call, model)
     return Admitted(
         call,
         at_us,
@@ -119,9 +118,10 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
         price,
         rate_ppm,
         channels,
+        wires,
         bound(call, price, rate_ppm, tokens, at_us),
         output_cap,
-        clamped,
+        call.output_cap is not None and output_cap < call.output_cap,
     )
 
 
@@ -180,15 +180,15 @@ def _priced(call: Call, price: Price, model: str) -> Call:
     return replace(call, hosted_tools=tuple(t for t in call.hosted_tools if t in priced))
 
 
-def _output_cap(call: Call, model: Model, likely_input_tokens: int) -> tuple[int, bool]:
-    """Tokens an answer may have, and whether that is less than the client asked for."""
+def _output_cap(memory: Memory, key_id: str, call: Call, model: Model) -> int:
+    """Tokens an answer may have: as many as the client asked for, if the model gives them."""
     most = model.max_output
     if call.output_cap is not None:
-        if most is not None and call.output_cap > most:
-            return most, True
-        return call.output_cap, False
+        return call.output_cap if most is None else min(most, call.output_cap)
     cap = most or UNKNOWN_MAX_OUTPUT
     if model.context is not None:
         # Servers that check input and cap against the context refuse a cap that cannot be reached.
-        cap = max(min(cap, LEAST_OUTPUT_TOKENS), min(cap, model.context - likely_input_tokens))
-    return cap, False
+        room = model.context - memory.estimate.likely_tokens(call, key_id, model.id)
+        if cap > room:
+            cap = max(min(cap, LEAST_OUTPUT_TOKENS), room)
+    return cap

@@ -30,7 +30,7 @@ from farebox.errors import (
 )
 from farebox.holding import NOT_COVERED, hold
 from farebox.passage import Gateway, Passage
-from farebox.routing.select import Candidate
+from farebox.routing.catalogue import Candidate
 from farebox.settlement import refuse, settle
 from farebox.vendors.base import Vendor
 
@@ -176,24 +176,17 @@ async def _stream_to_client(
     usage.
     """
     stream = passage.begin_stream(vendor)
-    at_end = False
-    while not (at_end or stream.finished or passage.has_waited_enough()):
+    while not (passage.at_end or stream.finished or passage.has_waited_enough()):
         try:
-            data = await exchange.read(passage.patience_s())
+            await exchange.pump(passage.pass_on, passage.patience_s())
         except UpstreamFailed:
             if passage.usage_s is None:
                 raise
             break  # all of the answer had come; how the connection ends is of no interest
-        at_end = data == b""
-        leaving = b""
-        if data is not None:
-            leaving = stream.end() if at_end else stream.feed(data)
-            passage.note_stream(stream)
-            await passage.holding.cover(stream)
-        if leaving:
-            passage.delivered = True
-            await passage.send(leaving)
-        else:  # comments of the upstream's are not passed on, so they are no sign of life
+        await passage.holding.cover(stream)
+        if passage.leaving:
+            await passage.send_leaving()
+        else:
             await passage.ping_if_quiet()
     if stream.failure is not None:
         raise stream.failure

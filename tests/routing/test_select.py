@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from farebox.billing.prices import read_price
 from farebox.core.channel import Channel
 from farebox.errors import ModelNotAllowed, NotFound
+from farebox.routing import select
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
-from farebox.routing.select import candidates, choose_model, is_sold, near, offered
+from farebox.routing.select import candidates, choose_model, find_offer, is_sold, near, offered
 from tests.billing.values import at
 
 NOW = at("2026-11-23T12:00:00")
@@ -220,3 +221,40 @@ def test_near_is_by_levenshteins_distance(name: str, names: list[str]) -> None:
     ]
     begun = [each for each in sorted(names) if len(name) > 2 and each.startswith(name)]
     assert near(name, names) == [*close, *(each for each in begun if each not in close)][:3]
+
+
+def test_what_is_offered_is_found_once_and_its_price_anew_each_time() -> None:
+    """A later call is given the same offer, at the price of its own time; before the first price
+    there is none, whatever was found before.
+    """
+    model = _model("m", prices=(LATER,))
+    catalogue = _catalogue(Channel("a", "openai", "https://a"), models=(model,))
+    after = at("2026-11-24T00:00:00")
+    offer, price = find_offer(catalogue, ALL, (), "M", ("chat",), after)
+    assert (offer.model, offer.wires, price) == (model, {"chat"}, LATER)
+    assert [each.model for each in offer.channels] == ["up-m"]
+    assert find_offer(catalogue, ALL, (), "M", ("chat",), after + 1) == (offer, LATER)
+    assert find_offer(catalogue, ALL, (), "M", ("chat",), after)[0] is offer
+    with pytest.raises(NotFound):
+        find_offer(catalogue, ALL, (), "M", ("chat",), after - 1)
+
+
+def test_an_offer_is_for_whoever_may_have_it() -> None:
+    """Group, key and dialect each get their own; what is refused is refused again."""
+    catalogue = _catalogue(Channel("a", "openai", "https://a"))
+    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("chat",), NOW)[0].wires == {"chat"}
+    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("messages",), NOW)[0].channels == ()
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            find_offer(catalogue, CHEAP, (), "gpt-5.6", ("chat",), NOW)
+        with pytest.raises(ModelNotAllowed):
+            find_offer(catalogue, ALL, ("glm-*",), "gpt-5.6", ("chat",), NOW)
+
+
+def test_offers_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name written in ever other cases does not fill the memory."""
+    monkeypatch.setattr(select, "_KEPT_OFFERS", 2)
+    catalogue = _catalogue(Channel("a", "openai", "https://a"))
+    for name in ("gpt-5.6", "GPT-5.6", "Gpt-5.6", "gPt-5.6", "gpt-5.6"):
+        assert find_offer(catalogue, ALL, (), name, ("chat",), NOW)[0].model is GPT
+        assert len(catalogue.offers) <= 2

@@ -9,7 +9,8 @@ What is held is what is sent: the upstream gets the cap that was held for, never
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+
+import msgspec
 
 from farebox.billing.charge import EXACT, ORDINARY_TIERS, window_ppm
 from farebox.core.call import Call
@@ -27,7 +28,7 @@ _KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
 
 
-class Bound(NamedTuple):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """What one call may cost: a fixed part and a part per output token, in 10^-12 nano-credits."""
 
     fixed_exact: int
@@ -90,11 +91,10 @@ class InputEstimate:
 
     def tokens(self, call: Call, account_id: int, key_id: str, model: str, now_us: int) -> int:
         """An upper estimate of a call's input tokens, without a tokenizer."""
-        if now_us < self._wary_until_us.get(account_id, 0):
-            ratio = MAX_RATIO_PPM
-        else:
-            learnt = self._ratios_ppm.get((key_id, model), MAX_RATIO_PPM) * _MARGIN_PPM // PPM
-            ratio = min(MAX_RATIO_PPM, max(MIN_RATIO_PPM, learnt))
+        ratio = MAX_RATIO_PPM
+        learnt = self._ratios_ppm.get((key_id, model))
+        if learnt is not None and now_us >= self._wary_until_us.get(account_id, 0):
+            ratio = min(MAX_RATIO_PPM, max(MIN_RATIO_PPM, learnt * _MARGIN_PPM // PPM))
         return -(-call.text_bytes * ratio // PPM) + call.table_tokens
 
     def likely_tokens(self, call: Call, key_id: str, model: str) -> int:
@@ -111,11 +111,11 @@ class InputEstimate:
         seen = min(MAX_RATIO_PPM, input_tokens * PPM // call.text_bytes)
         if seen < _SPARSEST_PPM:
             return
-        pair = (key_id, model)
-        known = self._ratios_ppm.pop(pair, seen)
-        self._ratios_ppm[pair] = known + (seen - known) // 4
-        if len(self._ratios_ppm) > _KEEP_RATIOS:
-            self._ratios_ppm.popitem(last=False)
+        pair, ratios_ppm = (key_id, model), self._ratios_ppm
+        known = ratios_ppm.pop(pair, seen)
+        ratios_ppm[pair] = known + (seen - known) // 4
+        if len(ratios_ppm) > _KEEP_RATIOS:
+            ratios_ppm.popitem(last=False)
 
     def distrust(self, account_id: int, now_us: int) -> None:
         """A call of this account cost more than was held: estimate at one token a byte for a

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from farebox.core.channel import Channel
 from farebox.core.price import Price, in_force
@@ -55,6 +56,24 @@ class Group:
     models: tuple[str, ...] = ("*",)
 
 
+class Candidate(NamedTuple):
+    """A channel that can serve a call, the model's name there, and the dialect to speak to it."""
+
+    channel: Channel
+    model: str
+    wire: str
+
+
+class Offer(NamedTuple):
+    """What a name means to a caller: the model, the channels that can serve it, best first, and the
+    dialects to speak to them.
+    """
+
+    model: Model
+    channels: tuple[Candidate, ...]
+    wires: frozenset[str]
+
+
 def matches(model: Model, globs: Sequence[str]) -> bool:
     """Whether a glob matches the model's id or one of its aliases; case is ignored."""
     if "*" in globs:  # as most groups have
@@ -75,6 +94,10 @@ class Catalogue:
     groups: Mapping[str, Group]
     created_us: int = 0
     _names: Mapping[str, Model] = field(default_factory=dict[str, Model], repr=False)
+    # What select.py has found out of it; gone with it.
+    offers: dict[object, Offer] = field(
+        default_factory=dict[object, Offer], repr=False, compare=False
+    )
 
     @staticmethod
     def of(

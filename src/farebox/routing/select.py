@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from farebox.core.channel import Channel
+from farebox.core.price import Price
 from farebox.errors import ModelNotAllowed, NotFound
-from farebox.routing.catalogue import Catalogue, Group, Model, matches
+from farebox.routing.catalogue import Candidate, Catalogue, Group, Model, Offer, matches
 
 _NEAR_DISTANCE = 3
 _NEAR_NAMES = 3
 _TELLING_CHARS = 3  # of the beginning of a name
+_KEPT_OFFERS = 10_000  # of a catalogue: a name may be written in many cases
 
 
 def offered(catalogue: Catalogue, group: Group, globs: tuple[str, ...], at_us: int) -> list[Model]:
@@ -55,12 +55,32 @@ def choose_model(
     return model
 
 
-class Candidate(NamedTuple):
-    """A channel that can serve a call, the model's name there, and the dialect to speak to it."""
-
-    channel: Channel
-    model: str
-    wire: str
+def find_offer(  # noqa: PLR0917 (who asks, for what, and when)
+    catalogue: Catalogue,
+    group: Group,
+    globs: tuple[str, ...],
+    name: str,
+    wires: tuple[str, ...],
+    at_us: int,
+) -> tuple[Offer, Price]:
+    """What is offered under that name, and its price. Raises NotFound with near names,
+    ModelNotAllowed. But for the price it is the same for every such call, so it is found once.
+    """
+    asked = (group.id, globs, name, wires)
+    offer = catalogue.offers.get(asked)
+    if offer is not None:
+        price = offer.model.price_at(at_us)
+        if price is not None:
+            return offer, price
+    model = choose_model(catalogue, group, globs, name, at_us)
+    channels = tuple(candidates(catalogue, model, wires))
+    offer = Offer(model, channels, frozenset(each.wire for each in channels))
+    if len(catalogue.offers) >= _KEPT_OFFERS:
+        catalogue.offers.clear()
+    catalogue.offers[asked] = offer
+    price = model.price_at(at_us)
+    assert price is not None  # choose_model gives no model without a price
+    return offer, price
 
 
 def candidates(catalogue: Catalogue, model: Model, wires: Sequence[str]) -> list[Candidate]:
