@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -64,6 +64,12 @@ class LedgerBooks:
         self._out: list[m.Request] = []
         self._transport: asyncio.Transport | None = None
         self._closing: asyncio.Event | None = None  # then set when nothing is being settled
+        self._hears: dict[type[m.Answer], Callable[[Any], None]] = {
+            m.Held: self._held_for,
+            m.Settled: self._settled,
+            m.Refused: self._refused,
+            m.NotSettled: self._not_settled,
+        }
         self._connecting = self._loop.create_task(self._stay_connected())
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
@@ -71,16 +77,9 @@ class LedgerBooks:
         """Reserve; the nano-credits held. Raises OutOfCredit, BudgetExceeded, Unauthorized,
         BillingUnavailable.
         """
-        request_id, budget = request.request_id, request.budget
-        message = m.Hold(
-            request_id,
-            request.account_id,
-            request.key_id,
-            request.least_nanocredits,
-            request.most_nanocredits,
-            budget.limit_nanocredits if budget else None,
-            budget.since_us if budget else 0,
-        )
+        request_id, account_id, key_id, least, most, budget = request
+        limit, since_us = (budget.limit_nanocredits, budget.since_us) if budget else (None, 0)
+        message = m.Hold(request_id, account_id, key_id, least, most, limit, since_us)
         answer = self._ask(message, budget)
         try:
             return await answer
@@ -103,17 +102,18 @@ class LedgerBooks:
         may be later, and is then charged all the same.
         """
         request_id = settlement.request_id
-        settling = self._settling.pop(request_id, None)
+        answer: asyncio.Future[Settled] = self._loop.create_future()
         until_s = clock.monotonic_s() + self._patience_s
+        settling = self._settling.pop(request_id, None)
         if settling is None:
             message = m.Settle(entry_of(settlement))
-            settling = _Settling(message, self._held.pop(request_id, None), until_s, [])
+            settling = _Settling(message, self._held.pop(request_id, None), until_s, [answer])
             self._send(message)
+        else:
+            settling.until_s = until_s
+            settling.answers.append(answer)
         # Those whose time is over first are at the beginning.
         self._settling[request_id] = settling
-        settling.until_s = until_s
-        answer: asyncio.Future[Settled] = self._loop.create_future()
-        settling.answers.append(answer)
         return await answer
 
     def delivered(self, request_id: str) -> None:
@@ -183,25 +183,19 @@ class LedgerBooks:
     def received(self, answers: Sequence[m.Answer]) -> None:
         """What the ledger has said."""
         for answer in answers:
-            if isinstance(answer, m.Held):
-                self._held_for(answer)
-            elif isinstance(answer, m.Settled):
-                self._settled(answer)
-            elif isinstance(answer, m.Refused):
-                self._refused(answer)
-            elif isinstance(answer, m.NotSettled):
-                self._not_settled(answer)
+            hear = self._hears.get(type(answer))
+            if hear is not None:
+                hear(answer)
 
     def _held_for(self, answer: m.Held) -> None:
-        request_id, amount = answer.request_id, answer.amount
+        request_id = answer.request_id
         asked = self._asked.pop(request_id, None)
-        held = self._held.get(request_id)
-        if held is not None:
-            self._held[request_id] = (held[0], amount)
-        elif asked is not None and isinstance(asked.message, m.Hold):
-            self._held[request_id] = (asked.message, amount)
+        if asked is not None and isinstance(asked.message, m.Hold):
+            self._held[request_id] = (asked.message, answer.amount)
+        elif request_id in self._held:
+            self._held[request_id] = (self._held[request_id][0], answer.amount)
         if asked is not None and not asked.answer.done():
-            asked.answer.set_result(amount)
+            asked.answer.set_result(answer.amount)
 
     def _refused(self, answer: m.Refused) -> None:
         asked = self._asked.pop(answer.request_id, None)
