@@ -61,8 +61,8 @@ class PacedClient(RecordingClient):
             self._gates.append(gate)
             self.steps += [each, gate]
 
-    async def send(self, data: bytes, *, last: bool = False) -> None:
-        await super().send(data, last=last)
+    def keep(self, data: bytes, *, last: bool = False) -> None:
+        super().keep(data, last=last)
         if self._gates:
             self._gates.pop(0).set()
 

@@ -105,6 +105,7 @@ class RecordingClient:
     ended: bool = False
     gone: bool = False
     drains: bool = True
+    waits: bool = False  # each part is sent in a task, as it is to a client that is slow
     hang_up_after: int | None = None  # parts
     _callback: Callable[[], None] | None = None
 
@@ -123,8 +124,17 @@ class RecordingClient:
         self.status, self.headers = status, dict(headers)
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
-        if self.gone:
-            return
+        if not self.gone:
+            self.keep(data, last=last)
+
+    def send_now(self, data: bytes) -> bool:
+        if self.gone or self.waits:
+            return False
+        self.keep(data)
+        return True
+
+    def keep(self, data: bytes, *, last: bool = False) -> None:
+        """Take a part; the client may hang up with it."""
         self.parts.append(data)
         self.log.append("last" if last else "part")
         self.ended = last

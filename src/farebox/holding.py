@@ -58,10 +58,17 @@ class Holding(msgspec.Struct, eq=False):
         """See to it that more is held than has come. It waits only if that is not so. Raises
         one of NOT_COVERED when no more is to be had; then what came last is not to leave.
         """
+        if not self.covers(stream):
+            await self._grow(stream, stream.text_bytes + UNSEEN_TOKENS)
+            self.covered_bytes = stream.text_bytes
+
+    def covers(self, stream: Stream) -> bool:
+        """Whether so much more is held than has come that cover() need not be called yet."""
         come = stream.text_bytes + UNSEEN_TOKENS
-        if come * 5 > self._tokens * 4 and self.grows:  # four fifths
-            await self._grow(stream, come)
+        if self.grows and come * 5 > self._tokens * 4 and not self._is_full:  # four fifths
+            return False
         self.covered_bytes = stream.text_bytes
+        return True
 
     def close(self) -> None:
         """The call is over: what is being asked for is not wanted any more."""

@@ -94,6 +94,8 @@ class Passage(msgspec.Struct, eq=False):
     answered: bool = False  # the upstream said yes
     stream: Stream | None = None
     answer: Answer | None = None
+    leaving: bytes = b""  # of the stream, and not sent yet
+    at_end: bool = False  # the upstream's body has ended
     # Of waiting:
     gone_s: float | None = None  # when the client hung up
     usage_s: float | None = None  # when all of a stream, its usage included, had come
@@ -104,6 +106,7 @@ class Passage(msgspec.Struct, eq=False):
         """Forget the attempt before; nothing of it has left for the client."""
         self.channel, self.attempt_s = channel, clock.monotonic_s()
         self.first_s, self.answered, self.stream, self.answer = None, False, None, None
+        self.leaving, self.at_end = b"", False
 
     def note_first(self) -> None:
         """The answer has begun."""
@@ -120,11 +123,34 @@ class Passage(msgspec.Struct, eq=False):
             stream.keep_text()
         return stream
 
-    def note_stream(self, stream: Stream) -> None:
+    def pass_on(self, data: bytes) -> bool:
+        """Send what may leave now that these bytes of the stream have come (b"": its end). False:
+        something has to be waited for or looked into, and `leaving` to be sent.
+
+        It is called for each read of the upstream's connection, and there is no task between.
+        """
+        stream = self.stream
+        assert stream is not None
+        leaving = stream.feed(data) if data else stream.end()
+        self._note_stream(stream)
+        if (
+            data
+            and self.usage_s is None
+            and not stream.finished
+            and self.holding.covers(stream)
+            and (not leaving or (self.head_sent and self.client.send_now(leaving)))
+        ):
+            if leaving:  # comments of the upstream's are not passed on, so they are no sign of life
+                self.delivered, self.sign_s = True, clock.monotonic_s()
+            return True
+        self.leaving, self.at_end = leaving, not data
+        return False
+
+    def _note_stream(self, stream: Stream) -> None:
         """Something of a stream has come: it may have begun, and all of it may be here."""
-        if stream.started:
-            self.note_first()
-        if not stream.whole or stream.usage is None:
+        if self.first_s is None and stream.started:
+            self.first_s = clock.monotonic_s()
+        if stream.usage is None or not stream.whole:
             self.usage_s = None
         elif self.usage_s is None:
             self.usage_s = clock.monotonic_s()
@@ -208,6 +234,12 @@ class Passage(msgspec.Struct, eq=False):
         self.sign_s = now_s
         if self.call.stream:
             await self.send(self.interpreter.ping())
+
+    async def send_leaving(self) -> None:
+        """What pass_on() has left to be sent."""
+        leaving, self.leaving = self.leaving, b""
+        self.delivered = True
+        await self.send(leaving)
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Part of a good answer, with its head before the first."""

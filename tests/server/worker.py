@@ -98,6 +98,10 @@ class FakeExchange:
             raise step
         return step
 
+    async def pump(self, take, patience_s):
+        while (data := await self.read(patience_s)) is not None and take(data) and data:
+            pass
+
     def abort(self):
         self.aborted.set()
 

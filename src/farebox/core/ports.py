@@ -43,6 +43,10 @@ class Client(Protocol):
         """Part of the body, waiting while the client is slow; `last` ends the answer."""
         ...
 
+    def send_now(self, data: bytes) -> bool:
+        """Part of the body behind the first, if nothing has to be waited for; False: send() it."""
+        ...
+
 
 # Named tuples, here and below: every call makes one of each, and a frozen dataclass takes five
 # times as long to make.
@@ -87,6 +91,12 @@ class Exchange(Protocol):
     async def read(self, patience_s: float) -> bytes | None:
         """What has arrived of the body; b"" at its clean end; None when nothing came for
         `patience_s`.
+        """
+        ...
+
+    async def pump(self, take: Callable[[bytes], bool], patience_s: float) -> None:
+        """Have the body taken as it arrives, b"" at its clean end, until `take` wants no more, or
+        for `patience_s`. What `take` raises is raised here.
         """
         ...
 

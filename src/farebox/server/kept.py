@@ -263,6 +263,10 @@ class _KeepingClient(Wrapped):
                 _log.exception("response_not_kept", request_id=self._resolved.call.request_id)
         await self._client.send(data, last=last)
 
+    def send_now(self, data: bytes) -> bool:
+        """Part of the body, of which none before the last is looked at."""
+        return self._client.send_now(data)
+
     def _keep(self, data: bytes) -> None:
         call = self._resolved.call
         body = final_object(data) if call.stream else data

@@ -236,6 +236,13 @@ class LaneCycle(Reply):
         if last:
             self._end()
 
+    def send_now(self, data: bytes) -> bool:
+        """Send a part of the body behind the first, if the client takes it without a wait."""
+        if not self._chunked or self._flow.write_paused or self.gone:
+            return False
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     def _end(self) -> None:
         self.response_complete = True
         self.set()

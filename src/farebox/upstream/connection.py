@@ -205,10 +205,10 @@ class Connection(asyncio.Protocol):
         if self._barren_bytes > self._max_head_bytes and not self.complete:
             self.break_off("bad_http", None)  # an endless head, chunk extension or trailer
             return
-        if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
-            self._pause_reading()
         if self.head is not None:
             listener.on_progress()
+        if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
+            self._pause_reading()
 
     def eof_received(self) -> None:
         """The upstream has said all it has to say; asyncio closes the connection after this."""

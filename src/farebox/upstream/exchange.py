@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from farebox.core.ports import UpstreamHead, UpstreamRequest
@@ -51,6 +52,7 @@ class HttpExchange:
         "_request_head",
         "_settings",
         "_started_s",
+        "_take",
         "_waiter",
     )
 
@@ -78,6 +80,7 @@ class HttpExchange:
         self._is_retry = False
         self._started_s = loop.time()
         self._waiter: asyncio.Future[bool] | None = None
+        self._take: Callable[[bytes], object] | None = None  # of who waits in pump()
         self._patience_until_s = 0.0
         self._alarm: Alarm | None = None  # until there is a connection, which has its own
         connections.start(self, fresh=False)
@@ -101,19 +104,27 @@ class HttpExchange:
 
         What arrived before a failure is given first, then UpstreamFailed is raised.
         """
+        data: list[bytes] = []
+        await self.pump(data.append, patience_s)  # which is never true: one is enough
+        return data[0] if data else None
+
+    async def pump(self, take: Callable[[bytes], object], patience_s: float) -> None:
+        """Call `take` with what arrives, in the callback in which it arrives, as long as that is
+        true, and for `patience_s`; b"" is the clean end.
+
+        What arrived before a failure is given first, then UpstreamFailed is raised; or whatever
+        `take` raises.
+        """
         if self._head is None and await self.head(patience_s) is None:
-            return None
-        while True:
-            data = self._take()
-            if data:
-                return data
-            if self._failure is not None:
-                raise failed(*self._failure)
-            assert self._connection is not None
-            if self._is_at_end(self._connection):
-                return b""
-            if not self._connection.complete and not await self._progress(patience_s):
-                return None
+            return
+        self._take = take
+        try:
+            self._pour(take)
+            while self._take is not None and await self._progress(patience_s):
+                if self._take is not None:  # a failure, else it would have been poured
+                    self._pour(take)
+        finally:
+            self._take = None
 
     def abort(self) -> None:
         """Drop the connection, or the wait for one, at once."""
@@ -158,6 +169,16 @@ class HttpExchange:
 
     def on_progress(self) -> None:
         """The head, part of the body or the end has arrived."""
+        take, waiter = self._take, self._waiter
+        if take is not None and waiter is not None and not waiter.done():
+            try:
+                self._pour(take)
+            except Exception as error:  # noqa: BLE001 (it is the waiting task's)
+                if not waiter.done():  # else it was woken to find the failure itself
+                    waiter.set_exception(error)
+                return
+            if self._take is not None:
+                return
         self._wake(True)
 
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
@@ -193,7 +214,26 @@ class HttpExchange:
             head = UpstreamHead(head.status, kept)
         self._head = head
 
-    def _take(self) -> bytes:
+    def _pour(self, take: Callable[[bytes], object]) -> None:
+        """Give all that there is to read, to its end, or until no more is wanted."""
+        while True:
+            data = self._arrived()
+            if data:
+                if not take(data):
+                    break
+                continue
+            if self._failure is not None:
+                raise failed(*self._failure)
+            connection = self._connection
+            assert connection is not None
+            if self._is_at_end(connection):
+                take(b"")
+                break
+            if not connection.complete:
+                return
+        self._take = None
+
+    def _arrived(self) -> bytes:
         """What there is to read now; b"" also while a decoder needs more."""
         connection, decoder = self._connection, self._decoder
         if connection is None:
