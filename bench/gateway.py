@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import proc
-from bench.servers import Running, Target, environ, free_port
+from bench.servers import Running, Target, die_with_us, environ, free_port
 from bench.wire import Script
 
 _FAREBOX = str(Path(sys.executable).with_name("farebox"))
@@ -86,7 +86,12 @@ class Farebox:
         begun_s = time.perf_counter()
         with (self._folder / "serve.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 (made of our own words)
-                command, stdout=subprocess.PIPE, stderr=log, env=self._environ(), cwd=self._folder
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environ(),
+                cwd=self._folder,
+                preexec_fn=die_with_us,  # noqa: PLW1509 (there is only this thread)
             )
         running = Running(process, 0.0)
         try:

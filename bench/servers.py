@@ -5,6 +5,7 @@ Everything listens on loopback and ends with the run.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from bench.wire import COMPLETIONS, NO_HEADERS, ROUTES, Script
 START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 45.0
 _LOOK_AGAIN_S = 0.002
+_PR_SET_PDEATHSIG = 1
 _FOREIGN = ("FAREBOX_", "PYTHONDONTWRITEBYTECODE")  # and whatever names vendors or proxies
 
 # By what a server knows which of the mock's scripts is meant: the model, the path that it passes
@@ -106,6 +108,13 @@ def environ() -> dict[str, str]:
     }
 
 
+def die_with_us() -> None:
+    """To be run in a child before it becomes its program: it is told to end when this process has,
+    however that came. Source: PR_SET_PDEATHSIG(2const). A child of a thread ends with the thread.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def start_mock(program: Path) -> tuple[Running, Mock]:
     """Run the upstream."""
     process = subprocess.Popen(  # noqa: S603 (made of our own words)
@@ -127,7 +136,12 @@ def start(
     begun_s = time.perf_counter()
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 (made of our own words)
-            command, stdout=log, stderr=log, env={**environ(), **(env or {})}, cwd=folder
+            command,
+            stdout=log,
+            stderr=log,
+            env={**environ(), **(env or {})},
+            cwd=folder,
+            preexec_fn=die_with_us,  # noqa: PLW1509 (there is only this thread)
         )
     while not is_ready(process):
         if process.poll() is not None or time.perf_counter() > begun_s + limit_s:

@@ -56,38 +56,30 @@ class Endurance:
 
 def streams(bench: Bench, count: int) -> Endurance:
     """So many paced streams at once, for the seconds of a window; every one of their events is
-    checked. A short turn of them goes before, so that the baseline is that of a process that has
-    worked.
+    checked. A turn as long goes before, so that the baseline is that of a process that has done
+    the same: the first turn leaves full caches and the allocator's free pages behind.
     """
     options = bench.options
     every_s = options.every_ms / 1000
-    seconds = {"first": _PROBE_S, "second": options.seconds}
-    cases = {
-        turn: Case(
-            f"paced-{turn}",
-            "paced",
-            "event",
-            count,
-            chunks=int((count / 1000 + _WARM_S + length_s + _MARGIN_S) / every_s) + 1,
-            every_ms=options.every_ms,
-        )
-        for turn, length_s in seconds.items()
-    }
-    farebox = bench.make_farebox(
-        "paced", scripts={case.name: case.script for case in cases.values()}
+    case = Case(
+        "paced",
+        "paced",
+        "event",
+        count,
+        chunks=int((count / 1000 + _WARM_S + options.seconds + _MARGIN_S) / every_s) + 1,
+        every_ms=options.every_ms,
     )
+    farebox = bench.make_farebox("paced", scripts={case.name: case.script})
     target = bench.start(farebox)
     found = Endurance(f"{count:,} paced streams for {options.seconds:g} s", base="before")
-    for turn, case in cases.items():
-        say(f"{count} streams, {turn} turn")
-        if turn == "second":
-            found.memory["before"] = _memory(target)
-        measured = bench.generate(
-            _plan([group(case, target)], bench, target, seconds[turn]), "paced"
-        )
+    found.memory["idle"] = _memory(target)
+    what = _plan([group(case, target)], bench, target, options.seconds)
+    for turn in ("before", "after"):
+        say(f"{count} streams, {'first' if turn == 'before' else 'second'} turn")
+        measured = bench.generate(what, farebox.name)
         found.errors += measured.groups[0].errors
         time.sleep(_SETTLE_S)
-    found.memory["after"] = _memory(target)
+        found.memory[turn] = _memory(target)
     _describe(found, measured, case.script.contents)
     bench.check_books(farebox)
     found.notes.append("books: every stream is in them")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import compiler
+from bench import compiler, proc
+from tests.e2e.serving import until
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--rounds=1", "--starts=1", "--seconds=0.2", "--streams=4", "--memory-streams=4")
@@ -92,6 +93,42 @@ def test_paced_streams_are_checked_to_the_last_event(tmp_path: Path) -> None:
     assert "streams: 3 complete" in done.stdout, done.stderr
     assert "0 errors." in done.stdout
     assert "books: every stream is in them" in done.stdout
+
+
+@needs_compiler
+def test_a_run_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The gateway under test ends too."""
+    (tmp_path / "tmp").mkdir()
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "bench", *SHORT],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+    )
+    try:
+        assert bench.stderr is not None
+        assert any("round 1 of 1" in line for line in bench.stderr)
+        started = gateways(bench.pid)
+        assert started
+    finally:
+        bench.kill()
+        bench.communicate()
+    until(lambda: not any(map(is_alive, started)), 30, "the gateway to end")
+
+
+def gateways(bench: int) -> list[int]:
+    """Processes of `farebox serve` below that of the benchmark."""
+    return [pid for pid in proc.tree(bench) if "farebox serve" in proc.command_line(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and whom nobody waited for does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
