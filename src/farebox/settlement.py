@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from farebox.admission import Admitted
@@ -33,7 +33,7 @@ _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
 
 
-class _Told(NamedTuple):
+class _Told(msgspec.Struct, frozen=True):
     """What the upstream said of its answer, and how much of it there was. None: no answer that
     anything is due for.
     """
@@ -49,13 +49,15 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     """Charge what is due, release the rest. What the client must be told went wrong, if anything
     did.
     """
-    gateway, named = passage.gateway, {"request_id": passage.call.request_id}
+    gateway, request_id = passage.gateway, passage.call.request_id
     passage.holding.close()
     try:
-        told = _told(passage, failure)
-        settlement = _reckon(passage, failure, told, await _count(passage, told))
+        told, counted = _told(passage, failure), None
+        if told is not None and told.said is not None and told.reading.usage is None:
+            counted = await _count(passage, told.said)
+        settlement = _reckon(passage, failure, told, counted)
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
-        _log.exception("call_not_reckoned", **named)
+        _log.exception("call_not_reckoned", request_id=request_id)
         failure = failure or Internal(_DEFECT)
         settlement = _blank(
             passage.caller, passage.call, passage.admitted, "upstream_failed", ("not_reckoned",)
@@ -65,10 +67,12 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         settled = await _write(gateway.books, settlement)
     except BillingUnavailable as error:
         # It is written when it can be, and is then charged all the same.
-        _log.error("charge_not_confirmed", due_nanocredits=settlement.due_nanocredits, **named)
+        due = settlement.due_nanocredits
+        _log.error("charge_not_confirmed", due_nanocredits=due, request_id=request_id)
         return failure or error
     except Exception:  # noqa: BLE001 (the client must be told, whatever it was)
-        _log.exception("call_not_charged", due_nanocredits=settlement.due_nanocredits, **named)
+        due = settlement.due_nanocredits
+        _log.exception("call_not_charged", due_nanocredits=due, request_id=request_id)
         return failure or Internal(_DEFECT)
     if settled.absorbed_nanocredits:
         gateway.memory.estimate.distrust(settlement.account_id, settlement.created_us)
@@ -128,7 +132,7 @@ def _blank(
     )
 
 
-class _Owed(NamedTuple):
+class _Owed(msgspec.Struct, frozen=True):
     """What is charged for."""
 
     usage: Usage
@@ -213,10 +217,7 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
 
 
 def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
-    if passage.client.gone and not passage.answered:
-        passage.gateway.memory.hangups.note(passage.caller.key.id, clock.monotonic_s())
-    begun = passage.client.gone and passage.answered and not _is_no_answer(failure)
-    if not (passage.complete or passage.delivered or begun):
+    if not (passage.complete or passage.delivered or _has_begun(passage, failure)):
         return None
     given = passage.answer or passage.stream
     if given is None:
@@ -230,21 +231,30 @@ def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
     return _Told(reading, tier, given.text_bytes, given.said, tool_calls)
 
 
-async def _count(passage: Passage, told: _Told | None) -> int | None:
+def _has_begun(passage: Passage, failure: FareboxError | None) -> bool:
+    """Whether an answer of which nothing left for the client had begun when the client went. A
+    call that goes before that is noted as one.
+    """
+    if not passage.client.gone:
+        return False
+    if not passage.answered:
+        passage.gateway.memory.hangups.note(passage.caller.key.id, clock.monotonic_s())
+        return False
+    return not _is_no_answer(failure)
+
+
+async def _count(passage: Passage, said: Said) -> int | None:
     """The tokens of an answer without usage, by the model's vocabulary; None: they cannot be had
     in time.
     """
-    if told is None or told.reading.usage is not None or told.said is None:
-        return None
-    texts = told.said.texts
-    if not texts:
+    if not said.texts:
         return None
     try:
         async with asyncio.timeout(_COUNT_LIMIT_S):
-            tokens = await passage.gateway.count_text(passage.admitted.model, texts)
+            tokens = await passage.gateway.count_text(passage.admitted.model, said.texts)
     except (TimeoutError, asyncio.CancelledError):
         return None  # the client waits for its end; or the worker ends, and what came is charged
-    return None if tokens is None else tokens + -(-told.said.rest_bytes // BYTES_A_TOKEN)
+    return None if tokens is None else tokens + -(-said.rest_bytes // BYTES_A_TOKEN)
 
 
 def _usage(passage: Passage, told: _Told, counted: int | None) -> tuple[Usage, tuple[str, ...]]:

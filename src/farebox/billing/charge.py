@@ -75,15 +75,16 @@ def charge(
     A tier without a price runs at the list price. A hosted tool without one costs nothing;
     admission has refused it before. Images count as text unless the model has a price for them.
     """
+    uncached, read, write, write_1h, audio, output, audio_output, images = usage
     on_input = (
-        usage.uncached_input * price.input
-        + usage.cache_read * price.cache_read
-        + usage.cache_write * price.cache_write
-        + usage.cache_write_1h * price.cache_write_1h
-        + usage.audio_input * price.audio_input
-        + usage.image_input * price.images
+        uncached * price.input
+        + read * price.cache_read
+        + write * price.cache_write
+        + write_1h * price.cache_write_1h
+        + audio * price.audio_input
+        + images * price.images
     )
-    on_output = usage.output * price.output + usage.audio_output * price.audio_output
+    on_output = output * price.output + audio_output * price.audio_output
     if price.is_flat:
         exact = on_input + on_output
     else:

@@ -20,14 +20,8 @@ class Usage(NamedTuple):
     @property
     def input_total(self) -> int:
         """All input tokens: what a long-context threshold is compared with."""
-        return (
-            self.uncached_input
-            + self.cache_read
-            + self.cache_write
-            + self.cache_write_1h
-            + self.audio_input
-            + self.image_input
-        )
+        uncached, read, write, write_1h, audio, _output, _audio_output, images = self
+        return uncached + read + write + write_1h + audio + images
 
     def as_dict(self) -> dict[str, int]:
         """The counts by class as receipts show them; images only where there are some."""
