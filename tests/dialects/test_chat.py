@@ -22,11 +22,17 @@ def _parse(**fields: Any) -> Call:
 
 
 def test_a_plain_request_asks_for_little() -> None:
-    """No stream, one choice, no cap; and it weighs its bytes."""
+    """No stream, one choice, no cap; it weighs its bytes, and its messages are usual ones."""
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
     call = chat.parse(body, "req_1")
     assert call == Call(
-        "req_1", "chat", "m", call.fields, text_bytes=len(body), wires=("chat", "responses")
+        "req_1",
+        "chat",
+        "m",
+        call.fields,
+        text_bytes=len(body),
+        wires=("chat", "responses"),
+        message_words=frozenset(),
     )
 
 

@@ -35,6 +35,8 @@ class Call:
     effort_is_wish: bool = False  # left out where a model knows no reasoning effort, not refused
     passed_headers: Headers = ()  # of the client's, for upstreams that speak its own dialect
     hops: tuple[str, ...] = ()  # instances that this call came through
+    # Of a chat of the usual shape: which of dialects.chat_usual.WORDS its messages have.
+    message_words: frozenset[bytes] | None = None
 
 
 class Attempt(NamedTuple):

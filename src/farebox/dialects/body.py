@@ -35,17 +35,9 @@ def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
     """The top level of a JSON object in UTF-8. Raises BadRequest; also for a key that stands
     twice, and for more values than any model could take.
     """
-    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
-        raise TooLarge(f"The body has more than {_MAX_COMMAS} values or commas. Send fewer.")
+    check_text(body)
     try:
-        # msgspec.Raw keeps bytes unread, so what is inside must be checked here to be UTF-8.
-        if not body.isascii():
-            body.decode()
         fields = _TOP.decode(body)
-    except UnicodeDecodeError as error:
-        raise BadRequest(
-            f"The body is not valid UTF-8 (byte {error.start}). Send JSON encoded as UTF-8."
-        ) from None
     except msgspec.ValidationError:
         raise BadRequest('The body must be a JSON object, such as {"model": …}.') from None
     except msgspec.DecodeError as error:
@@ -61,6 +53,21 @@ def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
         key = duplicate[:_SHOWN_CHARS]
         raise BadRequest(f"The key {key!r} stands twice in the body. Send it once.", param=key)
     return fields
+
+
+def check_text(body: bytes) -> None:
+    """Raises BadRequest for what is no UTF-8, and TooLarge for more than any model could take."""
+    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
+        raise TooLarge(f"The body has more than {_MAX_COMMAS} values or commas. Send fewer.")
+    # msgspec.Raw keeps bytes unread, so what is inside must be checked to be UTF-8.
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"The body is not valid UTF-8 (byte {error.start}). Send JSON encoded as UTF-8."
+        ) from None
 
 
 def _duplicate_key(body: bytes, fields: Fields) -> str | None:

@@ -12,12 +12,17 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
-from farebox.dialects.chat_weight import weigh
+from farebox.dialects.chat_usual import (
+    MAX_CHOICES,
+    MAX_MODEL_CHARS,
+    MAX_TOKENS,
+    Asked,
+    StreamOptions,
+    read_usual,
+)
+from farebox.dialects.chat_weight import Weight, weigh
 from farebox.errors import BadRequest, FareboxError
 
-MAX_CHOICES = 128
-MAX_TOKENS = 2**31 - 1
-_MAX_MODEL_CHARS = 256
 PING = b": ping\n\n"  # a comment: a data event would reach user code as a chunk without choices
 DONE = b"data: [DONE]\n\n"
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
@@ -42,45 +47,57 @@ _COUNTED = frozenset(
 )
 
 
-class _StreamOptions(msgspec.Struct, frozen=True):
-    include_usage: bool | None = None
-
-
 class _Tool(msgspec.Struct, frozen=True):
     type: str
 
 
 def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
-    fields = decode_fields(body)
-    refuse_near_names(fields, _COUNTED)
-    model = read_model(fields)
-    check_messages(fields)
-    options = read_field(fields, "stream_options", _StreamOptions, "an object")
-    stream = read_field(fields, "stream", bool, "true or false") or False
-    caps = [
-        cap
-        for name in ("max_completion_tokens", "max_tokens")
-        if (cap := read_count(fields, name, MAX_TOKENS)) is not None
-    ]
-    weight = weigh(body, fields["messages"])
-    modalities = read_field(fields, "modalities", list[str], "a list of strings") or []
+    usual = read_usual(body)
+    if usual is None:
+        fields = decode_fields(body)
+        refuse_near_names(fields, _COUNTED)
+        asked = _read(fields)
+        weight, words = weigh(body, fields["messages"]), None
+    else:
+        fields, asked, words = usual
+        refuse_near_names(fields, _COUNTED)
+        weight = Weight(len(body))
+    options, stream = asked.stream_options, asked.stream or False
+    caps = [cap for cap in (asked.max_completion_tokens, asked.max_tokens) if cap is not None]
     return Call(
         request_id=request_id,
         dialect="chat",
-        model=model,
+        model=asked.model,
         fields=fields,
         stream=stream,
         include_usage=bool(stream and options and options.include_usage),
         output_cap=min(caps) if caps else None,
-        choices=read_count(fields, "n", MAX_CHOICES) or 1,
+        choices=asked.n or 1,
         text_bytes=weight.text_bytes,
         table_tokens=weight.table_tokens,
-        service_tier=read_field(fields, "service_tier", str, "a string"),
+        service_tier=asked.service_tier,
         hosted_tools=_hosted_tools(fields),
         wires=("chat", "responses"),
-        audio_output="audio" in modalities,
+        audio_output="audio" in (asked.modalities or ()),
         hops=hops,
+        message_words=words,
+    )
+
+
+def _read(fields: Fields) -> Asked:
+    """Field by field, so that it can be said which one is wrong. Raises BadRequest."""
+    model = read_model(fields)
+    check_messages(fields)
+    return Asked(
+        model=model,
+        stream_options=read_field(fields, "stream_options", StreamOptions, "an object"),
+        stream=read_field(fields, "stream", bool, "true or false"),
+        max_completion_tokens=read_count(fields, "max_completion_tokens", MAX_TOKENS),
+        max_tokens=read_count(fields, "max_tokens", MAX_TOKENS),
+        n=read_count(fields, "n", MAX_CHOICES),
+        service_tier=read_field(fields, "service_tier", str, "a string"),
+        modalities=read_field(fields, "modalities", list[str], "a list of strings"),
     )
 
 
@@ -93,9 +110,9 @@ def read_model(fields: Fields) -> str:
             param="model",
             code="missing_required_parameter",
         )
-    if len(model) > _MAX_MODEL_CHARS:
+    if len(model) > MAX_MODEL_CHARS:
         raise BadRequest(
-            f"'model' must have at most {_MAX_MODEL_CHARS} characters, not {len(model)}.",
+            f"'model' must have at most {MAX_MODEL_CHARS} characters, not {len(model)}.",
             param="model",
             code="invalid_value",
         )

@@ -102,7 +102,7 @@ def chat_to_responses(call: Call) -> Outgoing:
         if value is not None:
             out[name] = value
     raw_fields = {name: _raw(value) for name, value in out.items()}
-    sent = replace(call, dialect="responses", fields=raw_fields)
+    sent = replace(call, dialect="responses", fields=raw_fields, message_words=None)
     return Outgoing(sent, (*conversation.adjusted, *adjusted))
 
 

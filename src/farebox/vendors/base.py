@@ -93,7 +93,7 @@ class Vendor:
         `model` is the name at the vendor, `output_cap` the most tokens that it may write, `hop`
         this instance's id, `account` the caller's name.
         """
-        body = Body(call.fields)
+        body = Body(call.fields, call.message_words)
         body.put("model", model)
         is_shared = not channel.dedicated_account or channel.dedicated_account != account
         if call.dialect == "responses":

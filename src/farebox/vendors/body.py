@@ -14,6 +14,7 @@ from typing import Final, cast
 import msgspec
 
 from farebox.dialects.body import hides_letters
+from farebox.dialects.chat_usual import WORDS
 from farebox.errors import BadRequest
 
 NULL: Final = b"null"
@@ -33,10 +34,13 @@ def mentions(data: bytes, needle: bytes) -> bool:
 class Body:
     """The top level of a request. What is not touched stays the bytes that came, in their order."""
 
-    __slots__ = ("adjusted", "fields")
+    __slots__ = ("adjusted", "fields", "message_words")
 
-    def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(
+        self, fields: Mapping[str, msgspec.Raw], message_words: frozenset[bytes] | None = None
+    ) -> None:
         self.fields: dict[str, object] = dict(fields)
+        self.message_words = message_words  # as a Call has them; None: to be looked for
         self.adjusted: list[str] = []
 
     def raw(self, name: str) -> bytes:
@@ -49,6 +53,14 @@ class Body:
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self.raw(name) != NULL
+
+    def messages_mention(self, word: bytes) -> bool:
+        """Whether messages may have this role or member, a JSON string. Never wrong when it says
+        no.
+        """
+        if self.message_words is not None and word in WORDS:
+            return word in self.message_words
+        return mentions(self.raw("messages"), word)
 
     def value(self, name: str) -> object:
         """A field decoded. Raises BadRequest if it is not JSON."""
@@ -127,7 +139,8 @@ def _member(message: Mapping[str, object], name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class MessageEdit:
-    """A change to single messages: tried only on those whose JSON may hold `needle`.
+    """A change to single messages: tried only on those whose JSON may hold `needle`, a role or the
+    name of a member in its quotes.
 
     `apply` changes the message (its values undecoded) in place and tells what it did, as the part
     of the adjustment behind `messages.`, or None.
@@ -139,9 +152,8 @@ class MessageEdit:
 
 def edit_messages(body: Body, edits: tuple[MessageEdit, ...]) -> None:
     """Apply the edits to the messages that need them; the others stay the bytes that came."""
-    data = body.raw("messages")
-    wanted = [edit for edit in edits if mentions(data, edit.needle)]
-    messages = raw_list(data, "messages") if wanted else None
+    wanted = [edit for edit in edits if body.messages_mention(edit.needle)]
+    messages = raw_list(body.raw("messages"), "messages") if wanted else None
     if messages is None:
         return
     edited = False

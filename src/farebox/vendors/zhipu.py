@@ -68,7 +68,7 @@ def _model(body: Body) -> str:
 
 def _keep_thoughts(body: Body) -> None:
     """Thoughts that are sent back are read only where they are not cleared."""
-    if thinking_is_off(body) or not mentions(body.raw("messages"), b'"reasoning_content"'):
+    if thinking_is_off(body) or not body.messages_mention(b'"reasoning_content"'):
         return
     body.put("thinking", {"type": "enabled", "clear_thinking": False})
     body.note("thinking", "clear_thinking:false")

@@ -1,0 +1,186 @@
+"""Chat requests of the usual shape, read in one pass: messages of text and calls of functions.
+
+To look for a word in a body costs about as much as to parse it, and there are ten to look for. Of
+messages read here it is known without looking which there are. Whatever is unusual, or wrong, is
+left to the ways that are for everything.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from farebox.dialects.body import check_text, decode_fields
+from farebox.errors import BadRequest
+
+MAX_CHOICES = 128
+MAX_TOKENS = 2**31 - 1
+MAX_MODEL_CHARS = 256
+_MESSAGES = b'"messages":[{'
+_NO_MESSAGES = b"[]"
+_TEXTS = frozenset(b'"n')  # how strings and null begin
+_LIST = ord("[")
+
+
+class _Shape(msgspec.Struct, forbid_unknown_fields=True, eq=False, gc=False):
+    pass
+
+
+class _Mark(_Shape):
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | UnsetType = UNSET
+
+
+class _Part(_Shape):
+    type: Literal["text"]
+    text: msgspec.Raw
+    cache_control: _Mark | UnsetType = UNSET
+
+
+class _Function(_Shape):
+    name: msgspec.Raw
+    arguments: msgspec.Raw
+
+
+class _FunctionCall(_Shape):
+    id: msgspec.Raw
+    type: Literal["function"]
+    function: _Function
+
+
+class _Message(_Shape):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: msgspec.Raw | UnsetType = UNSET
+    name: msgspec.Raw | UnsetType = UNSET
+    tool_calls: list[_FunctionCall] | UnsetType | None = UNSET
+    tool_call_id: msgspec.Raw | UnsetType = UNSET
+    reasoning_content: msgspec.Raw | UnsetType = UNSET
+    # Clients that send an answer back as they got it send these too.
+    refusal: msgspec.Raw | UnsetType = UNSET
+    annotations: Annotated[list[None], msgspec.Meta(max_length=0)] | UnsetType = UNSET
+    audio: UnsetType | None = UNSET
+    function_call: UnsetType | None = UNSET
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What of them the gateway must know."""
+
+    include_usage: bool | None = None
+
+
+class Asked(msgspec.Struct):
+    """What the price, the hold or the choice of a model hangs on, but for messages and tools."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)] | None = None
+    service_tier: str | None = None
+    modalities: list[str] | None = None
+
+
+class _Body(Asked, kw_only=True):
+    messages: list[_Message]
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_PARTS = msgspec.json.Decoder(list[_Part])
+_encode = msgspec.json.encode
+
+# What vendors differ on: what is looked for when messages are edited.
+_DEVELOPER, _NAME, _REASONING = b'"developer"', b'"name"', b'"reasoning_content"'
+_TOOL_CALLS, _TOOL_CALL_ID = b'"tool_calls"', b'"tool_call_id"'
+WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS, _TOOL_CALL_ID))
+"""A role and members of messages; of usual messages it is known which of them there are."""
+
+
+class Usual(NamedTuple):
+    """A request of the usual shape: its fields as body.py gives them, and what was read of it."""
+
+    fields: dict[str, msgspec.Raw]
+    asked: Asked
+    words: frozenset[bytes]  # of WORDS
+
+
+def read_usual(body: bytes) -> Usual | None:
+    """A request whose messages are written without blanks, and are text and calls of functions
+    alone, with no key twice; None for every other. Raises BadRequest and TooLarge as
+    decode_fields() does.
+    """
+    found = body.find(_MESSAGES)
+    if found < 0:
+        return None
+    start = found + _MESSAGES.index(b"[")
+    check_text(body)
+    try:
+        asked = _BODY.decode(body)
+        words = _words_of(asked.messages)
+        if words is None:
+            return None
+        # Made anew of pieces of the body and nothing else, the list is as long as it is there only
+        # if it has no byte more there: no blank, no key that comes twice. Were it shorter, then
+        # what follows it here would begin within the list, and would be no end of a JSON object:
+        # it would close too much, or have a quote too many.
+        end = start + len(_encode(asked.messages))
+        fields = decode_fields(body[:start] + _NO_MESSAGES + body[end:])
+    except (msgspec.MsgspecError, BadRequest, RecursionError):
+        return None
+    if bytes(fields["messages"]) != _NO_MESSAGES:
+        return None  # what was found is a key of that name further within
+    fields["messages"] = msgspec.Raw(memoryview(body)[start:end])
+    return Usual(fields, asked, words)
+
+
+def _words_of(messages: list[_Message]) -> frozenset[bytes] | None:
+    """Which words there are; None if something is no text where it usually is."""
+    words: set[bytes] = set()
+    contents: list[msgspec.Raw] = []
+    texts: list[msgspec.Raw] = []
+    for message in messages:
+        if message.content is not UNSET:
+            contents.append(message.content)
+        if message.role == "developer":
+            words.add(_DEVELOPER)
+        if message.name is not UNSET:
+            words.add(_NAME)
+            texts.append(message.name)
+        if message.reasoning_content is not UNSET:
+            words.add(_REASONING)
+            texts.append(message.reasoning_content)
+        if message.tool_call_id is not UNSET:
+            words.add(_TOOL_CALL_ID)
+            texts.append(message.tool_call_id)
+        if message.refusal is not UNSET:
+            texts.append(message.refusal)
+        if message.tool_calls:
+            words.add(_TOOL_CALLS)
+            for call in message.tool_calls:
+                texts += (call.id, call.function.name, call.function.arguments)
+    are_usual = _are_texts(texts) and (_are_texts(contents) or _are_texts_or_parts(contents))
+    return frozenset(words) if are_usual else None
+
+
+def _are_texts(values: list[msgspec.Raw]) -> bool:
+    """Whether all of them are strings or null."""
+    return _TEXTS.issuperset([memoryview(value)[0] for value in values])
+
+
+def _are_texts_or_parts(contents: list[msgspec.Raw]) -> bool:
+    """Whether all that are not are lists of parts that are texts."""
+    texts: list[msgspec.Raw] = []
+    for content in contents:
+        if memoryview(content)[0] != _LIST:
+            texts.append(content)
+            continue
+        parts = _PARTS.decode(content)
+        if len(_encode(parts)) != len(content):
+            return False
+        texts += [part.text for part in parts]
+    return _are_texts(texts)
