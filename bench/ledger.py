@@ -25,6 +25,7 @@ import psycopg
 
 from bench import facts, ledger_plain
 from bench.ledger_worker import Measured, Plan
+from farebox.core.bus import plain_settings
 from farebox.core.settings import Settings
 from farebox.standby import LEDGER_COMMAND, order
 from farebox.store import open_store
@@ -94,9 +95,10 @@ def place(folder: Path, database: str, server: postgres.Server | None) -> Genera
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(order(settings, 0))
+        process.stdin.write(order(plain_settings(settings), 0))
         process.stdin.flush()
-        assert process.stdout.readline()
+        while (said := process.stdout.readline()) != b"ready\n":
+            assert said, "it has ended"
         pids = (process.pid,) if server is None else (process.pid, server.pid)
         try:
             yield Place(database, path, pids)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from farebox.core.bus import plain_settings
 from farebox.core.money import NANO
 from farebox.core.ports import HoldRequest, Settled
 from farebox.core.settings import Settings
@@ -32,12 +33,13 @@ CREDITS = 100 * NANO
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
+from farebox.core.bus import plain_settings
 from farebox.core.settings import Settings
 from farebox.standby import LedgerPlace, order
 
 async def main():
     folder = Path(sys.argv[1])
-    settings = Settings(folder, "sqlite:///farebox.db", drain_timeout_s=0.1)
+    settings = plain_settings(Settings(folder, "sqlite:///farebox.db", drain_timeout_s=0.1))
     place = LedgerPlace(lambda: order(settings, 0), print, print, env=dict(os.environ))
     running = asyncio.create_task(place.run())
     await place.ready.wait()
@@ -106,7 +108,7 @@ async def running(
     said: list[str] = []
     deaths: list[int] = []
     place = LedgerPlace(
-        lambda: order(parts.settings, parts.workers),
+        lambda: order(plain_settings(parts.settings), parts.workers),
         deaths.append,
         said.append,
         env={name: value for name, value in os.environ.items() if "PROMETHEUS" not in name},
@@ -221,7 +223,9 @@ async def test_it_ends_when_its_parent_has_died(tmp_path: Path) -> None:
 
 
 def test_without_an_order_it_ends_without_a_word(tmp_path: Path) -> None:
-    """A spare that was not needed, or whose parent died: exit code 0, and nothing is printed."""
+    """A spare that was not needed, or whose parent died: exit code 0, and it said but that it was
+    there.
+    """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
@@ -233,4 +237,4 @@ def test_without_an_order_it_ends_without_a_word(tmp_path: Path) -> None:
             timeout=LIMIT_S,
             check=False,
         )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"here\n", b"")

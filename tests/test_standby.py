@@ -53,11 +53,13 @@ asyncio.run(main())
 LEDGER_PARENT = """
 import asyncio, os, sys
 from pathlib import Path
+from farebox.core.bus import plain_settings
 from farebox.core.settings import Settings
 from farebox.standby import LedgerPlace, order
 
 async def main():
-    settings = Settings(Path(sys.argv[1]), "sqlite:///farebox.db", drain_timeout_s=0.1)
+    of = Settings(Path(sys.argv[1]), "sqlite:///farebox.db", drain_timeout_s=0.1)
+    settings = plain_settings(of)
     env = dict(os.environ)
     place = LedgerPlace(lambda: order(settings, 0), print, print, env=env, spare_after_s=(0, 0))
     running = asyncio.create_task(place.run())

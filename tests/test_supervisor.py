@@ -215,15 +215,6 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         assert not alive(pid)
 
 
-def test_sighup_changes_nothing(tmp_path: Path) -> None:
-    """SIGHUP is answered with a sentence; the same worker serves on."""
-    with serving(tmp_path) as serve:
-        before = serve.get()
-        serve.process.send_signal(signal.SIGHUP)
-        until(lambda: "SIGHUP" in serve.errors(), "a word on standard error")
-        assert serve.get() == before
-
-
 def test_the_children_of_a_killed_supervisor_end(tmp_path: Path) -> None:
     """After kill -9 of the parent the children see it and end; the port is free."""
     with serving(tmp_path) as serve:

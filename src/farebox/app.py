@@ -22,7 +22,7 @@ from farebox.admin import accounts, receipts, secret
 from farebox.admin.catalogue import resolve, snapshot
 from farebox.console import pricing
 from farebox.core import clock
-from farebox.core.bus import Bus, Changed, Drain, Ready, Start
+from farebox.core.bus import Bus, Changed, Drain, Ready, Start, read_settings
 from farebox.core.settings import Settings
 from farebox.counting.client import ProcessCounter
 from farebox.counting.factors import Factors
@@ -39,6 +39,7 @@ from farebox.server.count import Counting
 from farebox.server.lane import Lane
 from farebox.server.protocol import Protocol
 from farebox.server.reply import Asgi
+from farebox.server.socket_protocol import Socket
 from farebox.server.state import Reads, State
 from farebox.store.store import Store, open_store
 from farebox.telemetry import logs
@@ -49,6 +50,7 @@ _GC_ALLOCATIONS = 10_000  # between collections of the young; Python's own defau
 _KEEP_ALIVE_S = 75  # longer than the idle limits of the usual load balancers
 _WANTED_FILES = 65_536  # a call has two connections; systems commonly begin with 1,024 files
 _CALIBRATION_US = 30 * 86_400_000_000  # older calls say little of today's models
+_LOOK_S = 0.1  # between two looks whether a worker that was replaced is still needed
 _AFTER_DRAIN_S = 5.0  # calls that were told to end write their charges and say so
 
 
@@ -58,7 +60,7 @@ class Worker:
     def __init__(self, start: Start, bus: Bus) -> None:
         self._start = start
         self._bus = bus
-        settings = start.settings
+        settings = self._settings = read_settings(start.settings)
         self._redactor = logs.Redactor()
         logs.configure(settings.log_level, self._redactor)
         self._store = open_store(settings.database, settings.data_dir)
@@ -95,14 +97,15 @@ class Worker:
             counting,
             Allowance(),
         )
+        self._leaving: asyncio.Task[None] | None = None  # this worker was replaced
         self._end_s = 0.0  # when the drain's time is over, by the monotonic clock
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until the bus says drain, or closes."""
         await self._directory.reload()
-        pages = pricing.routes(lambda: self._gateway.catalogue, self._start.settings)
+        pages = pricing.routes(lambda: self._gateway.catalogue, self._settings)
         asgi = application(self._state, pages)
-        config = _config(asgi, self._start.settings, Lane(self._state))
+        config = _config(asgi, self._settings, Lane(self._state))
         server = _Server(config, self._ready)
         listening = asyncio.create_task(self._listen(server))
         try:
@@ -111,6 +114,8 @@ class Worker:
             await self._background.finish(max(0.0, self._end_s - clock.monotonic_s()))
         finally:
             listening.cancel()
+            if self._leaving is not None:
+                self._leaving.cancel()
             await self._calibration.aclose()
             await self._counter.aclose()
             await self._upstream.aclose()
@@ -125,15 +130,46 @@ class Worker:
         self._bus.send(Ready(self._start.slot, os.getpid()))
 
     async def _listen(self, server: uvicorn.Server) -> None:
-        timeout_s = self._start.settings.drain_timeout_s
+        timeout_s = self._settings.drain_timeout_s
         while (message := await self._bus.receive()) is not None:
             if isinstance(message, Changed):
                 await self._reload(message)
+            elif isinstance(message, Drain) and message.hand_over:
+                self._hand_over(server, message.timeout_s)
             elif isinstance(message, Drain):
                 timeout_s = message.timeout_s
                 break
         # Told to drain, or the supervisor died: either way calls in flight are ended in time.
+        self._end(server, timeout_s)
+
+    def _hand_over(self, server: uvicorn.Server, timeout_s: float) -> None:
+        """Accept no connection more: whoever connects is the next worker's."""
         self._state.draining = True
+        for listening in server.servers:
+            listening.close()
+        for connection in server.server_state.connections:
+            if isinstance(connection, Socket):  # it says goodbye when its response is out
+                connection.shutdown()
+        self._leaving = asyncio.create_task(self._leave(server, timeout_s))
+
+    async def _leave(self, server: uvicorn.Server, timeout_s: float) -> None:
+        """End when nobody is left, or when the time is over.
+
+        A connection that is closed while nothing happens on it may have a request on its way, which
+        would be lost. So each is left open until an answer has said that it is the last one there,
+        or until it was idle for as long as any may be.
+        """
+        end_s = clock.monotonic_s() + timeout_s
+        while (left_s := end_s - clock.monotonic_s()) > 0:
+            await asyncio.sleep(min(_LOOK_S, left_s))
+            state = server.server_state
+            if not state.connections and not state.tasks and self._background.idle:
+                break
+        self._end(server, max(0.0, left_s))
+
+    def _end(self, server: uvicorn.Server, timeout_s: float) -> None:
+        """Let calls in flight end until then, close what is idle, and exit."""
+        self._state.draining = self._state.ending = True
         self._end_s = clock.monotonic_s() + timeout_s
         server.config.timeout_graceful_shutdown = round(timeout_s)
         server.should_exit = True

@@ -1,7 +1,7 @@
 """A child process and its place: started, found ready, replaced when it dies, stopped.
 
 A worker and the embedded model are the two kinds. Which of them there are, and when they stop, is
-supervisor.py's business.
+supervisor.py's and crew.py's business.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ class Child(ABC):
         self._killed = False
         self._process: Process | None = None
         self._backoff = Backoff()
+        self._exit_code = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether its last process ended by itself, and not well."""
+        return bool(self._exit_code) and not self._killed
 
     @property
     def lives(self) -> bool:
@@ -106,13 +112,15 @@ class Child(ABC):
             if self._ending.is_set():
                 return
             wait_s, what_follows = self._after(loop.time() - born_s)
-            if not told:
+            if not told and what_follows:
                 self._say(f"{self.name} {self.last_end}. {what_follows}\n")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), wait_s)
 
     def _after(self, life_s: float) -> tuple[float, str]:
-        """What follows a life of so many seconds: how long until the next, and a sentence of it."""
+        """What follows a life of so many seconds: how long until the next, and a sentence of it;
+        without one, nothing need be said of its end.
+        """
         wait_s = self._backoff.after(life_s)
         return wait_s, f"Starting it again in {wait_s:g} s."
 
@@ -149,7 +157,7 @@ class Child(ABC):
             process.kill()
 
     async def _end_of(self, process: Process) -> str:
-        code = await process.wait()
+        code = self._exit_code = await process.wait()
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was ended by {signal.Signals(-code).name}"
@@ -171,7 +179,7 @@ class Worker(Child):
     ) -> None:
         """`hello(slot, owner)` is the first message, `on_death(owner, pid)` is told of an end."""
         super().__init__(f"Worker {slot}", say)
-        self._slot = slot
+        self.slot = slot
         self._listen_fd = listener.fileno()
         self._command = command
         self._env = env
@@ -185,9 +193,11 @@ class Worker(Child):
         if self._bus is not None:
             self._bus.send(message)
 
-    def drain(self, timeout_s: float) -> None:
-        """Ask it to end what is in flight within the limit and then to exit; don't replace it."""
-        self._drain = Drain(timeout_s)
+    def drain(self, timeout_s: float, *, hand_over: bool = False) -> None:
+        """Ask it to end what is in flight within the limit and then to exit; don't replace it.
+        May be repeated; the last counts. `hand_over`: see core.bus.Drain.
+        """
+        self._drain = Drain(timeout_s, hand_over)
         self.stop()
 
     def _ask_to_end(self) -> None:
@@ -195,7 +205,7 @@ class Worker(Child):
             self._bus.send(self._drain)
 
     async def _live(self) -> str:
-        owner = f"w{self._slot}-{secrets.token_hex(8)}"
+        owner = f"w{self.slot}-{secrets.token_hex(8)}"
         ours, theirs = socket.socketpair()
         try:
             process = await self._spawn(theirs.fileno())
@@ -206,7 +216,7 @@ class Worker(Child):
             theirs.close()
         self._adopt(process)
         async with await Bus.connect(ours) as self._bus:
-            self._bus.send(self._hello(self._slot, owner))
+            self._bus.send(self._hello(self.slot, owner))
             self._ask_to_end()  # if that was asked while it was being started
             await self._attend(process, self._bus)
         self._bus = None

@@ -61,6 +61,10 @@ class Chores:
             )
         ]
 
+    def follow(self, settings: Settings) -> None:
+        """From now on go by these."""
+        self._keep_us = settings.usage_keep_days * _DAY_US
+
     def start(self) -> None:
         """Begin each of them at once."""
         for thread in self._threads:

@@ -56,7 +56,8 @@ _SWITCH_S = 0.0005
 # Ledgers that a shared store is taken to have at least: one that has just begun is not counted yet,
 # and nobody may be refused what it has in hand.
 SHARED = 2
-_READY = b"ready\n"
+# What it says when it has imported what it needs, and when it serves.
+_HERE, _READY = b"here\n", b"ready\n"
 # Between collections of the young. Calls in flight are many objects and no circles, and by Python's
 # own default of 700 they would be looked through again and again.
 _GC_ALLOCATIONS = 50_000
@@ -264,6 +265,8 @@ def main() -> None:
             for name in _FOR_POSTGRESQL:
                 importlib.import_module(name)
     _tidy()
+    with suppress(OSError):  # the parent has died: there is no order either
+        os.write(sys.stdout.fileno(), _HERE)
     line = sys.stdin.buffer.readline()
     if not line:  # a spare that was not needed
         return

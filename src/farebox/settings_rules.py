@@ -23,6 +23,9 @@ from farebox.core.settings import MIB, Settings
 # and `_` is a key of that table, without this prefix; every other field is a key of the first.
 SETTINGS_TABLES = ("server", "responses")
 
+# What is made of these at the start stays for as long as the supervisor lives.
+NEED_RESTART = ("data_dir", "database", "secret_file", "host", "port", "workers", "local")
+
 # `config` is where settings come from, which the file cannot say of itself.
 _NAMES = tuple(field.name for field in fields(Settings) if field.name != "config")
 
@@ -166,6 +169,7 @@ _BY_NAME: dict[str, tuple[Any, str]] = {
     ),
     "drain_after_hangup_s": _seconds(0),
     "drain_timeout_s": _seconds(0),
+    "reload_drain_timeout_s": _seconds(0),
     "usage_wait_s": _seconds(0),
     # An idle lease is to be back within 5 s, which `accounts show` promises.
     "lease_idle_s": (

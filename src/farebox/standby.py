@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from farebox.children import Backoff, Child, Say
-from farebox.core.bus import plain_settings
-from farebox.core.settings import Settings
 
 LEDGER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.ledger_process")
 COUNTING_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.counting.process")
@@ -32,6 +31,8 @@ _SPARE_BACKOFF = Backoff(first_s=1.0, most_s=60.0)
 # After the ledger is ready for the first time, and again. To import takes half a second of a core,
 # which the gateway's start needs itself; and then, for a moment, the calls that waited.
 SPARE_AFTER_S = (3.0, 0.1)
+RENEWAL_LIMIT_S = 20.0  # for a spare to import, and for one that takes over to open its store
+_HERE, _READY = b"here\n", b"ready\n"  # what it says when it has imported, and when it serves
 
 
 class _Way:
@@ -130,11 +131,11 @@ class Counting(Child):
                     self._listener.accept()[0].close()
 
 
-def order(settings: Settings, workers: int) -> bytes:
-    """What the ledger process reads first. `workers`: how many live, perhaps with calls in
-    flight.
+def order(settings: Mapping[str, Any], workers: int) -> bytes:
+    """What the ledger process reads first. `settings`: as core.bus.plain_settings has them;
+    `workers`: how many live, perhaps with calls in flight.
     """
-    return json.dumps({"settings": plain_settings(settings), "workers": workers}).encode() + b"\n"
+    return json.dumps({"settings": settings, "workers": workers}).encode() + b"\n"
 
 
 def _is_of_postgresql(order: bytes) -> bool:
@@ -151,6 +152,7 @@ class _Spare:
         self._start = start
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._is_here = asyncio.Event()  # it has imported what it needs
 
     @property
     def lives(self) -> bool:
@@ -168,7 +170,11 @@ class _Spare:
             born_s = loop.time()
             with suppress(OSError):  # no process to be had: perhaps later
                 self._process = await self._start()
+                assert self._process.stdout is not None
+                if await self._process.stdout.readline() == _HERE:
+                    self._is_here.set()
                 await self._process.wait()
+            self._is_here.clear()
             wait_s = backoff.after(loop.time() - born_s)
 
     async def take(self) -> Process | None:
@@ -178,7 +184,16 @@ class _Spare:
             await asyncio.wait({self._keeping})
         process = self._process if self.lives else None
         self._keeping = self._process = None
+        self._is_here.clear()
         return process
+
+    async def renew(self, limit_s: float) -> bool:
+        """Have another in its place, of the code as it is now; whether it was there in time."""
+        await self.gone()
+        self.keep(0)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_here.wait(), limit_s)
+        return self._is_here.is_set()
 
     def kill(self) -> None:
         """End it at once; no other is kept."""
@@ -224,6 +239,7 @@ class LedgerPlace(Child):
         self._backoff = replace(_LEDGER_BACKOFF)
         self._spare_after_s = spare_after_s
         self._spare = _Spare(self._start)
+        self._renewing = False
         self._way = _Way("ledger")
         self.path = self._way.path
 
@@ -248,7 +264,28 @@ class LedgerPlace(Child):
         super().kill()
         self._spare.kill()
 
+    async def renew(self, limit_s: float = RENEWAL_LIMIT_S) -> bool:
+        """Have another process in its place, of the code and the order as they are now; whether it
+        serves within the limit. If none is there to take over, the old one goes on.
+
+        That one is killed, as it may be at any moment: it has no end that is safer for calls in
+        flight, which the next one is told of by the workers.
+        """
+        former = self._process
+        if not await self._spare.renew(limit_s) or former is None or self._ending.is_set():
+            return False
+        if self._process is former:  # else it has died meanwhile, and was replaced for that
+            self._renewing = True
+            self.ready.clear()
+            self._end(former)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.ready.wait(), limit_s)
+        return self.ready.is_set()
+
     def _after(self, life_s: float) -> tuple[float, str]:
+        if self._renewing:
+            self._renewing = False
+            return 0.0, ""
         if self._spare.lives:
             return 0.0, "Its spare takes over."
         return super()._after(life_s)
@@ -268,7 +305,9 @@ class LedgerPlace(Child):
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(order)
-        if await process.stdout.readline():
+        while (said := await process.stdout.readline()) not in (_READY, b""):
+            pass
+        if said:
             self.ready.set()
             if not self._ending.is_set():
                 first_s, again_s = self._spare_after_s

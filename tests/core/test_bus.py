@@ -1,6 +1,7 @@
 """The bus: messages survive the wire, and a dead peer is told from a silent one."""
 
 import asyncio
+import json
 import os
 import socket
 from pathlib import Path
@@ -18,6 +19,8 @@ from farebox.core.bus import (
     Start,
     decode,
     encode,
+    plain_settings,
+    read_settings,
 )
 from farebox.core.settings import Settings
 
@@ -30,20 +33,27 @@ SETTINGS = Settings(
     trusted_proxies=("10.0.0.0/8", "::1"),
     drain_timeout_s=1.5,
 )
+PLAIN = {**plain_settings(SETTINGS), "of_a_newer_version": 1}
 MESSAGES: list[Message] = [
-    Start(0, "w0-abc", "fb_1", SETTINGS),
-    Start(1, "w1-def", "fb_1", SETTINGS, LocalEndpoint("http://127.0.0.1:1/v1", "secret")),
-    Start(2, "w2-ghi", "fb_1", SETTINGS, ledger="/tmp/farebox-1/ledger"),
+    Start(0, "w0-abc", "fb_1", PLAIN),
+    Start(1, "w1-def", "fb_1", PLAIN, LocalEndpoint("http://127.0.0.1:1/v1", "secret")),
+    Start(2, "w2-ghi", "fb_1", PLAIN, ledger="/tmp/farebox-1/ledger"),
     Changed(catalogue=3, keys=9),
     Drain(30.0),
+    Drain(900.0, hand_over=True),
     Ready(slot=1, pid=4711),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_a_message_survives_the_wire(message: Message) -> None:
-    """What is decoded equals what was encoded, paths and tuples included."""
+    """What is decoded equals what was encoded, settings that only one side knows included."""
     assert decode(encode(message)) == message
+
+
+def test_settings_survive_json() -> None:
+    """Paths and tuples are what they were."""
+    assert read_settings(json.loads(json.dumps(plain_settings(SETTINGS)))) == SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -67,7 +77,7 @@ def test_anything_else_is_refused(line: bytes) -> None:
 def test_the_local_key_is_not_in_a_repr() -> None:
     """Start may be logged: the random key of the local model does not show."""
     endpoint = LocalEndpoint("http://127.0.0.1:1/v1", "secret_key")
-    assert "secret_key" not in repr(Start(0, "w0", "fb", SETTINGS, endpoint))
+    assert "secret_key" not in repr(Start(0, "w0", "fb", PLAIN, endpoint))
 
 
 async def test_both_ends_send_and_receive_in_order() -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 
 async def live(listen_fd: int) -> None:
+    sys.stdout.write("here\n")
+    sys.stdout.flush()
     line = sys.stdin.readline()
     if not line:
         return

@@ -11,8 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from farebox.claims import Refused, claim
 from farebox.core.settings import Settings
-from farebox.supervisor import Commands, run
+from farebox.supervisor import Commands, run, say_on_stderr
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,19 @@ def main() -> int:
         drain_timeout_s=float(drain_s),
     )
     fakes = Path(__file__).parent
+    try:
+        claims = claim(settings)
+    except Refused as refused:
+        say_on_stderr(refused.message + "\n")
+        return refused.exit_code
     commands = Commands(
         worker=(sys.executable, str(fakes / "standin_worker.py")),
         ledger=(sys.executable, str(fakes / "standin_ledger.py")),
+        reload=(sys.executable, str(fakes / "standin_reload.py")),
         exit_limit_s=1.0,
     )
     return run(
-        settings,
+        claims,
         FileStore(data_dir),
         local="local" in rest,
         announce=announce,

@@ -1,8 +1,8 @@
 """A worker without a gateway in it: it keeps the bus's rules, or breaks one, and answers HTTP.
 
 Every GET is answered with one JSON object that says who answers and what it was told. `GET /slow`
-takes a second. `STANDIN` in the environment chooses a vice: `fail` ends it before it is ready,
-`deaf` makes it ignore Drain.
+takes a second. `STANDIN` in the environment, or the setting `vice`, chooses a vice: `fail` ends it
+before it is ready, `late` has it ready after a while, `deaf` makes it ignore Drain.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Standin:
                 "pid": os.getpid(),
                 "owner": self.start.owner,
                 "instance": self.start.instance_id,
-                "port": self.start.settings.port,
+                "port": self.start.settings["port"],
                 "local": self.start.local and self.start.local.base_url,
                 "local_key": self.start.local and self.start.local.api_key,
                 "changes": self.changes,
@@ -54,14 +54,17 @@ class Standin:
         start = await self.bus.receive()
         assert isinstance(start, Start)
         self.start = start
-        if VICE == "fail":
+        self.vice = start.settings.get("vice", VICE)
+        if self.vice == "fail":
             sys.exit(3)
+        if self.vice == "late":
+            await asyncio.sleep(0.7)
         server = await asyncio.start_server(self.answer, sock=socket.socket(fileno=listen_fd))
         self.bus.send(Ready(start.slot, os.getpid()))
         while message := await self.bus.receive():
             if isinstance(message, Changed):
                 self.changes.append((message.catalogue, message.keys))
-            if isinstance(message, Drain) and VICE != "deaf":
+            if isinstance(message, Drain) and self.vice != "deaf":
                 break
         server.close()
         await asyncio.gather(*filter(None, self.calls))

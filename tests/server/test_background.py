@@ -267,7 +267,7 @@ async def test_the_end_of_a_worker_is_waited_for_and_then_an_error(anyio_backend
         failed = await ended(worker, slow["id"], "failed")
         assert "shutting down" in failed["error"]["message"]
         assert failed["output"] == [] or failed["output"][0]["content"][0]["text"] == "never"
-        worker.state.draining = True
+        worker.state.ending = True
         assert (await post(worker, **ASKED)).status == 503
 
 

@@ -15,13 +15,16 @@ pytestmark = pytest.mark.anyio
 async def test_a_living_process_is_healthy_whatever_it_waits_for(worker):
     """/healthz says only that the process answers."""
     worker.reads.broken = True
-    worker.state.draining = True
+    worker.state.draining = worker.state.ending = True
     answer = await worker.ask("GET", "/healthz")
     assert (answer.status, answer.json) == (200, {"ok": True})
 
 
 async def test_a_worker_is_ready_when_it_can_serve(worker):
-    """Keys are loaded, the store can be read, and nobody asked it to end."""
+    """Keys are loaded, the store can be read, and the gateway does not end. That this worker does
+    is not asked for: another has its place.
+    """
+    worker.state.draining = True
     answer = await worker.ask("GET", "/readyz")
     assert (answer.status, answer.json) == (200, {"ready": True})
 
@@ -32,7 +35,7 @@ async def test_a_worker_is_ready_when_it_can_serve(worker):
 async def test_a_worker_that_cannot_serve_says_why(worker, what, reason):
     """503 with one reason, and no detail of the store's."""
     worker.reads.broken = what == "broken"
-    worker.state.draining = what == "draining"
+    worker.state.ending = what == "draining"
     if what == "unloaded":
         worker.state.directory = Directory(FakeKeys(), PEPPER)
     answer = await worker.ask("GET", "/readyz")

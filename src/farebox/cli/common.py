@@ -46,7 +46,12 @@ class Common:
         """The settings by these options and a verb's own flags. Raises ConfigError."""
         from farebox.settings import load
 
-        return load(self.config, {"database": self.database, "data_dir": self.data_dir, **flags})
+        return load(self.config, {**self.overrides, **flags})
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """Of the settings, those that these options give."""
+        return {"database": self.database, "data_dir": self.data_dir}
 
     @contextmanager
     def store(self) -> Generator[Store]:

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +43,9 @@ def serve(
         bool, typer.Option("--no-local", help="Do not run the embedded model.")
     ] = False,
 ) -> None:
-    """Run the gateway. With --config FILE: apply FILE first."""
+    """Run the gateway. With --config FILE: apply FILE first. SIGTERM and Ctrl-C end it when calls
+    in flight have ended; SIGHUP reads the settings again and replaces its processes one by one.
+    """
     from farebox.admin.catalogue_file import anchored, check
     from farebox.admin.first_run import is_fresh
     from farebox.claims import Refused, claim
@@ -62,7 +65,7 @@ def serve(
         say(refused.message)
         raise typer.Exit(refused.exit_code) from None
     with claims:
-        raise typer.Exit(_run(common, claims, document, fresh=fresh))
+        raise typer.Exit(_run(common, claims, document, flags, fresh=fresh))
 
 
 def _given(common: Common) -> bool:
@@ -71,12 +74,20 @@ def _given(common: Common) -> bool:
     return bool(common.config or common.database or any(text.strip() for text in variables))
 
 
-def _run(common: Common, claims: Any, document: dict[str, Any] | None, *, fresh: bool) -> int:
+def _run(
+    common: Common,
+    claims: Any,
+    document: dict[str, Any] | None,
+    flags: Mapping[str, object],
+    *,
+    fresh: bool,
+) -> int:
     from farebox import supervisor
     from farebox.admin import secret
     from farebox.admin.first_run import prepare
     from farebox.chores import Chores
     from farebox.local import model
+    from farebox.reload import Given
     from farebox.store import open_store
 
     settings = claims.settings
@@ -101,9 +112,9 @@ def _run(common: Common, claims: Any, document: dict[str, Any] | None, *, fresh:
                 announcement(served)
                 chores.start()
 
-            return supervisor.run(
-                settings, store, local=prepared.run_local, announce=announce, claims=claims
-            )
+            given = Given(common.config, {**common.overrides, **flags}, chores.follow)
+            local = prepared.run_local
+            return supervisor.run(claims, store, local=local, announce=announce, given=given)
     finally:
         store.close()
 

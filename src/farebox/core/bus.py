@@ -16,6 +16,10 @@ from typing import Any, ClassVar, Self, get_type_hints
 
 from farebox.core.settings import Settings
 
+# Of all that the processes of a gateway say to each other: this bus, what a ledger process is
+# ordered, and its and the counting process's messages. It goes up when one of another number would
+# not understand them, and a reload then refuses to mix the two.
+PROTOCOL = 1
 MAX_LINE_BYTES = 1024 * 1024  # Start, the longest message, is about 1 KiB
 
 
@@ -39,7 +43,7 @@ class Start:
     slot: int  # from 0; a replaced worker keeps its slot and its listening socket
     owner: str  # `w<slot>-<random>`, new for every process: under which the store keeps its holds
     instance_id: str  # of the whole gateway: what `x-farebox-hop` carries
-    settings: Settings
+    settings: Mapping[str, Any]  # as `plain_settings` has them; of a newer Farebox, perhaps more
     local: LocalEndpoint | None = None
     counting: str | None = None  # the path of the socket where tokens are counted
     ledger: str = ""  # the path of the ledger process's socket
@@ -56,10 +60,15 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Supervisor to worker: take no new calls, end those in flight in time, then exit 0."""
+    """Supervisor to worker: accept no connection, end what is in flight in time, then exit 0.
+
+    `hand_over`: another worker has its socket now, and it goes on answering what clients send over
+    the connections that they have. One without may follow, and counts then.
+    """
 
     kind: ClassVar[str] = "drain"
     timeout_s: float
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +105,10 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     return _plain(settings)
 
 
-def read_settings(values: dict[str, Any]) -> Settings:
+def read_settings(plain: Mapping[str, Any]) -> Settings:
     """What `plain_settings` made. Raises LookupError, TypeError."""
-    hints = get_type_hints(Settings)
-    for name, value in values.items():
+    hints, values = get_type_hints(Settings), dict(plain)
+    for name, value in plain.items():
         if hints[name] in (Path, Path | None) and value is not None:
             values[name] = Path(value)
         elif isinstance(value, list):
@@ -113,7 +122,6 @@ def decode(line: bytes) -> Message:
         values: dict[str, Any] = json.loads(line)
         kind = _KINDS[values.pop("kind")]
         if kind is Start:
-            values["settings"] = read_settings(values["settings"])
             local = values["local"]
             values["local"] = None if local is None else LocalEndpoint(**local)
         return kind(**values)

@@ -39,6 +39,8 @@ class Settings:
         2.0  # from the usage to the upstream's end, before the tail is sent anyway
     )
     drain_timeout_s: float = 30.0  # streams in flight on SIGTERM
+    # Calls in flight in a worker that was replaced: nobody waits for it, and some reason for long.
+    reload_drain_timeout_s: float = 900.0
     lease_idle_s: float = 2.0  # credit set apart for an account that makes no calls is given back
     spool: bool = True  # charges are kept in the data folder while the database is away
     usage_keep_days: int = 90  # rows of single calls; sums by hour are kept for ever

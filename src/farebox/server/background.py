@@ -71,6 +71,11 @@ class Background:
         """It has ended; who follows it is told to look."""
         self._runs.pop(response_id).recorder.changed.set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether none runs in this process."""
+        return not self._runs
+
     def runs(self, response_id: str) -> bool:
         """Whether it runs in this process."""
         return response_id in self._runs
@@ -115,7 +120,7 @@ async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
     It is on its way to an upstream then, and what it may cost is held. Raises FareboxError for
     whatever stands against it before.
     """
-    if state.draining:
+    if state.ending:
         raise Overloaded("This process is ending. Connect again, and try again.", retry_after_s=1)
     wants_stream = resolved.call.stream
     # Always a stream to the relay: events are written as they come, and a cancel loses little.

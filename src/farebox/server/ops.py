@@ -28,7 +28,7 @@ async def readyz(state: State) -> Response:
 
 
 async def _not_ready(state: State) -> str | None:
-    if state.draining:
+    if state.ending:
         return "draining: this process is ending"
     if not state.directory.loaded:
         return "starting: accounts and keys are not loaded yet"

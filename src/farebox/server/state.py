@@ -92,7 +92,7 @@ class KeptStore(Protocol):
 
 @dataclass(slots=True)
 class State:
-    """One worker's state. `draining` is set once, when the worker has been told to end."""
+    """One worker's state."""
 
     settings: Settings
     gateway: Gateway
@@ -103,4 +103,5 @@ class State:
     background: Background
     counting: Counting
     allowance: Allowance  # of counts
-    draining: bool = False
+    draining: bool = False  # told to end: clients are asked to use another connection next time
+    ending: bool = False  # and so is the gateway: nothing may be begun any more

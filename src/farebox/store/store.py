@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from farebox.store.accounts import Accounts
 from farebox.store.audit import Audits
@@ -13,8 +14,9 @@ from farebox.store.background import Background
 from farebox.store.backup import Backups
 from farebox.store.calibration import Calibrations
 from farebox.store.catalogues import Catalogues
+from farebox.store.connections import reason
 from farebox.store.engine import connections_to
-from farebox.store.errors import StoreConflict
+from farebox.store.errors import StoreConflict, StoreError
 from farebox.store.keys import Keys
 from farebox.store.leases import Leases
 from farebox.store.reports import Reports
@@ -85,6 +87,21 @@ class Store(
     def _fact(self, name: str) -> str | None:
         with self._reading() as connection:
             return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+
+
+def has_present_schema(database_url: str, data_dir: Path) -> bool:
+    """Whether the store at this URL has the schema that this code knows; nothing is changed. Raises
+    StoreError, also for a schema from the future.
+    """
+    connections = connections_to(database_url, data_dir)
+    try:
+        return connections.is_ready()
+    except DBAPIError as error:
+        raise StoreError(
+            f"The store {connections.shown} cannot be read: {reason(error)}."
+        ) from error
+    finally:
+        connections.close()
 
 
 def open_store(database_url: str, data_dir: Path) -> Store:
