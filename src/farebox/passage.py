@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import msgspec
-
 from farebox.admission import Admitted, Memory
 from farebox.core import clock
 from farebox.core.account import Caller
@@ -38,6 +36,7 @@ _STREAM_HEAD: Headers = (
 _LAST_BYTES_S = 0.2  # for what HTTP sends after `[DONE]`: longer than a round trip
 _JSON_HEAD: Headers = ((b"content-type", b"application/json"),)
 _MOST_LISTED_BYTES = 2048
+_NOTHING = Usage()
 _UNPRINTABLE = re.compile(rb"[^ -~]")
 
 
@@ -68,7 +67,8 @@ class Gateway:
         return Circumstances(account_id, created_s, self.seal, self.recall, clock.now_s)
 
 
-class Passage(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class Passage:
     """One call on its way. Times are of the monotonic clock."""
 
     gateway: Gateway
@@ -79,12 +79,12 @@ class Passage(msgspec.Struct, eq=False):
     admitted: Admitted
     holding: Holding
     started_s: float
-    attempts: list[Attempt] = msgspec.field(default_factory=list[Attempt])
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
     adjusted: tuple[str, ...] = ()
     head_sent: bool = False
     delivered: bool = False  # something of the answer left for the client
     complete: bool = False  # the upstream has given all of its answer
-    usage: Usage = Usage()  # what was charged for
+    usage: Usage = _NOTHING  # what was charged for
     flags: tuple[str, ...] = ()  # of the settlement
     exchange: Exchange | None = None  # with the upstream that answered
     # Of the present attempt:
@@ -100,7 +100,7 @@ class Passage(msgspec.Struct, eq=False):
     gone_s: float | None = None  # when the client hung up
     usage_s: float | None = None  # when all of a stream, its usage included, had come
     # When the client last got a sign:
-    sign_s: float = msgspec.field(default_factory=clock.monotonic_s)
+    sign_s: float = field(default_factory=clock.monotonic_s)
 
     def begin_attempt(self, channel: Channel) -> None:
         """Forget the attempt before; nothing of it has left for the client."""
@@ -155,26 +155,27 @@ class Passage(msgspec.Struct, eq=False):
         elif self.usage_s is None:
             self.usage_s = clock.monotonic_s()
 
-    def note_gone(self, exchange: Exchange) -> None:
+    def note_gone(self) -> None:
         """The client hung up while its answer was on the way."""
         self.gone_s = clock.monotonic_s()
-        if self.gateway.settings.drain_after_hangup_s <= 0 or not self.client.drains:
-            exchange.abort()
+        drains = self.gateway.settings.drain_after_hangup_s > 0 and self.client.drains
+        if not drains and self.exchange is not None:
+            self.exchange.abort()
 
     def note_attempt(self, error: UpstreamFailed | None = None, *, cut_off: str = "") -> None:
         """The attempt is over, well or not; or we have `cut_off` it, and why."""
         if self.channel is None:
             return
-        reason = cut_off or (error.reason if error else None)
+        status, reason = 200 if self.answered else None, cut_off or None
+        if error is not None:
+            status, reason = getattr(error, "upstream_status", status), error.reason
+        if reason is not None and self.client.gone:
+            reason = "client_gone"
+        begun_s, first_s, now_s = self.attempt_s, self.first_s, clock.monotonic_s()
+        ttft_ms = None if first_s is None else _ms(begun_s, first_s)
+        n = len(self.attempts) + 1
         self.attempts.append(
-            Attempt(
-                len(self.attempts) + 1,
-                self.channel.id,
-                getattr(error, "upstream_status", 200 if self.answered else None),
-                "client_gone" if reason and self.client.gone else reason,
-                _ms(self.attempt_s, clock.monotonic_s()),
-                None if self.first_s is None else _ms(self.attempt_s, self.first_s),
-            )
+            Attempt(n, self.channel.id, status, reason, _ms(begun_s, now_s), ttft_ms)
         )
 
     def close(self) -> None:
@@ -185,30 +186,29 @@ class Passage(msgspec.Struct, eq=False):
             self.exchange.close()
             self.exchange = None
 
-    async def let_go(self) -> None:
-        """The same when the client has its answer: a stream's last bytes may still be on the
-        way.
+    async def read_last_bytes(self) -> None:
+        """A stream's last bytes may still be on the way when the client has its answer; then its
+        connection can be used again.
         """
         if self.stream is not None and self.complete and self.exchange is not None:
             with suppress(UpstreamFailed):
                 await self.exchange.read(_LAST_BYTES_S)
-        self.close()
 
     def patience_s(self) -> float:
         """How long to wait for the upstream before looking again at what the wait is for."""
-        due_s, end_s = self.sign_s + self.gateway.settings.keepalive_s, self._end_s()
-        return (due_s if end_s is None else min(due_s, end_s)) - clock.monotonic_s()
+        due_s = self.sign_s + self.gateway.settings.keepalive_s
+        if self.gone_s is not None or self.usage_s is not None:
+            due_s = min(due_s, self._end_s())
+        return due_s - clock.monotonic_s()
 
     def has_waited_enough(self) -> bool:
         """Whether the upstream has had its time to go on without its client, or to end."""
-        end_s = self._end_s()
-        return end_s is not None and clock.monotonic_s() >= end_s
-
-    def _end_s(self) -> float | None:
         if self.gone_s is None and self.usage_s is None:
-            return None  # as for nearly every read
-        settings = self.gateway.settings
-        gone_s, usage_s = self.gone_s, self.usage_s
+            return False  # as for nearly every read
+        return clock.monotonic_s() >= self._end_s()
+
+    def _end_s(self) -> float:
+        settings, gone_s, usage_s = self.gateway.settings, self.gone_s, self.usage_s
         return min(
             math.inf if gone_s is None else gone_s + settings.drain_after_hangup_s,
             math.inf if usage_s is None else usage_s + settings.usage_wait_s,
@@ -245,10 +245,11 @@ class Passage(msgspec.Struct, eq=False):
         """Part of a good answer, with its head before the first."""
         if not self.head_sent:
             self.head_sent = True
-            head = _STREAM_HEAD
-            if not self.call.stream:  # then these data are the whole body
-                head = (*_JSON_HEAD, (b"content-length", b"%d" % len(data)))
-            head = (*head, (b"openai-processing-ms", b"%d" % self.ms))
+            took = (b"openai-processing-ms", b"%d" % self.ms)
+            if self.call.stream:
+                head = (*_STREAM_HEAD, took)
+            else:  # then these data are the whole body
+                head = (*_JSON_HEAD, (b"content-length", b"%d" % len(data)), took)
             if self.adjusted:
                 head = (*head, (b"x-farebox-adjusted", _listed(self.adjusted)))
             await self.client.send_head(200, head)

@@ -6,7 +6,6 @@ serve > admit > hold > _try_channels > _attempt > _stream_to_client | _whole > s
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 import structlog
 
@@ -64,36 +63,22 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         started_s,
     )
     try:
-        failure = await _ride(passage)
+        failure = await _try_channels(passage)
         client.on_gone(None)
         # Whatever happened, the hold ends here; and only after the commit does the answer end.
         failure = await settle(passage, failure)
         await _finish(passage, failure)
         gateway.sample(passage)
+        await passage.read_last_bytes()
     finally:
-        await passage.let_go()
+        passage.close()
 
 
-async def _ride(passage: Passage) -> FareboxError | None:
-    """Have the call answered, up to the tail; what went wrong, if anything did."""
-    try:
-        await _try_channels(passage)
-    except FareboxError as error:
-        return error
-    except asyncio.CancelledError:
-        # The worker ends. What was delivered is charged, and the client learns that it was not all.
-        passage.note_attempt(cut_off="shutdown")
-        return Internal("The gateway is shutting down. Try again.", code="server_shutdown")
-    except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
-        _log.exception("call_failed", request_id=passage.call.request_id)
-        passage.note_attempt(cut_off="defect")
-        return Internal("The gateway failed; the request id finds the reason in its log.")
-    return None
-
-
-async def _try_channels(passage: Passage) -> None:
-    """Ask one channel after the other, until one has answered or has begun to."""
-    last: FareboxError | None = None
+async def _try_channels(passage: Passage) -> FareboxError | None:
+    """Ask one channel after the other, until one has answered, up to the tail, or has begun to.
+    What went wrong, if anything did.
+    """
+    failure: FareboxError | None = None
     for candidate in passage.admitted.channels:
         passage.begin_attempt(candidate.channel)
         try:
@@ -101,36 +86,51 @@ async def _try_channels(passage: Passage) -> None:
         except UpstreamFailed as error:
             passage.note_attempt(error)
             passage.close()
+            failure = error
             elsewhere = not isinstance(error, UpstreamRefused) or error.retry_elsewhere
             if passage.delivered or passage.client.gone or not elsewhere:
-                raise
-            last = error
-        except NOT_COVERED:
-            passage.note_attempt(cut_off="not_covered")  # no more of it could be held for
-            passage.close()
-            raise
+                break
         except BadRequest as error:
             # This upstream cannot be asked for it; one that speaks otherwise perhaps can.
-            last = last or error
+            failure = failure or error
+        except FareboxError as error:
+            if isinstance(error, NOT_COVERED):  # no more of it could be held for
+                passage.note_attempt(cut_off="not_covered")
+                passage.close()
+            failure = error
+            break
+        except asyncio.CancelledError:
+            # The worker ends. What was delivered is charged, and the client learns that it was not
+            # all.
+            passage.note_attempt(cut_off="shutdown")
+            failure = Internal("The gateway is shutting down. Try again.", code="server_shutdown")
+            break
+        except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
+            _log.exception("call_failed", request_id=passage.call.request_id)
+            passage.note_attempt(cut_off="defect")
+            failure = Internal("The gateway failed; the request id finds the reason in its log.")
+            break
         else:
             passage.note_attempt()
-            return
-    assert last is not None  # admission gives at least one channel
-    raise last
+            return None
+    assert failure is not None  # admission gives at least one channel
+    return failure
 
 
 async def _attempt(passage: Passage, candidate: Candidate) -> None:
     gateway, client, channel = passage.gateway, passage.client, candidate.channel
     vendor = gateway.find_vendor(channel.vendor)
-    is_large = sum(map(len, passage.call.fields.values())) > LARGE_BYTES
-    prepare = partial(_prepare, passage, candidate, vendor)
-    request = await asyncio.to_thread(prepare) if is_large else prepare()
+    if sum(map(len, passage.call.fields.values())) > LARGE_BYTES:
+        request = await asyncio.to_thread(_prepare, passage, candidate, vendor)
+    else:
+        request = _prepare(passage, candidate, vendor)
     if client.gone:  # while the hold was made, perhaps: then nobody asks the upstream for anything
         raise UpstreamFailed("The client has gone.", reason="client_gone")
     exchange = passage.exchange = gateway.upstream.open(request)
     client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
-    head = await _await_head(passage, exchange)
-    client.on_gone(lambda: passage.note_gone(exchange))
+    while (head := await exchange.head(passage.patience_s())) is None:
+        await passage.ping_if_quiet()
+    client.on_gone(passage.note_gone)
     if head.status != 200:
         body = await _read_all(passage, exchange, _ERROR_BODY_BYTES)
         raise vendor.refused(channel, head, body)
@@ -154,19 +154,14 @@ def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> Upstream
         passage.gateway.instance_id,
         passage.caller.account.name,
     )
-    clamped = ("max_tokens=clamped",) if passage.admitted.clamped else ()
-    passage.adjusted = (*clamped, *outgoing.adjusted, *prepared.adjusted)
+    passage.adjusted = outgoing.adjusted + prepared.adjusted
+    if passage.admitted.clamped:
+        passage.adjusted = ("max_tokens=clamped", *passage.adjusted)
     return prepared.request
 
 
 def _is_event_stream(head: UpstreamHead) -> bool:
     return (head.get(b"content-type") or b"").lower().startswith(b"text/event-stream")
-
-
-async def _await_head(passage: Passage, exchange: Exchange) -> UpstreamHead:
-    while (head := await exchange.head(passage.patience_s())) is None:
-        await passage.ping_if_quiet()
-    return head
 
 
 async def _stream_to_client(
@@ -214,20 +209,25 @@ async def _whole(passage: Passage, exchange: Exchange, vendor: Vendor, channel: 
 
 async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
-    size_bytes = 0
-    while (data := await exchange.read(passage.patience_s())) != b"":
-        if passage.has_waited_enough():
-            raise broke_off("drain_timeout")
-        await passage.ping_if_quiet()
-        if data is None:
-            continue
+    left_bytes = limit_bytes
+
+    def take(data: bytes) -> bool:
+        nonlocal left_bytes
         parts.append(data)
-        size_bytes += len(data)
-        if size_bytes > limit_bytes:
+        left_bytes -= len(data)
+        return left_bytes >= 0
+
+    while True:
+        await exchange.pump(take, passage.patience_s())
+        if left_bytes < 0:
             raise UpstreamFailed(
                 "The upstream's answer is larger than the gateway takes.", reason="answer_too_large"
             )
-    return b"".join(parts)
+        if parts and parts[-1] == b"":
+            return b"".join(parts)
+        if passage.has_waited_enough():
+            raise broke_off("drain_timeout")
+        await passage.ping_if_quiet()
 
 
 async def _finish(passage: Passage, failure: FareboxError | None) -> None:
