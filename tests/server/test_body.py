@@ -22,7 +22,7 @@ SETTINGS = Settings(Path("/nowhere"), "", max_body_bytes=10_000, body_timeout_s=
 JSON = b'{"model":"m"}'
 
 
-def request_of(parts):
+def request_of(parts, headers=()):
     """A request over ASGI whose body comes in these parts, and no end of it after them."""
     waiting = [
         {"type": "http.request", "body": part, "more_body": n < len(parts) - 1}
@@ -34,11 +34,11 @@ def request_of(parts):
             return waiting.pop(0)
         return await asyncio.Future()
 
-    return AsgiRequest({}, receive)
+    return AsgiRequest({"headers": list(headers)}, receive)
 
 
 async def read(parts, headers=None):
-    return await read_body(headers or {}, request_of(parts), SETTINGS)
+    return await read_body(request_of(parts, (headers or {}).items()), SETTINGS)
 
 
 async def refusal(parts, headers=None):
@@ -127,7 +127,7 @@ async def test_gzip_that_is_cut_or_followed_by_something_is_400():
 async def test_a_body_that_does_not_come_is_408():
     """Reading ends after its time limit, in the shape of the client's other errors."""
     with pytest.raises(BadRequest) as caught:
-        await read_body({}, request_of([]), SETTINGS)
+        await read_body(request_of([]), SETTINGS)
     assert caught.value.status == 408
 
 
@@ -138,4 +138,4 @@ async def test_a_client_that_leaves_while_sending_is_nobody_to_answer():
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientGone):
-        await read_body({}, AsgiRequest({}, receive), SETTINGS)
+        await read_body(AsgiRequest({"headers": []}, receive), SETTINGS)

@@ -30,13 +30,18 @@ async def until(holds):
             await asyncio.sleep(0.005)
 
 
+def head(worker, length):
+    """That of a call with a body of this length."""
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %b\r\n"
+        b"content-length: %d\r\n\r\n" % (worker.secret.encode(), length)
+    )
+
+
 async def ask(worker, body=STREAMED, length=None):
     """A call on a connection that stays open; its streams."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer %b\r\n"
-        b"content-length: %d\r\n\r\n%b" % (worker.secret.encode(), length or len(body), body)
-    )
+    writer.write(head(worker, length or len(body)) + body)
     return reader, writer
 
 
@@ -135,3 +140,30 @@ async def test_one_connection_serves_hot_and_cold_requests_in_turn(worker):
         assert connection.timeout_keep_alive_task is not None
     writer.close()
     await until(lambda: not worker.served.connections)
+
+
+class NoParser:
+    """Stands where a parser was, and may not be asked to read."""
+
+    def feed_data(self, data):
+        raise AssertionError(f"nobody should have to read {data!r}")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[" * 1000 + b"]" * 1000])
+async def test_a_head_that_is_known_is_not_read_again(worker, carrier, body):
+    """By the lane; and not either on a new connection. Its body may be another, and come later."""
+    if carrier == "asgi":
+        return
+    first = await ask(worker, b"nope")
+    await first[0].readuntil(b"}}")
+    second = await asyncio.open_connection("127.0.0.1", worker.port)
+    await until(lambda: len(worker.served.connections) == 2)
+    for connection in worker.served.connections:
+        connection.parser = NoParser()
+    for reader, writer in (first, second):
+        writer.write(head(worker, len(body)))
+        await asyncio.sleep(0.01)
+        writer.write(body)
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 400 ")
+        writer.close()

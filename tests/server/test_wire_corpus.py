@@ -39,8 +39,8 @@ LAST = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 # What differs from one call to the next.
 CHANGING = re.compile(
     rb"(?<=date: )[^\r]+|(?<=openai-processing-ms: )\d+|(?<=req_)\w{22}|(?<=msg_)\w{22}"
-    rb'|(?<=resp_)\w{22}|(?<="created":)\d+|(?<="created_at":)\d+|(?<=chatcmpl-)\w+'
-    rb'|(?<=_content":")[^"]+|(?<=cmp_)\w+'
+    rb'|(?<=resp_)\w{22}|(?<="created":)\d+|(?<="created_at":)\d+|(?<="completed_at":)\d+'
+    rb'|(?<=chatcmpl-)\w+|(?<=_content":")[^"]+|(?<=cmp_)\w+'
 )
 
 
@@ -184,13 +184,14 @@ class Upstream(FakeUpstream):
 class Ways:
     """A worker for each of the two ways that hot requests may go."""
 
-    def __init__(self):
+    def __init__(self, **settings):
+        self._settings = settings
         self._workers = []
 
     async def __aenter__(self):
         self._stack = contextlib.AsyncExitStack()
         for carrier in ("lane", "asgi"):
-            worker = make_worker()
+            worker = make_worker(**self._settings)
             worker.upstream = worker.state.gateway.upstream = Upstream()
             await self._stack.enter_async_context(running(worker, carrier=carrier))
             self._workers.append(worker)
@@ -205,12 +206,21 @@ class Ways:
         """
         return [await self._say(worker, raw, cuts) for worker in self._workers]
 
-    async def _say(self, worker, raw, cuts):
+    async def say_after(self, first, raw, *cuts):
+        """The same behind a request that was answered already, on the same connection."""
+        return [await self._say(worker, raw, cuts, first) for worker in self._workers]
+
+    async def _say(self, worker, raw, cuts, first=b""):
         worker.upstream.requests.clear()
         raw = raw.replace(b"KEY", worker.secret.encode())
         edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
         reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
         async with asyncio.timeout(5):
+            if first:
+                writer.write(first.replace(b"KEY", worker.secret.encode()))
+                await reader.readuntil(b"Hello!")
+                while not all(each.cycle.response_complete for each in worker.served.connections):
+                    await asyncio.sleep(0.001)
             for start, end in itertools.pairwise(edges):
                 writer.write(raw[start:end])
                 for _ in range(4):  # it is read before the next one is written
@@ -271,6 +281,64 @@ async def test_where_a_lie_is_cut_makes_no_difference(ways, name):
         assert lane == asgi, f"cut at {at}"
         assert [status[:1] for status in statuses(lane[0])] == [b"4"]
         assert lane[1] == 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_lie_behind_a_head_that_is_known_is_refused_by_both_ways(ways, name):
+    """However much of it is the same as what was true."""
+    lane, asgi = await ways.say_after(post(LENGTH), REFUSED[name])
+    assert [status[:1] for status in statuses(lane[0])] == [b"4"]
+    assert lane[1] == 1  # the first one's
+    assert lane == asgi
+
+
+@pytest.mark.parametrize("name", LEGAL)
+async def test_what_is_legal_is_so_behind_a_head_that_is_known(ways, name):
+    """It is answered as on a connection of its own."""
+    alone, _ = await ways.say(LEGAL[name])
+    lane, asgi = await ways.say_after(post(LENGTH), LEGAL[name])
+    assert lane == asgi
+    assert statuses(lane[0]) == statuses(alone[0])
+
+
+@pytest.mark.parametrize("body", [b"", BODY, BODY + b" " * 1000, BODY[:-1] + b" " * 300_000 + b"}"])
+@pytest.mark.parametrize("cut", [10, 220, 400, 10_000])
+async def test_a_known_head_may_have_a_body_of_any_length(ways, body, cut):
+    """In one part with it, or in several, with the next request close behind."""
+    lane, asgi = await ways.say_after(post(LENGTH), call(PATH, body) + LAST, cut, cut + 200_000)
+    assert lane == asgi
+    assert statuses(lane[0]) == [b"200" if body else b"400", b"200"]
+    assert lane[1] == (2 if body else 1)
+
+
+ODD = [bytes([each]) for each in b"\r\n\0 \t:;,0123456789+-x\x80"]
+EDIT = st.tuples(
+    st.integers(0, len(post(LENGTH))), st.integers(0, 2), st.sampled_from([b"", b"\r\n", *ODD])
+)
+
+
+def edited(raw, edits):
+    """With some of it, at those places, taken out and other bytes put in."""
+    for at, length, put in edits:
+        raw = raw[:at] + put + raw[at + length :]
+    return raw
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(EDIT, min_size=1, max_size=2),
+    st.sampled_from([LENGTH, b"Content-Length:  %d\r\nconnection: keep-alive\r\n" % len(BODY)]),
+)
+def test_what_is_nearly_a_known_head_is_read_as_if_none_were_known(edits, length):
+    """Whatever a byte more or less makes of it: both ways say the same, and ask as often."""
+    request = post(length)
+
+    async def compare():
+        async with Ways(body_timeout_s=0.2) as both:
+            lane, asgi = await both.say_after(request, edited(request, edits) + LAST)
+        assert lane == asgi
+
+    asyncio.run(compare())
 
 
 IN_A_ROW = [

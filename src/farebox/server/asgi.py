@@ -57,7 +57,7 @@ class _Application:
         state = self._state
         scope["path"] = _plain_path(scope["path"])
         request = AsgiRequest(scope, receive)
-        form = form_of(request.path, request.headers)
+        form = form_of(request.path, request.head.headers)
         request_id = new_request_id(clock.now_us())
         reply = AsgiReply(request, send, request_id, form, close=state.draining)
         handle = HOT.get((request.method, request.path))

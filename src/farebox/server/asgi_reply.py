@@ -7,16 +7,18 @@ from typing import Any
 from farebox.core.call import Headers
 from farebox.server.client import AsgiClient
 from farebox.server.forms import Form
+from farebox.server.heads import Head
 from farebox.server.reply import Asgi, ClientGone, Message, Receive, Reply, Scope, Send
 
 
 class AsgiRequest:
     """What came, as a scope and the `receive` that belongs to it."""
 
-    __slots__ = ("_receive", "arrived", "scope")
+    __slots__ = ("_receive", "arrived", "head", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
+        self.head = Head(scope["headers"])
         self.arrived = False
         self.scope = scope
 
@@ -31,9 +33,9 @@ class AsgiRequest:
         return self.scope["path"]
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """As they came, names in lower case."""
-        return self.scope["headers"]
+    def length_bytes(self) -> int | None:
+        """Of the body, as the head says it."""
+        return self.head.length_bytes
 
     async def read(self) -> tuple[bytes, bool]:
         """The next part of the body, and whether more will come. Raises ClientGone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
 
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, TooLarge
@@ -27,25 +26,24 @@ class BodyTimeout(BadRequest):
     status = 408
 
 
-async def read_body(headers: Mapping[bytes, bytes], request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, settings: Settings) -> bytes:
     """The whole body, inflated. Raises BadRequest and its kin; ClientGone when the client hangs up.
 
     The content type is not asked for beyond refusing forms with parts: `curl -d` names a form
     where it sends JSON.
     """
-    if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+    head = request.head
+    if head.has_parts:
         raise UnsupportedMedia(
             "A multipart body is not read here. Send JSON with 'Content-Type: application/json'."
         )
-    encoding = headers.get(b"content-encoding", b"").strip().lower()
-    if encoding not in _PLAIN and encoding not in _DEFLATED:
+    if head.coding not in _PLAIN and head.coding not in _DEFLATED:
         raise UnsupportedMedia(
-            f"Content-Encoding {encoding.decode('latin-1')[:40]!r} is not read here. "
+            f"Content-Encoding {head.coding.decode('latin-1')[:40]!r} is not read here. "
             "Send the body as it is, or as gzip or deflate."
         )
     limit_bytes = settings.max_body_bytes
-    length = headers.get(b"content-length")
-    if length is not None and int(length) > limit_bytes:  # the HTTP parser lets digits only through
+    if (request.length_bytes or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     if request.arrived:
         body = await _collect(request, limit_bytes)
@@ -57,7 +55,7 @@ async def read_body(headers: Mapping[bytes, bytes], request: Request, settings: 
             raise BodyTimeout(
                 f"The body did not arrive within {settings.body_timeout_s:g} s."
             ) from None
-    if encoding in _PLAIN:
+    if head.coding in _PLAIN:
         return body
     # In a thread: inflating up to the limit takes a tenth of a second and more.
     return await asyncio.to_thread(_inflate, body, limit_bytes)

@@ -27,7 +27,8 @@ class Form:
 
     def ids(self, request_id: str) -> Headers:
         """The headers that bear a request's id."""
-        return tuple((name, request_id.encode()) for name in self.id_headers)
+        value = request_id.encode()
+        return tuple([(name, value) for name in self.id_headers])
 
 
 def _status(error: FareboxError) -> int:

@@ -5,20 +5,18 @@ The header is written by vendors/; nothing else is read from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from farebox.errors import LoopDetected
 
-_HOP = b"x-farebox-hop"
 _MAX_HOPS = 8  # gateways in a row; nobody has use for more than two or three
 _MAX_HOP_CHARS = 64  # an id has 16
 
 
-def read_hops(headers: Iterable[tuple[bytes, bytes]], instance_id: str) -> tuple[str, ...]:
-    """The instances that a request came through, as they wrote themselves into its headers. Raises
-    LoopDetected if we are one of them.
+def read_hops(values: Sequence[bytes], instance_id: str) -> tuple[str, ...]:
+    """The instances that a request came through, as they wrote themselves into these headers of it.
+    Raises LoopDetected if we are one of them.
     """
-    values = [value for name, value in headers if name == _HOP]
     if not values:
         return ()
     names = b",".join(values).decode("latin-1").split(",")

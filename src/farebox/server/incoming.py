@@ -33,11 +33,10 @@ async def receive_call(
     """Who calls, and the call; a body larger than that is parsed in a thread. Raises FareboxError;
     ClientGone when the client hangs up.
     """
-    headers: dict[bytes, bytes] = dict(request.headers)
-    hops = read_hops(request.headers, state.gateway.instance_id)
+    hops = read_hops(request.head.hops, state.gateway.instance_id)
     # Before the body is read: a stranger may not make the gateway read anything.
-    caller = await state.directory.authenticate(headers)
-    body = await read_body(headers, request, state.settings)
+    caller = await state.directory.authenticate(request.head.fields)
+    body = await read_body(request, state.settings)
     if len(body) <= large_bytes:
         return caller, parse(body, reply.request_id, hops)
     return caller, await asyncio.to_thread(parse, body, reply.request_id, hops)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, cast
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_VALUE_RE,
     STATUS_LINE,
@@ -22,7 +24,8 @@ from farebox.core import clock
 from farebox.core.call import Headers
 from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
-from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply
+from farebox.server.heads import Head, KnownHead
+from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply, Scope
 from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
 from farebox.telemetry import logs
@@ -49,6 +52,7 @@ class Lane:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.known: KnownHead | None = None  # what new connections try first
         self._routes = {
             path.encode(): _Route(path, handle, form_of(path, ()))
             for (method, path), handle in HOT.items()
@@ -57,12 +61,27 @@ class Lane:
 
     def take(self, connection: HttpToolsProtocol) -> LaneCycle | None:
         """The request whose head `connection` has read, if it goes by this lane."""
-        # Targets that are written in any other way name these routes too; they go by ASGI.
-        route = self._routes.get(connection.url.partition(b"?")[0])
+        route = self._route(connection.url)
         parser: Any = connection.parser
         if route is None or parser.get_method() != b"POST":
             return None
-        return LaneCycle(self._state, route, connection)
+        head = Head(connection.headers)
+        cycle = LaneCycle(self._state, route, connection, head, head.length_bytes)
+        cycle.waiting_for_100_continue = connection.expect_100_continue
+        cycle.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        return cycle
+
+    def take_known(
+        self, connection: HttpToolsProtocol, known: KnownHead, length_bytes: int
+    ) -> LaneCycle:
+        """The request behind a head that went by this lane before, with a body of this length."""
+        route = self._route(known.url)
+        assert route is not None
+        return LaneCycle(self._state, route, connection, known.head, length_bytes)
+
+    def _route(self, url: bytes) -> _Route | None:
+        # Targets that are written in any other way name these routes too; they go by ASGI.
+        return self._routes.get(url.partition(b"?")[0])
 
 
 class LaneCycle(Reply):
@@ -77,16 +96,19 @@ class LaneCycle(Reply):
         "_flow",
         "_head",
         "_left_bytes",
+        "_parts",
         "_route",
         "_stall_s",
         "_stalled",
         "_state",
         "_transport",
+        "_unread_bytes",
         "_waiter",
-        "body",
         "disconnected",
-        "headers",
+        "gone",
+        "head",
         "keep_alive",
+        "length_bytes",
         "more_body",
         "response_complete",
         "response_started",
@@ -95,20 +117,29 @@ class LaneCycle(Reply):
     method = "POST"
     drains = True  # whoever hangs up has not said that the answer is not wanted
 
-    def __init__(self, state: State, route: _Route, connection: HttpToolsProtocol) -> None:
+    def __init__(
+        self,
+        state: State,
+        route: _Route,
+        connection: HttpToolsProtocol,
+        head: Head,
+        length_bytes: int | None,
+    ) -> None:
         super().__init__(new_request_id(clock.now_us()), route.form, close=state.draining)
         self._state = state
         self._route = route
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
-        self.headers = connection.headers
-        self.body = bytearray()  # of the request, as much as came and was not read
+        self.head = head
+        self.length_bytes = length_bytes
+        self._parts: list[bytes] = []  # of the request's body, that came and were not read
+        self._unread_bytes = 0
         self.more_body = True
-        self.waiting_for_100_continue = connection.expect_100_continue
-        parser: Any = connection.parser
-        self.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        self.waiting_for_100_continue = False
+        self.keep_alive = True
         self.disconnected = False
+        self.gone = False  # the client has hung up, or takes nothing
         self.response_started = False
         self.response_complete = False
         self._head = b""  # it leaves with the first of the body
@@ -147,12 +178,25 @@ class LaneCycle(Reply):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if self.gone:
+        if self.disconnected or self._stalled:
+            self.gone = True
             callback, self._callback = self._callback, None
             if callback is not None:
                 callback()
 
     # What came.
+
+    def take_part(self, part: bytes, *, more: bool) -> None:
+        """A part of the body, and whether more will come; behind an answer it is dropped."""
+        if self.response_complete:
+            return
+        self.more_body = more
+        if part:
+            self._parts.append(part)
+            self._unread_bytes += len(part)
+            if self._unread_bytes > HIGH_WATER_LIMIT and self._waiter is None:
+                self._flow.pause_reading()
+        self.set()
 
     @property
     def path(self) -> str:
@@ -169,12 +213,13 @@ class LaneCycle(Reply):
         if self.waiting_for_100_continue and not self._transport.is_closing():
             self.waiting_for_100_continue = False
             self._transport.write(_CONTINUE)
-        while self.more_body and not self.body and not self.disconnected:
+        while self.more_body and not self._parts and not self.disconnected:
             await self._wait()
         if self.disconnected:
             raise ClientGone
-        part, self.body = bytes(self.body), bytearray()
-        return part, self.more_body
+        parts = self._parts
+        self._parts, self._unread_bytes = [], 0
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), self.more_body
 
     async def _wait(self) -> None:
         self._flow.resume_reading()
@@ -200,17 +245,17 @@ class LaneCycle(Reply):
     def _head_bytes(self, status: int, headers: Headers) -> bytes:
         lines = [STATUS_LINE[status]]
         self._chunked = True
-        default = self._connection.server_state.default_headers
         says_close = False
-        for name, value in (*default, *headers, *self._extra):
-            if name == b"content-length":
+        for header in (*self._connection.server_state.default_headers, *headers):
+            if header[0] == b"content-length":
                 self._chunked = False
-                self._left_bytes = int(value)
-            elif name == CLOSE[0]:
+                self._left_bytes = int(header[1])
+            elif header[0] == CLOSE[0]:
                 self.keep_alive, says_close = False, True
-            lines += (name, b": ", value, b"\r\n")
-        if HEADER_VALUE_RE.search(b"".join(lines[3::4])):
-            raise RuntimeError("Invalid HTTP header value.")
+            lines.append(_line(*header))
+        lines += [b"%b: %b\r\n" % header for header in self._extra]  # which no other answer has
+        if CLOSE in self._extra:
+            self.keep_alive, says_close = False, True
         if not self.keep_alive and not says_close:
             lines.append(b"connection: close\r\n")
         lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
@@ -252,7 +297,8 @@ class LaneCycle(Reply):
 
     async def respond(self, response: Asgi) -> None:
         """Let a framework's response answer, once the request is read."""
-        scope = {"type": "http", "method": self.method, "path": self.path, "headers": self.headers}
+        scope: Scope = {"type": "http", "method": self.method, "path": self.path}
+        scope["headers"] = self.head.headers
         await response(scope, self._disconnect, self._take)
 
     async def _disconnect(self) -> Message:
@@ -282,11 +328,6 @@ class LaneCycle(Reply):
     async def __aexit__(self, *_: object) -> None:
         self._callback = None
 
-    @property
-    def gone(self) -> bool:
-        """Whether the client has hung up, or takes nothing."""
-        return self.disconnected or self._stalled
-
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call this once when the client hangs up (at once if it has); None forgets it."""
         if callback is not None and self.gone:
@@ -301,3 +342,10 @@ class LaneCycle(Reply):
         except TimeoutError:
             self._stalled = True
             self.set()
+
+
+@lru_cache(maxsize=256)  # most lines of most answers are the same
+def _line(name: bytes, value: bytes) -> bytes:
+    if HEADER_VALUE_RE.search(value):
+        raise RuntimeError("Invalid HTTP header value.")
+    return b"%b: %b\r\n" % (name, value)

@@ -33,7 +33,7 @@ def _passed_headers(request: Request) -> Headers:
     """What an upstream that speaks this dialect is told of the client's head. Raises BadRequest."""
     passed: list[tuple[bytes, bytes]] = []
     for name in _PASSED:
-        values = [value.strip() for key, value in request.headers if key == name]
+        values = [value.strip() for key, value in request.head.headers if key == name]
         joined = b",".join(filter(None, values))
         if len(joined) > _MAX_VALUE_BYTES or _UNPRINTABLE.search(joined):
             raise BadRequest(

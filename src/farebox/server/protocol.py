@@ -4,14 +4,12 @@ What a request asks for is the application's business. Beyond what uvicorn does:
 in size and time and names one host; what cannot be read is refused in the route's form; `Upgrade`
 is ignored but for the one handshake that there is, which makes the connection a Socket's; and every
 call on a connection learns that it was lost.
-Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2), RFC 9110 (7.8) and RFC 6455 (4.2.1).
+Sources: RFC 9112 (2.2, 3.2, 6.1, 7.1.2, 9.3.2) and RFC 9110 (7.8).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from typing import Any, cast
 
 import httptools
@@ -26,40 +24,14 @@ from farebox.core.ids import new_request_id
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, FareboxError
 from farebox.server.forms import form_of
+from farebox.server.handshake import head_for_socket, is_handshake
+from farebox.server.heads import HeadTooLarge, KnownHead, check_head, known_head
 from farebox.server.lane import Lane, LaneCycle
 from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
 
-_MAX_HEADERS = 200  # clients behind several proxies send fifty
 _LINGER_S = 1.0  # for a client that is still sending: a reset would take its answer from it
 _TIMER_SLACK_S = 0.001  # uvloop counts whole milliseconds: a timer may seem to ring early
-_VERSIONS = ("1.1", "1.0")
-SOCKET_PATH = b"/v1/responses"  # where a handshake is answered
-# What a Socket is told of the head, and how long a line of it may be: its library reads no more.
-_SOCKET_HEADERS = frozenset(
-    (
-        b"host",
-        b"upgrade",
-        b"connection",
-        b"sec-websocket-key",
-        b"sec-websocket-version",
-        b"sec-websocket-extensions",
-        b"authorization",
-        b"x-api-key",
-        b"x-farebox-hop",
-    )
-)
-_KEYS = (b"authorization", b"x-api-key")
-_ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
-_MAX_SOCKET_LINE_BYTES = 8_000
-_NONCE_BYTES = 16
-
-
-class HeadTooLarge(BadRequest):
-    """431: the request line and headers are larger than what is read."""
-
-    status = 431
-    code = "request_too_large"
 
 
 class HeadTimeout(BadRequest):
@@ -86,6 +58,10 @@ class Protocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None  # the others of a pipeline wait for it
         self._ending = False  # nothing more is read
+        # That of the latest request by the lane, here or on another connection.
+        self._known: KnownHead | None = lane.known if lane is not None else None
+        self._whole: bytes | None = None  # what was read, if it may begin with a head to be known
+        self._left_bytes = 0  # of the body behind a known head
         self._quiet_s: float | None = None  # since when the next request is waited for
 
     # What the event loop tells.
@@ -100,6 +76,16 @@ class Protocol(HttpToolsProtocol):
         if self._ending:
             return
         self._quiet_s = None
+        if self._left_bytes:
+            data = self._receive(data)
+            if not data:
+                return
+        is_idle = self._is_idle
+        if not (is_idle and self._begin_known(data)):
+            self._whole = data if is_idle else None
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self._began = False
         try:
             self.parser.feed_data(data)
@@ -141,7 +127,13 @@ class Protocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_deadline()
         try:
-            self._check_head()
+            check_head(
+                self.parser.get_method(),
+                self.url,
+                self.parser.get_http_version(),
+                self.headers,
+                self._max_head_bytes,
+            )
         except BadRequest as problem:
             self._problem = problem
             raise
@@ -149,7 +141,10 @@ class Protocol(HttpToolsProtocol):
         if self._upgrade:
             return
         cycle = self._lane.take(self) if self._lane is not None else None
+        whole, self._whole = self._whole, None
         if cycle is not None:
+            if whole is not None and cycle.keep_alive and not cycle.waiting_for_100_continue:
+                self._know(known_head(whole, self.url, cycle.head))
             self._begin(cycle)
         else:
             super().on_headers_complete()
@@ -164,9 +159,20 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((like_its_own, app))
 
+    def on_body(self, body: bytes) -> None:
+        """Part of the request's body."""
+        if isinstance(self.cycle, LaneCycle):
+            self.cycle.take_part(body, more=True)
+        else:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The request's body is whole."""
-        if not self._upgrade:
+        if self._upgrade:
+            return
+        if isinstance(self.cycle, LaneCycle):
+            self.cycle.take_part(b"", more=False)
+        else:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -186,45 +192,49 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    # Heads.
+    # A request whose head is known goes past the parser, which stands between two requests then.
 
-    def _check_head(self) -> None:
-        size, hosts, keys = len(self.url), 0, list[bytes]()
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            if name == b"host":
-                hosts += 1
-            elif name in _KEYS:
-                keys.append(name)
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                raise BadRequest("No transfer-encoding but chunked is read here.")
-        if size > self._max_head_bytes or len(self.headers) > _MAX_HEADERS:
-            raise self._too_large()
-        version = self.parser.get_http_version()
-        if version not in _VERSIONS:
-            raise BadRequest(f"HTTP/{version} is not spoken here. Use HTTP/1.1.")
-        if hosts > 1 or (version == "1.1" and not hosts):
-            raise BadRequest("The request must have one Host header.")
-        if len(set(keys)) < len(keys):
-            # Whoever looked at the other one on the way saw another caller.
-            raise BadRequest(
-                "The request has two Authorization headers, or two x-api-key. Send one."
-            )
-        if self.parser.get_method() == b"CONNECT":
-            raise BadRequest("This is no proxy: CONNECT is not served here.")
-
-    def _too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(
-            f"The request's URL and headers are larger than {self._max_head_bytes} bytes or more "
-            f"than {_MAX_HEADERS}."
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the next byte is the first of a request, and no other is being answered."""
+        latest = self._latest
+        return not self._in_head and (
+            latest is None or (latest.response_complete and not latest.more_body)
         )
+
+    def _begin_known(self, data: bytes) -> bool:
+        """Begin the request that `data` begin with, if its head is the known one."""
+        known, lane = self._known, self._lane
+        found = known.begins(data) if known is not None else None
+        if known is None or lane is None or found is None:
+            return False
+        self.url, self.headers = known.url, known.head.headers
+        self._left_bytes, body_at = found
+        self._begin(lane.take_known(self, known, self._left_bytes))
+        rest = self._receive(data[body_at:])
+        if rest:
+            self._parse(rest)
+        return True
+
+    def _know(self, head: KnownHead | None) -> None:
+        if head is not None and self._lane is not None:
+            self._known = self._lane.known = head
+
+    def _receive(self, data: bytes) -> bytes:
+        """Take of this what is of the body behind a known head; the rest."""
+        part, rest = data[: self._left_bytes], data[self._left_bytes :]
+        self._left_bytes -= len(part)
+        cast("LaneCycle", self.cycle).take_part(part, more=self._left_bytes > 0)
+        return rest
+
+    # Heads.
 
     def _watch_head(self, received_bytes: int) -> None:
         """A head has begun and is not whole."""
         if not self._began:  # else there is no telling how much of it belongs to the head
             self._head_bytes += received_bytes
         if self._head_bytes > self._max_head_bytes:
-            self._refuse(self._too_large())
+            self._refuse(HeadTooLarge(self._max_head_bytes))
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self._head_limit_s, self._on_late_head)
 
@@ -273,27 +283,13 @@ class Protocol(HttpToolsProtocol):
             self._hand_over()
 
     def _is_handshake(self) -> bool:
-        """Whether it is a WebSocket's, whole and right, at the path for it. What is not is answered
-        as if it had not asked, with what is wrong.
-        """
-        headers = dict(self.headers)
-        names = [name for name, _ in self.headers]
         return (
             self._settings.responses_websocket
             and self.parser.get_method() == b"GET"
             and self.parser.get_http_version() == "1.1"
-            and self.url.partition(b"?")[0].rstrip(b"/") == SOCKET_PATH
-            and headers.get(b"upgrade", b"").strip().lower() == b"websocket"
-            and headers.get(b"sec-websocket-version", b"").strip() == b"13"
-            and _is_nonce(headers.get(b"sec-websocket-key", b""))
-            and all(names.count(name) == 1 for name in _ONCE)
-            and not {b"content-length", b"transfer-encoding"} & headers.keys()
-            and all(len(name) + len(value) < _MAX_SOCKET_LINE_BYTES for name, value in self._told())
+            and is_handshake(self.url, self.headers)
             and (self._latest is None or self._latest.response_complete)
         )
-
-    def _told(self) -> list[tuple[bytes, bytes]]:
-        return [header for header in self.headers if header[0] in _SOCKET_HEADERS]
 
     def _hand_over(self) -> None:
         """From here on the connection is a Socket's."""
@@ -305,12 +301,10 @@ class Protocol(HttpToolsProtocol):
             app_state=self.app_state,
             _loop=self.loop,
         )
-        lines = [b"GET %b HTTP/1.1" % SOCKET_PATH]
-        lines += [b"%b: %b" % header for header in self._told()]
         self.transport.pause_reading()
         self.transport.set_protocol(socket)
         socket.connection_made(self.transport)
-        socket.data_received(b"\r\n".join((*lines, b"", b"")))
+        socket.data_received(head_for_socket(self.headers))
         if not socket.handshake_initiated:  # its library read the head as none
             self.transport.close()
         self.parser = cast("Any", None)  # which knows this protocol, and would keep it
@@ -370,14 +364,6 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
-
-
-def _is_nonce(key: bytes) -> bool:
-    """Whether it is 16 bytes in base 64, as every handshake has."""
-    try:
-        return len(base64.b64decode(key.strip(), validate=True)) == _NONCE_BYTES
-    except binascii.Error:
-        return False
 
 
 def _bad_http(error: httptools.HttpParserError) -> BadRequest:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from farebox.core.call import Headers
 from farebox.core.ports import Client
 from farebox.errors import FareboxError
 from farebox.server.forms import Form
+from farebox.server.heads import Head
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -44,8 +45,13 @@ class Request(Protocol):
         ...
 
     @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """As they came, names in lower case."""
+    def head(self) -> Head:
+        """What its head says, but for the length of the body."""
+        ...
+
+    @property
+    def length_bytes(self) -> int | None:
+        """Of the body, as the head says it; None if that is not said."""
         ...
 
     @property

@@ -12,6 +12,7 @@ from farebox.core import clock
 from farebox.core.ids import new_request_id
 from farebox.dialects import chat
 from farebox.errors import BadRequest, FareboxError
+from farebox.server.heads import Head
 from farebox.server.hops import read_hops
 from farebox.server.reply import Receive, Reply, Request, Scope, Send, error_headers
 from farebox.server.socket_history import Histories
@@ -34,12 +35,12 @@ async def serve(
     started_s = clock.monotonic_s()
     record = Record(new_request_id(clock.now_us()), "GET")
     current_record.set(record)
-    headers: dict[bytes, bytes] = dict(scope["headers"])
+    head = Head(scope["headers"])
     status = 101
     state.metrics.request_started()
     try:
-        hops = read_hops(scope["headers"], state.gateway.instance_id)
-        await state.directory.authenticate(headers)
+        hops = read_hops(head.hops, state.gateway.instance_id)
+        await state.directory.authenticate(head.fields)
     except FareboxError as error:
         status, record.error = error.status, error.code or error.type
         await _refuse(send, error, record.request_id)
@@ -53,7 +54,7 @@ async def serve(
     history = histories.open()
     try:
         with suppress(OSError):  # the client had gone when it was to be told goodbye
-            await Session(state, history, Opening(headers, hops), receive, send).run()
+            await Session(state, history, Opening(head.fields, hops), receive, send).run()
     finally:
         history.clear()
 
@@ -93,6 +94,6 @@ async def refuse_plain(state: State, _request: Request, reply: Reply) -> None:
 
 async def probe(state: State, request: Request, reply: Reply) -> None:
     """HEAD: whether the key is good. Codex asks it when it is to find out what is wrong."""
-    await state.directory.authenticate(dict(request.headers))
+    await state.directory.authenticate(request.head.fields)
     await reply.send_head(200, ((b"content-length", b"0"),))
     await reply.send(b"", last=True)
