@@ -20,6 +20,7 @@ MAX_TOKENS = 2**31 - 1
 MAX_MODEL_CHARS = 256
 _MESSAGES = b'"messages":[{'
 _NO_MESSAGES = b"[]"
+_NOTHING = msgspec.Raw(b"")
 _TEXTS = frozenset(b'"n')  # how strings and null begin
 _LIST = ord("[")
 
@@ -121,16 +122,13 @@ def read_usual(body: bytes) -> Usual | None:
     check_text(body)
     try:
         asked = _BODY.decode(body)
-        words = _words_of(asked.messages)
-        if words is None:
-            return None
-        # Made anew of pieces of the body and nothing else, the list is as long as it is there only
-        # if it has no byte more there: no blank, no key that comes twice. Were it shorter, then
-        # what follows it here would begin within the list, and would be no end of a JSON object:
-        # it would close too much, or have a quote too many.
-        end = start + len(_encode(asked.messages))
+        size_bytes, words = _survey(asked.messages)
+        # Were the list longer in the body than when it is made anew of its pieces, for a blank or
+        # a key that comes twice, then what follows it here would begin within it. That is no end
+        # of a JSON object: it closes too much, or has a quote too many.
+        end = start + size_bytes
         fields = decode_fields(body[:start] + _NO_MESSAGES + body[end:])
-    except (msgspec.MsgspecError, BadRequest, RecursionError):
+    except (msgspec.MsgspecError, BadRequest, ValueError, RecursionError):
         return None
     if bytes(fields["messages"]) != _NO_MESSAGES:
         return None  # what was found is a key of that name further within
@@ -138,14 +136,17 @@ def read_usual(body: bytes) -> Usual | None:
     return Usual(fields, asked, words)
 
 
-def _words_of(messages: list[_Message]) -> frozenset[bytes] | None:
-    """Which words there are; None if something is no text where it usually is."""
+def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
+    """The bytes of the messages as JSON without blanks, and which words there are. Raises
+    ValueError if something is no text where it usually is. Takes their content out.
+    """
     words: set[bytes] = set()
     contents: list[msgspec.Raw] = []
     texts: list[msgspec.Raw] = []
     for message in messages:
         if message.content is not UNSET:
             contents.append(message.content)
+            message.content = _NOTHING
         if message.role == "developer":
             words.add(_DEVELOPER)
         if message.name is not UNSET:
@@ -161,10 +162,17 @@ def _words_of(messages: list[_Message]) -> frozenset[bytes] | None:
             texts.append(message.refusal)
         if message.tool_calls:
             words.add(_TOOL_CALLS)
-            for call in message.tool_calls:
-                texts += (call.id, call.function.name, call.function.arguments)
-    are_usual = _are_texts(texts) and (_are_texts(contents) or _are_texts_or_parts(contents))
-    return frozenset(words) if are_usual else None
+            texts += _texts_of(message.tool_calls)
+    if not (_are_texts(texts) and (_are_texts(contents) or _are_texts(_within(contents)))):
+        raise ValueError("more than text")
+    return sum(map(len, contents)) + len(_encode(messages)), frozenset(words)
+
+
+def _texts_of(calls: list[_FunctionCall]) -> list[msgspec.Raw]:
+    texts = [call.id for call in calls]
+    texts += [call.function.name for call in calls]
+    texts += [call.function.arguments for call in calls]
+    return texts
 
 
 def _are_texts(values: list[msgspec.Raw]) -> bool:
@@ -172,15 +180,17 @@ def _are_texts(values: list[msgspec.Raw]) -> bool:
     return _TEXTS.issuperset([memoryview(value)[0] for value in values])
 
 
-def _are_texts_or_parts(contents: list[msgspec.Raw]) -> bool:
-    """Whether all that are not are lists of parts that are texts."""
-    texts: list[msgspec.Raw] = []
+def _within(contents: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The same contents, with the texts of its parts in place of each that is a list. Raises
+    ValueError and MsgspecError for other lists.
+    """
+    values: list[msgspec.Raw] = []
     for content in contents:
         if memoryview(content)[0] != _LIST:
-            texts.append(content)
+            values.append(content)
             continue
         parts = _PARTS.decode(content)
         if len(_encode(parts)) != len(content):
-            return False
-        texts += [part.text for part in parts]
-    return _are_texts(texts)
+            raise ValueError("blanks, or a key that comes twice")
+        values += [part.text for part in parts]
+    return values
