@@ -42,7 +42,7 @@ class Holding(msgspec.Struct, eq=False):
     nanocredits: int
     output_cap: int
     grows: bool = False
-    covered_bytes: int = 0  # of text, that what is held covers for sure
+    covered_bytes: int = 0  # of text, that what is held covers for sure; only if it grows
     _tokens: int = 0  # that are held, of all choices; only if it grows
     _asking: asyncio.Task[int] | None = None
     _was_refused: bool = False
@@ -58,14 +58,16 @@ class Holding(msgspec.Struct, eq=False):
         """See to it that more is held than has come. It waits only if that is not so. Raises
         one of NOT_COVERED when no more is to be had; then what came last is not to leave.
         """
-        if not self.covers(stream):
+        if self.grows and not self.covers(stream):
             await self._grow(stream, stream.text_bytes + UNSEEN_TOKENS)
             self.covered_bytes = stream.text_bytes
 
     def covers(self, stream: Stream) -> bool:
-        """Whether so much more is held than has come that cover() need not be called yet."""
+        """Whether a hold that grows is so much more than has come that cover() need not be called
+        yet.
+        """
         come = stream.text_bytes + UNSEEN_TOKENS
-        if self.grows and come * 5 > self._tokens * 4 and not self._is_full:  # four fifths
+        if come * 5 > self._tokens * 4 and not self._is_full:  # four fifths
             return False
         self.covered_bytes = stream.text_bytes
         return True

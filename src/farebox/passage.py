@@ -132,17 +132,19 @@ class Passage:
         stream = self.stream
         assert stream is not None
         leaving = stream.feed(data) if data else stream.end()
-        self._note_stream(stream)
+        if self.first_s is None or stream.usage is not None:
+            self._note_stream(stream)
         if (
             data
             and self.usage_s is None
             and not stream.finished
-            and self.holding.covers(stream)
-            and (not leaving or (self.head_sent and self.client.send_now(leaving)))
+            and (not self.holding.grows or self.holding.covers(stream))
         ):
-            if leaving:  # comments of the upstream's are not passed on, so they are no sign of life
+            if not leaving:
+                return True  # comments of the upstream's are not passed on, so are no sign of life
+            if self.head_sent and self.client.send_now(leaving):
                 self.delivered, self.sign_s = True, clock.monotonic_s()
-            return True
+                return True
         self.leaving, self.at_end = leaving, not data
         return False
 
