@@ -260,6 +260,33 @@ async def test_a_spare_is_given_the_settings_of_the_moment(tmp_path: Path) -> No
         assert not is_dead(tmp_path / "new", owner_id(tmp_path / "new"))
 
 
+async def test_a_ledger_process_that_is_renewed_is_followed_by_a_new_spare(tmp_path: Path) -> None:
+    """Not by the one that waits, which is of older code; what is held stays held, and there is
+    nothing to be told of.
+    """
+    async with spared(tmp_path) as (parts, spare):
+        pid = parts.pid
+        assert await parts.books.hold(request(1)) == 1000
+        assert await parts.place.renew()
+        assert parts.pid not in (pid, spare)
+        assert (alive(pid), alive(spare)) == (False, False)
+        assert await parts.books.extend(request(1).request_id, 500) == 1500
+        await _spare(parts)
+    assert parts.said == []
+    assert parts.deaths[0] == pid
+
+
+async def test_without_a_spare_the_ledger_process_is_not_renewed(tmp_path: Path) -> None:
+    """If the code as it is now does not even start, who serves goes on."""
+    async with spared(tmp_path) as (parts, _):
+        pid = parts.pid
+        parts.place._command = (sys.executable, "-c", "raise SystemExit(3)")
+        assert not await parts.place.renew(limit_s=1.0)
+        assert parts.pid == pid
+        assert await parts.books.hold(request(1)) == 1000
+    assert parts.said == []
+
+
 async def test_the_spare_of_a_postgresql_store_has_its_driver(
     postgres: postgresql.Server, tmp_path: Path
 ) -> None:

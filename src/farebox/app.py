@@ -120,6 +120,7 @@ class Worker:
             await self._counter.aclose()
             await self._upstream.aclose()
             await self._books.close()
+            self._state.metrics.finish()
 
     def _ready(self) -> None:
         # What lives until the end need not be looked through again, and calls leave few circles:

@@ -176,6 +176,12 @@ class Metrics:
         self._count_soon()
         _tell_record(settlement, settled)
 
+    def finish(self) -> None:
+        """Count what was noted last: the process is about to end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._count()
+
     def _count_soon(self) -> None:
         if self._timer is not None:
             return
