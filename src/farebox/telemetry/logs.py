@@ -18,8 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
-from farebox.core.ports import Settled, Settlement
-from farebox.core.usage import CLASSES
+from farebox.telemetry.access import Line, line_of
 from farebox.telemetry.record import Record, current_record
 
 REDACTED = "[redacted]"
@@ -33,6 +32,7 @@ _KEY_LIKE = re.compile(
     re.IGNORECASE,
 )
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("farebox")
+_BY_STRUCTLOG = ("time", "level", "event")  # which it adds itself
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -105,22 +105,22 @@ class _Access:
     """
 
     def __init__(self) -> None:
-        self.write: Callable[[dict[str, object]], None] = _by_structlog
+        self.write: Callable[[Line], None] = _by_structlog
         self.configured: object = None  # structlog's processors that `write` stands for
 
 
-def _by_structlog(fields: dict[str, object]) -> None:
-    log.info("request", **fields)
+def _by_structlog(line: Line) -> None:
+    fields = msgspec.to_builtins(line, enc_hook=str)
+    log.info("request", **{name: fields[name] for name in fields if name not in _BY_STRUCTLOG})
 
 
-def _straight(output: TextIO, redactor: Redactor, fields: dict[str, object]) -> None:
-    first = {"time": clock.rfc3339(clock.now_us()), "level": "info", "event": "request"}
-    output.write(redactor(_encode(first | fields).decode()) + "\n")
+def _straight(output: TextIO, redactor: Redactor, line: Line) -> None:
+    output.write(redactor(_encode(line).decode()) + "\n")
     output.flush()
 
 
-def _silent(fields: dict[str, object]) -> None:
-    del fields
+def _silent(line: Line) -> None:
+    del line
 
 
 _access = _Access()
@@ -176,39 +176,8 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
 
 def access(record: Record, route: str, status: int | None, duration_s: float) -> None:
     """The one line of a request. `route` is a pattern; no `status`: the client left first."""
-    fields: dict[str, object] = {
-        "method": record.method,
-        "route": route,
-        "status": status,
-        "ms": round(duration_s * 1000, 1),
-    }
-    if record.account:
-        fields["account"] = record.account
-    if record.key:
-        fields["key"] = record.key
-    if record.error:
-        fields["error"] = record.error
-    if record.settlement is not None and record.settled is not None:
-        _add_call(fields, record.settlement, record.settled)
-    fields["request_id"] = record.request_id
+    line = line_of(record, route, status, duration_s)
     if structlog.get_config()["processors"] is _access.configured:
-        _access.write(fields)
+        _access.write(line)
     else:  # somebody has configured it anew
-        _by_structlog(fields)
-
-
-def _add_call(fields: dict[str, object], settlement: Settlement, settled: Settled) -> None:
-    fields["model"] = settlement.model
-    fields["channel"] = settlement.channel
-    fields["stream"] = settlement.stream
-    fields["outcome"] = settlement.outcome
-    tokens = zip(CLASSES, settlement.usage, strict=True)
-    fields["tokens"] = {name: count for name, count in tokens if count}
-    fields["charge_nanocredits"] = settled.charge_nanocredits
-    fields["absorbed_nanocredits"] = settled.absorbed_nanocredits
-    fields["flags"] = list(settlement.flags)
-    fields["attempts"] = len(settlement.attempts)
-    failed = [f"{each.channel}: {each.error}" for each in settlement.attempts if each.error]
-    if failed:
-        fields["failed"] = failed
-    fields["ttft_ms"] = settlement.ttft_ms
+        _by_structlog(line)
