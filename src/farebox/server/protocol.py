@@ -43,6 +43,10 @@ class HeadTimeout(BadRequest):
 class Protocol(HttpToolsProtocol):
     """One connection. Methods named `on_…` are the parser's, the others the event loop's."""
 
+    # The request that was begun last: uvicorn's own cycle, or one of the lane's, which is like it;
+    # None before the first.
+    cycle: Any
+
     def __init__(self, settings: Settings, lane: Lane | None = None, **of_uvicorn: Any) -> None:
         """Without a `lane`, all requests go to the ASGI application."""
         super().__init__(**of_uvicorn)
@@ -96,7 +100,7 @@ class Protocol(HttpToolsProtocol):
         else:
             if self._in_head:
                 self._watch_head(len(data))
-            elif self._latest is None or self._latest.response_complete:
+            elif self.cycle is None or self.cycle.response_complete:
                 self._wait_for_request()  # empty lines came, which mean nothing
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,13 +155,12 @@ class Protocol(HttpToolsProtocol):
 
     def _begin(self, cycle: LaneCycle) -> None:
         """As uvicorn begins its own: now, or behind the others of a pipeline."""
-        before, app = self._latest, cast("Any", None)
-        self.cycle = like_its_own = cast("RequestResponseCycle", cycle)
+        before, self.cycle = self.cycle, cycle
         if before is None or before.response_complete:
-            self._start_asgi_task(like_its_own, app)
+            self._start_asgi_task(self.cycle, None)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((like_its_own, app))
+            self.pipeline.appendleft((self.cycle, cast("Any", None)))
 
     def on_body(self, body: bytes) -> None:
         """Part of the request's body."""
@@ -197,7 +200,7 @@ class Protocol(HttpToolsProtocol):
     @property
     def _is_idle(self) -> bool:
         """Whether the next byte is the first of a request, and no other is being answered."""
-        latest = self._latest
+        latest = self.cycle
         return not self._in_head and (
             latest is None or (latest.response_complete and not latest.more_body)
         )
@@ -224,7 +227,7 @@ class Protocol(HttpToolsProtocol):
         """Take of this what is of the body behind a known head; the rest."""
         part, rest = data[: self._left_bytes], data[self._left_bytes :]
         self._left_bytes -= len(part)
-        cast("LaneCycle", self.cycle).take_part(part, more=self._left_bytes > 0)
+        self.cycle.take_part(part, more=self._left_bytes > 0)
         return rest
 
     # Heads.
@@ -288,7 +291,7 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_method() == b"GET"
             and self.parser.get_http_version() == "1.1"
             and is_handshake(self.url, self.headers)
-            and (self._latest is None or self._latest.response_complete)
+            and (self.cycle is None or self.cycle.response_complete)
         )
 
     def _hand_over(self) -> None:
@@ -324,7 +327,7 @@ class Protocol(HttpToolsProtocol):
         """Read no more. Requests that were whole before are still answered, in their order."""
         self._ending = True
         self._stop_deadline()
-        latest = self._latest
+        latest = self.cycle
         if latest is not None and latest is not self._running and self._is_broken(latest):
             self.pipeline.popleft()  # it has not begun to be served
             latest = self.pipeline[0][0] if self.pipeline else self._running
@@ -338,11 +341,6 @@ class Protocol(HttpToolsProtocol):
             latest.disconnected = True  # whoever serves it has nobody to answer any more
             latest.message_event.set()
             self._answer(error)
-
-    @property
-    def _latest(self) -> RequestResponseCycle | None:
-        """The request that was begun last; uvicorn has None before the first."""
-        return cast("RequestResponseCycle | None", self.cycle)
 
     def _is_broken(self, cycle: RequestResponseCycle) -> bool:
         """Whether it is this request whose body cannot be read on."""
