@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from farebox.billing.entry import ENTRY_FIELDS, Entry
@@ -10,16 +11,35 @@ from farebox.store import Store
 from farebox.store.books import OwnedBooks
 from tests.store.bookkeeping import broken_invariants, entry, granted, post, read
 
-TEXTS = ("", "None", r"\None", r"\N", r"\.", "a\tb", "a\nb", "a\r\nb", "\\", '"', "'", "価", "\x01")
+PLAIN = (
+    "",
+    "null",
+    "None",
+    "a,b",
+    '"',
+    '","',
+    "'",
+    "''",
+    "],[",
+    "]",
+    "{}",
+    " a ",
+    "a\x7fb",
+    "価",
+    "🪙",
+)
+ODD = (r"\None", r"\N", r"\.", "a\tb", "a\nb", "]\n[", "a\r\nb", "\\", '\\"', "\x01")
 
 
-def test_many_calls_at_once_are_written_whole(store: Store, books: OwnedBooks) -> None:
-    """However many go together, and whatever their texts are; None is not the word for it."""
+@pytest.mark.parametrize("texts", [PLAIN, ODD, PLAIN + ODD], ids=["plain", "odd", "both"])
+def test_many_calls_at_once_are_written_whole(
+    store: Store, books: OwnedBooks, texts: tuple[str, ...]
+) -> None:
+    """However many go together, and whatever their texts are; null is not the word for it."""
     lease = granted(books, 1000)
-    texts = [*TEXTS, None] * 6
     calls = [
         entry(f"req_{n:03}", 1, 1, model=str(text), channel=text, service_tier=text)
-        for n, text in enumerate(texts)
+        for n, text in enumerate([*texts, None] * 8)
     ]
     for some in (calls[:40], calls[40:]):
         outcomes = books.do([Post(call, lease, 1, 0) for call in some])
@@ -52,3 +72,13 @@ def test_a_bad_call_among_many_is_rejected_alone(store: Store, books: OwnedBooks
     assert isinstance(outcomes[50], Rejected)
     assert outcomes[:50] + outcomes[51:] == [Posted(1, 0, inserted=True)] * 99
     assert broken_invariants(store) == {}
+
+
+def test_many_large_calls(store: Store, books: OwnedBooks) -> None:
+    """More at once than a socket takes."""
+    lease = granted(books, 1000)
+    flag = 100_000 * "x"
+    calls = [entry(f"req_{n:03}", 1, 1, flags=[flag]) for n in range(40)]
+    outcomes = books.do([Post(call, lease, 1, 0) for call in calls])
+    assert outcomes == [Posted(1, 0, inserted=True)] * len(calls)
+    assert read(store, "SELECT count(*), min(flags) FROM usage") == [(40, f'["{flag}"]')]

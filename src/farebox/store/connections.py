@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from farebox.store.migrate import is_current
+from farebox.store.tables import Tables
 
 PATIENCE_MS = 10_000  # how long one writer waits for another before it gives up
 
@@ -101,6 +102,10 @@ class Connections(ABC):
     @abstractmethod
     def driving(self, patience_ms: int) -> AbstractContextManager[Driver]:
         """A transaction on the driver's own connection, as a writer beside others."""
+
+    @abstractmethod
+    def posting(self, patience_ms: int) -> AbstractContextManager[Tables]:
+        """The same for a ledger's batches, with their statements."""
 
     @abstractmethod
     def wipe(self, driver: Driver) -> None:

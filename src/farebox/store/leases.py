@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from farebox.core import clock
 from farebox.store.engine import StoreBase
 from farebox.store.errors import StoreConflict
-from farebox.store.posting_sqlite import SqliteTables
 from farebox.store.schema import accounts, leases, owners, transfers
 from farebox.store.tables import USABLE, Tables
 
@@ -74,13 +73,8 @@ class Leases(StoreBase):
         """Do work of a ledger's within one transaction. Raises StoreError when the store cannot be
         written, or not within about `patience_ms`.
         """
-        with self._driving(patience_ms) as driver:
-            if self.is_postgresql:
-                # Its driver is an extra.
-                from farebox.store.posting_postgresql import PostgresTables
-
-                return work(PostgresTables(driver))
-            return work(SqliteTables(cast("Any", driver)))
+        with self._sentences(), self._connections.posting(patience_ms) as tables:
+            return work(tables)
 
     def leases(self, *, ended: bool = False) -> list[StoredLease]:
         """Those that may be charged, with `ended` all others too; by id."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -20,6 +21,9 @@ from sqlalchemy.exc import DBAPIError
 from farebox.store.connections import PATIENCE_MS, Connections, Driver, driver_of, reason
 from farebox.store.errors import BadStoreUrl, StoreError
 from farebox.store.migrate import migrate
+from farebox.store.postgresql_session import Session
+from farebox.store.posting_postgresql import STATEMENTS, PostgresTables
+from farebox.store.tables import Tables
 from farebox.store.urls import shown
 
 CONNECT_S = 2  # psycopg takes no less; a server that is there answers within milliseconds
@@ -100,6 +104,19 @@ def connect(url: URL) -> sa.Engine:
     return engine
 
 
+def detached(engine: sa.Engine) -> psycopg.Connection[Any]:
+    """A connection as the engine's own are, but nobody else's. Raises psycopg.Error."""
+    try:
+        pooled = engine.raw_connection()
+    except DBAPIError as error:
+        raise error.orig or error from None
+    driver: psycopg.Connection[Any] = driver_of(pooled)
+    pooled.detach()
+    driver.rollback()
+    driver.autocommit = True
+    return driver
+
+
 class PostgresConnections(Connections):
     """Connections to one database, which other hosts use too."""
 
@@ -118,6 +135,8 @@ class PostgresConnections(Connections):
         self.reading = self.writing_rows.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+        self._apart = connect(url)  # no connection stays in its pool
+        self._sessions: list[Session] = []  # that are not in use
 
     @property
     def path(self) -> None:
@@ -163,6 +182,25 @@ class PostgresConnections(Connections):
             driver.execute("COMMIT")
         finally:
             _give_back(pooled, driver)
+
+    @contextmanager
+    def posting(self, patience_ms: int) -> Generator[Tables]:
+        try:
+            session = self._sessions.pop()
+        except IndexError:
+            session = Session(partial(detached, self._apart), STATEMENTS)
+        try:
+            session.begin(patience_ms)
+            yield PostgresTables(session)
+            session.commit()
+        finally:
+            session.roll_back()  # nothing, after a commit
+            self._sessions.append(session)
+
+    def close(self) -> None:
+        while self._sessions:
+            self._sessions.pop().close()
+        super().close()
 
     def wipe(self, driver: Driver) -> None:
         pass  # what is deleted goes when the server vacuums, and from its log as that is recycled

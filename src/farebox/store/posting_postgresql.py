@@ -1,5 +1,5 @@
-"""The statements of posting.py for PostgreSQL: few round trips, and rows as one JSON document; many
-calls by COPY.
+"""The statements of posting.py for PostgreSQL: a batch is three or four messages, and rows are one
+JSON document, those of many calls a COPY.
 
 Measured with 100 rows of `usage` a statement, CPU of client and server, microseconds a row:
 json_to_recordset 3 + 17, jsonb_to_recordset 3 + 28, unnest of arrays that the driver makes 35 + 18,
@@ -8,13 +8,14 @@ unnest of array literals made here 8 + 16; one VALUES list, with 16 rows, 85 + 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import psycopg
 
 from farebox.billing.jobs import OpenLease
+from farebox.store.postgresql_session import Session, execute, rows_of
 from farebox.store.schema import lease_hours, metadata, usage, usage_hours
 from farebox.store.tables import (
     TRANSFER,
@@ -40,7 +41,6 @@ class _Rows:
         texts = [types[name].type.python_type is str for name in columns]
         self._struct = msgspec.defstruct("_Row", [(key, Any) for key in keys], gc=False)
         self.columns = ", ".join(columns)
-        self.parameter = "%s::json"
         self.table = "r({})".format(
             ", ".join(
                 f"{key} {'text' if is_text else 'bigint'}"
@@ -54,10 +54,11 @@ class _Rows:
         return _JSON.encode([made(*row) for row in rows]).decode()
 
 
-def _insert(table: str, rows: _Rows) -> str:
+def _insert(table: str, rows: _Rows, place: int = 1) -> str:
+    """`place` is that of the parameter."""
     return (
         f"INSERT INTO {table} ({rows.columns})"
-        f" SELECT * FROM json_to_recordset({rows.parameter}) AS {rows.table}"
+        f" SELECT * FROM json_to_recordset(${place}) AS {rows.table}"
     )
 
 
@@ -65,91 +66,97 @@ def _added(table: str, names: Iterable[str]) -> str:
     return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in names)
 
 
-_LEASES = """
-    SELECT id, account_id, owner, state, granted, spent, returned FROM leases
-    WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
-"""
-_ACCOUNTS = """
-    SELECT id, available, credit_limit, disabled = 0 FROM accounts
-    WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
-"""
-# A statement of its own: it must see what was committed while the accounts' locks were waited for.
-_HELD = """
-    SELECT account_id, sum(granted - spent - returned)::bigint FROM leases
-    WHERE account_id = ANY(%s::bigint[]) AND state IN ('open', 'draining') GROUP BY account_id
-"""
-# By the roll-ups, since periods begin with an hour.
-_SPENT = """
-    SELECT coalesce(sum(charge), 0)::bigint FROM usage_hours
-    WHERE account_id = (SELECT account_id FROM keys WHERE id = %(key_id)s)
-        AND key_id = %(key_id)s AND hour_us >= %(since_us)s
-"""
-_UNSPENT = """
-    SELECT id, account_id, granted - spent - returned FROM leases
-    WHERE owner = %s AND state IN ('open', 'draining') ORDER BY id
-"""
-_NEW_LEASES = """
-    SELECT nextval(pg_get_serial_sequence('leases', 'id')) FROM generate_series(1, %s::int)
-"""
-_WRITTEN = "SELECT request_id, charge, absorbed FROM usage WHERE request_id = ANY(%s::text[])"
 _USAGE_ROWS = _Rows("usage", [column.name for column in usage.columns])
-_USAGE = _insert("usage", _USAGE_ROWS) + " ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
-# Many rows are copied, which spares the server 5 µs a row, but knows no conflict. NULL is written
-# as Python writes None.
-_COPY = f"COPY usage ({_USAGE_ROWS.columns}) FROM STDIN WITH (NULL 'None')"
-_MANY = 32  # two more round trips and a savepoint are worth it
-_BEFORE_COPY = "SAVEPOINT before_copy"
-_UNDO_COPY = "ROLLBACK TO SAVEPOINT before_copy"
-_LINE = "\t".join(["%s"] * len(usage.columns)) + "\n"
-_TABS = _LINE.count("\t")
-_ESCAPED = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-_NULLABLE_TEXTS = [
-    n
-    for n, column in enumerate(usage.columns)
-    if column.nullable and column.type.python_type is str
-]
-_TAKE_BACK = "DELETE FROM usage WHERE request_id = ANY(%s::text[])"
 _NEW_LEASE_ROWS = _Rows(
     "leases", ("id", "account_id", "owner", "state", "granted", "spent", "returned", "opened_us")
 )
-_NEW_LEASE = _insert("leases", _NEW_LEASE_ROWS)
-# What every batch of calls writes is one statement.
 _LEASE_ROWS = _Rows("leases", ("id", "granted", "spent", "returned", "state", "closed_us"))
 _TRANSFER_ROWS = _Rows("transfers", TRANSFER)
 _LEASE_HOUR_ROWS = _Rows("lease_hours", [column.name for column in lease_hours.columns])
 _HOUR_COLUMNS = [column.name for column in usage_hours.columns]
 _HOUR_ROWS = _Rows("usage_hours", _HOUR_COLUMNS)
-_CALLS = f"""
-    WITH moved AS ({_insert("transfers", _TRANSFER_ROWS)}),
-    of_leases AS (
-        {_insert("lease_hours", _LEASE_HOUR_ROWS)}
-        ON CONFLICT (lease_id, hour_us) DO UPDATE
-        SET {_added("lease_hours", ("calls", "charge"))}
-    ),
-    of_hours AS (
-        {_insert("usage_hours", _HOUR_ROWS)}
-        ON CONFLICT (account_id, key_id, model, hour_us) DO UPDATE
-        SET {_added("usage_hours", _HOUR_COLUMNS[4:])}
-    )
-    UPDATE leases SET granted = granted + c1, spent = spent + c2, returned = returned + c3,
-        state = c4, closed_us = c5
-    FROM json_to_recordset(%s::json) AS {_LEASE_ROWS.table}
-    WHERE id = c0 AND leases.state IN ('open', 'draining')
-"""
 _ACCOUNT_ROWS = _Rows("accounts", ("id", "available"))
-_ACCOUNT = f"""
-    UPDATE accounts SET available = available + c1
-    FROM json_to_recordset(%s::json) AS {_ACCOUNT_ROWS.table} WHERE id = c0
+
+# By their names, as Session prepares them.
+STATEMENTS = {
+    "leases": """(bigint[]) AS
+        SELECT id, account_id, owner, state, granted, spent, returned FROM leases
+        WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE
+    """,
+    "accounts": """(bigint[]) AS
+        SELECT id, available, credit_limit, disabled = 0 FROM accounts
+        WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE
+    """,
+    # A statement of its own: it must see what was committed while the accounts' locks were waited
+    # for.
+    "held": """(bigint[]) AS
+        SELECT account_id, sum(granted - spent - returned)::bigint FROM leases
+        WHERE account_id = ANY($1) AND state IN ('open', 'draining') GROUP BY account_id
+    """,
+    # By the roll-ups, since periods begin with an hour.
+    "spent": """(text, bigint) AS
+        SELECT coalesce(sum(charge), 0)::bigint FROM usage_hours
+        WHERE account_id = (SELECT account_id FROM keys WHERE id = $1)
+            AND key_id = $1 AND hour_us >= $2
+    """,
+    "unspent": """(text) AS
+        SELECT id, account_id, granted - spent - returned FROM leases
+        WHERE owner = $1 AND state IN ('open', 'draining') ORDER BY id
+    """,
+    "new_leases": """(int) AS
+        SELECT nextval(pg_get_serial_sequence('leases', 'id')) FROM generate_series(1, $1)
+    """,
+    "written": """(json) AS
+        SELECT request_id, charge, absorbed FROM usage
+        WHERE request_id = ANY(ARRAY(SELECT json_array_elements_text($1)))
+    """,
+    "usage_rows": f"""(json) AS
+        {_insert("usage", _USAGE_ROWS)}
+        ON CONFLICT (request_id) DO NOTHING RETURNING request_id
+    """,
+    "take_back": """(json) AS
+        DELETE FROM usage WHERE request_id = ANY(ARRAY(SELECT json_array_elements_text($1)))
+    """,
+    "new_lease": f"(json) AS {_insert('leases', _NEW_LEASE_ROWS)}",
+    "account": f"""(json) AS
+        UPDATE accounts SET available = available + c1
+        FROM json_to_recordset($1) AS {_ACCOUNT_ROWS.table} WHERE id = c0
+    """,
+    # What every batch of calls writes.
+    "calls": f"""(json, json, json, json) AS
+        WITH moved AS ({_insert("transfers", _TRANSFER_ROWS)}),
+        of_leases AS (
+            {_insert("lease_hours", _LEASE_HOUR_ROWS, 2)}
+            ON CONFLICT (lease_id, hour_us) DO UPDATE
+            SET {_added("lease_hours", ("calls", "charge"))}
+        ),
+        of_hours AS (
+            {_insert("usage_hours", _HOUR_ROWS, 3)}
+            ON CONFLICT (account_id, key_id, model, hour_us) DO UPDATE
+            SET {_added("usage_hours", _HOUR_COLUMNS[4:])}
+        )
+        UPDATE leases SET granted = granted + c1, spent = spent + c2, returned = returned + c3,
+            state = c4, closed_us = c5
+        FROM json_to_recordset($4) AS {_LEASE_ROWS.table}
+        WHERE id = c0 AND leases.state IN ('open', 'draining')
+    """,
+    # The seal of an hour whose rows were dropped stays: there is nothing to count it by any more.
+    "unseal": """(bigint[]) AS
+        DELETE FROM sealed_hours WHERE hour_us = ANY($1) AND dropped_us IS NULL
+    """,
+    "undelivered": """(json) AS
+        UPDATE usage SET outcome = 'undelivered'
+        WHERE request_id = ANY(ARRAY(SELECT json_array_elements_text($1))) AND outcome = 'complete'
+    """,
+    "reject": """(text, text, text, bigint) AS
+        INSERT INTO settle_rejected (request_id, entry, error, created_us) VALUES ($1, $2, $3, $4)
+    """,
+}
+# Many rows are copied, which spares the server 5 µs a row, but knows no conflict.
+_COPY = rf"""
+    COPY usage ({_USAGE_ROWS.columns}) FROM STDIN WITH (FORMAT csv, NULL 'null', ESCAPE '\')
 """
-# The seal of an hour whose rows were dropped stays: there is nothing to count it by any more.
-_UNSEAL = "DELETE FROM sealed_hours WHERE hour_us = ANY(%s::bigint[]) AND dropped_us IS NULL"
-_UNDELIVERED = """
-    UPDATE usage SET outcome = 'undelivered'
-    WHERE request_id = ANY(%s::text[]) AND outcome = 'complete'
-"""
-_REJECT = """
-    INSERT INTO settle_rejected (request_id, entry, error, created_us) VALUES (%s, %s, %s, %s)
-"""
+_MANY = 16  # another round trip is worth it
 
 # What is wrong with a job. All else is the server's, as a table or a right that is missing: calls
 # must not go free for that.
@@ -157,127 +164,123 @@ _FAULTS = (psycopg.IntegrityError, psycopg.DataError)
 
 
 class PostgresTables:
-    """tables.Tables on a connection of psycopg."""
+    """tables.Tables by a session."""
 
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def look(self, ask: Ask) -> Found:
         """See tables.Tables."""
-        execute = self._driver.execute
-        locked, held, found, fresh, inserted = None, None, None, None, None
-        is_many = len(ask.rows) >= _MANY
-        with self._driver.pipeline():
-            if ask.accounts:
-                locked = execute(_ACCOUNTS, (_listed(ask.accounts),))
-                held = execute(_HELD, (_listed(ask.accounts),))
-            if ask.leases:
-                found = execute(_LEASES, (_listed(ask.leases),))
-            if ask.new_leases:
-                fresh = execute(_NEW_LEASES, (ask.new_leases,))
-            sums = [
-                execute(_SPENT, {"key_id": each.key_id, "since_us": each.since_us})
-                for each in ask.spendings
-            ]
-            if is_many:
-                execute(_BEFORE_COPY)
-            elif ask.rows:
-                inserted = execute(_USAGE, (_USAGE_ROWS.document(ask.rows),))
-        holds = dict(held.fetchall()) if held else {}
+        # Only what nothing else was written before can be done once more.
+        data = None
+        if len(ask.rows) >= _MANY and not self._session.is_begun:
+            data = _lines(ask.rows)
+        if data is not None:
+            try:
+                return self._look(ask, _COPY, data)
+            except psycopg.errors.UniqueViolation:
+                self._session.roll_back()
+        insert = execute("usage_rows", _USAGE_ROWS.document(ask.rows))
+        return self._look(ask, insert if ask.rows else "")
+
+    def _look(self, ask: Ask, insert: str, data: bytes = b"") -> Found:
+        accounts, leases = _listed(ask.accounts), _listed(ask.leases)
+        looks = {
+            "accounts": execute("accounts", accounts) if ask.accounts else "",
+            "held": execute("held", accounts) if ask.accounts else "",
+            "leases": execute("leases", leases) if ask.leases else "",
+            "new_leases": execute("new_leases", ask.new_leases) if ask.new_leases else "",
+        }
+        spendings = [execute("spent", each.key_id, each.since_us) for each in ask.spendings]
+        statements = [*filter(None, looks.values()), *spendings, *filter(None, [insert])]
+        results = iter(self._session.ask(statements, data))
+        found = {name: rows_of(next(results)) for name, statement in looks.items() if statement}
+        held = dict(found.get("held", ()))
         return Found(
-            {row[0]: _account(row, holds.get(row[0], 0)) for row in locked or ()},
-            {row[0]: LeaseState(*row) for row in found or ()},
-            [each.fetchall()[0][0] for each in sums],
-            [row[0] for row in fresh or ()],
-            self._copy(ask.rows) if is_many else self._written(ask.rows, inserted or ()),
+            {row[0]: _account(row, held) for row in found.get("accounts", ())},
+            {row[0]: LeaseState(*row) for row in found.get("leases", ())},
+            [rows_of(next(results))[0][0] for _ in spendings],
+            [row[0] for row in found.get("new_leases", ())],
+            {} if data or not insert else self._written(ask.rows, rows_of(next(results))),
         )
 
-    def _copy(self, rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
-        """Insert many; charge and absorbed of those that were there before."""
-        try:
-            with self._driver.cursor().copy(_COPY) as copy:
-                copy.write(_lines(rows))
-        except psycopg.errors.UniqueViolation:
-            self._driver.execute(_UNDO_COPY)
-            inserted = self._driver.execute(_USAGE, (_USAGE_ROWS.document(rows),))
-            return self._written(rows, inserted)
-        return {}
-
-    def _written(self, rows: Sequence[Row], inserted: Iterable[Row]) -> dict[str, tuple[int, int]]:
+    def _written(self, rows: Sequence[Row], inserted: Sequence[Row]) -> dict[str, tuple[int, int]]:
         """Charge and absorbed of those that were there before. `inserted`: ids of the others."""
-        new = {row[0] for row in inserted}
-        if len(new) == len(rows):
+        if len(inserted) == len(rows):
             return {}
-        before = [row[0] for row in rows if row[0] not in new]
-        return {row[0]: (row[1], row[2]) for row in self._driver.execute(_WRITTEN, (before,))}
+        new = {row[0] for row in inserted}
+        before = _document([row[0] for row in rows if row[0] not in new])
+        (found,) = self._session.ask([execute("written", before)])
+        return {row[0]: (row[1], row[2]) for row in rows_of(found)}
 
     def write(self, changes: Changes, now_us: int) -> None:
         """See tables.Tables."""
-        execute = self._driver.execute
-        changed = None
-        with self._driver.pipeline():
-            if changes.taken_back:
-                execute(_TAKE_BACK, (changes.taken_back,))
-            new = [
-                (each.lease_id, each.account_id, each.owner, "open", 0, 0, 0, now_us)
-                for each in changes.leases
-                if each.is_new
-            ]
-            if new:
-                execute(_NEW_LEASE, (_NEW_LEASE_ROWS.document(new),))
-            if changes.accounts:
-                rows = [(each.account_id, each.change) for each in changes.accounts]
-                execute(_ACCOUNT, (_ACCOUNT_ROWS.document(rows),))
-            if changes.leases or changes.transfers or changes.usage_hours:
-                changed = execute(
-                    _CALLS,
-                    (
-                        _TRANSFER_ROWS.document(changes.transfers),
-                        _LEASE_HOUR_ROWS.document(changes.lease_hours),
-                        _HOUR_ROWS.document(changes.usage_hours),
-                        _LEASE_ROWS.document(_lease(each, now_us) for each in changes.leases),
-                    ),
-                )
-            if changes.unsealed:
-                execute(_UNSEAL, (_listed(changes.unsealed),))
-            if changes.undelivered:
-                execute(_UNDELIVERED, (changes.undelivered,))
-        assert changed is None or changed.rowcount == len(changes.leases)
+        statements: list[str] = []
+        if changes.taken_back:
+            statements.append(execute("take_back", _document(changes.taken_back)))
+        new = [
+            (each.lease_id, each.account_id, each.owner, "open", 0, 0, 0, now_us)
+            for each in changes.leases
+            if each.is_new
+        ]
+        if new:
+            statements.append(execute("new_lease", _NEW_LEASE_ROWS.document(new)))
+        if changes.accounts:
+            accounts = [(each.account_id, each.change) for each in changes.accounts]
+            statements.append(execute("account", _ACCOUNT_ROWS.document(accounts)))
+        place = None
+        if changes.leases or changes.transfers or changes.usage_hours:
+            place = len(statements)
+            calls = execute(
+                "calls",
+                _TRANSFER_ROWS.document(changes.transfers),
+                _LEASE_HOUR_ROWS.document(changes.lease_hours),
+                _HOUR_ROWS.document(changes.usage_hours),
+                _LEASE_ROWS.document(_lease(each, now_us) for each in changes.leases),
+            )
+            statements.append(calls)
+        if changes.unsealed:
+            statements.append(execute("unseal", _listed(changes.unsealed)))
+        if changes.undelivered:
+            statements.append(execute("undelivered", _document(changes.undelivered)))
+        results = self._session.ask(statements)
+        assert place is None or results[place].command_tuples == len(changes.leases)
 
     def unspent(self, owner: str) -> list[OpenLease]:
         """See tables.Tables."""
-        return [OpenLease(*row) for row in self._driver.execute(_UNSPENT, (owner,))]
+        (found,) = self._session.ask([execute("unspent", owner)])
+        return [OpenLease(*row) for row in rows_of(found)]
 
     def reject(self, row: Row) -> None:
         """See tables.Tables."""
-        self._driver.execute(_REJECT, row)
+        self._session.ask([execute("reject", *row)])
 
     def execute(self, statement: str) -> None:
         """See tables.Tables."""
-        self._driver.execute(statement)
+        self._session.ask([statement])
 
     def is_away(self, error: Exception) -> bool:
         """See tables.Tables."""
         return isinstance(error, psycopg.Error) and not isinstance(error, _FAULTS)
 
 
-def _lines(rows: Sequence[Row]) -> str:
-    """Rows of `usage` as COPY reads them."""
-    lines = "".join([_LINE % row for row in rows])
-    is_plain = (
-        "\\" not in lines
-        and "\r" not in lines
-        and lines.count("\n") == len(rows)
-        and lines.count("\t") == len(rows) * _TABS
-        and not any(row[n] == "None" for row in rows for n in _NULLABLE_TEXTS)
-    )
-    return lines if is_plain else "".join([_LINE % tuple(map(_escape, row)) for row in rows])
+def _lines(rows: Sequence[Row]) -> bytes | None:
+    """Rows of `usage` as _COPY reads them: they are JSON's arrays without the brackets, as long as
+    no text has a line's end or a backslash. None: some text has.
+    """
+    arrays = _JSON.encode_lines(rows)
+    if arrays.count(b"\\") != arrays.count(b'\\"'):
+        return None
+    return arrays[1:-2].replace(b"]\n[", b"\n")
 
 
-def _escape(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return r"\None" if value == "None" else value.translate(_ESCAPED)
+def _document(texts: Sequence[str]) -> str:
+    return _JSON.encode(texts).decode()
+
+
+def _account(row: Row, held: Mapping[int, int]) -> AccountState:
+    account_id, available, credit_limit, is_open = row
+    return AccountState(account_id, available, credit_limit, is_open, held.get(account_id, 0))
 
 
 def _lease(lease: LeaseState, now_us: int) -> Row:
@@ -291,11 +294,6 @@ def _lease(lease: LeaseState, now_us: int) -> Row:
     )
 
 
-def _account(row: Row, held: int) -> AccountState:
-    account_id, available, credit_limit, is_open = row
-    return AccountState(account_id, available, credit_limit, is_open, held)
-
-
 def _listed(ids: Iterable[int]) -> str:
-    """An array literal: the driver's own way with lists looks at each of them."""
+    """An array literal."""
     return "{" + ",".join(map(str, ids)) + "}"

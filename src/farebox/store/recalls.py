@@ -19,11 +19,10 @@ from typing import Any
 
 import psycopg
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from farebox.core import clock, ids
 from farebox.store.leases import LIVE_US
-from farebox.store.postgresql import connect
+from farebox.store.postgresql import connect, detached
 from farebox.store.urls import parse_url
 
 RECALL_S = 0.5  # for the others to answer
@@ -120,9 +119,9 @@ class Recalls:
         engine = connect(self._url)
         while not self._is_closing:
             try:
-                with closing(_detached(engine)) as connection:
+                with closing(detached(engine)) as connection:
                     self._serve(connection)
-            except (psycopg.Error, DBAPIError, OSError) as error:
+            except (psycopg.Error, OSError) as error:
                 _log.warning("recalls_away", error=str(error))
                 self._wait((), _RETRY_S)
         engine.dispose()
@@ -195,11 +194,11 @@ class Recalls:
 
 def recall_now(database_url: str, account_id: int, timeout_s: float) -> bool:
     """Ask all hosts to give back what they can of an account, as an operator wants it; whether all
-    of them did within that time. Raises DBAPIError and psycopg.Error.
+    of them did within that time. Raises psycopg.Error.
     """
     engine = connect(parse_url(database_url))
     deadline_s = clock.monotonic_s() + timeout_s
-    with closing(_detached(engine)) as connection:
+    with closing(detached(engine)) as connection:
         engine.dispose()
         connection.execute(_LISTEN[1])
         owners = _holders(connection, account_id, "")
@@ -212,16 +211,6 @@ def recall_now(database_url: str, account_id: int, timeout_s: float) -> bool:
                 if said["ask"] == key:
                     owners.discard(said["by"])
     return not owners
-
-
-def _detached(engine: Any) -> psycopg.Connection[Any]:
-    """A connection as the store's own are, but nobody else's."""
-    pooled = engine.raw_connection()
-    driver: psycopg.Connection[Any] = pooled.driver_connection
-    pooled.detach()
-    driver.rollback()
-    driver.autocommit = True
-    return driver
 
 
 def _holders(connection: psycopg.Connection[Any], account_id: int, me: str) -> set[str]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from farebox.store.connections import PATIENCE_MS, Connections, Driver, driver_of, reason
 from farebox.store.errors import StoreError
 from farebox.store.migrate import migrate
+from farebox.store.posting_sqlite import SqliteTables
+from farebox.store.tables import Tables
 
 # Freed pages are overwritten, also where SQLite was not built to do so: deleted means gone.
 _WIPE = "PRAGMA secure_delete = ON"
@@ -123,6 +126,11 @@ class SqliteConnections(Connections):
             if patience_ms != PATIENCE_MS:
                 driver.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
             pooled.close()
+
+    @contextmanager
+    def posting(self, patience_ms: int) -> Generator[Tables]:
+        with self.driving(patience_ms) as driver:
+            yield SqliteTables(cast("sqlite3.Connection", driver))
 
     def wipe(self, driver: Driver) -> None:
         driver.execute(_WIPE)
