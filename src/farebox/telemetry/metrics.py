@@ -16,10 +16,9 @@ import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
-from operator import add
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,46 +195,41 @@ class Metrics:
         """Count what was noted since the last time. For any thread."""
         self._timer = None
         self._in_flight.set(self._serving)
-        statuses = Tally[tuple[str, str]]()
+        answered = list(_taken(self._answered))
+        for (route, status), count in Tally((each[0], each[1]) for each in answered).items():
+            self._requests_of(route, f"{status // 100}xx" if status else "gone").inc(count)
         durations_s = defaultdict[str, list[float]](list)
-        for route, status, duration_s in _taken(self._answered):
-            statuses[route, f"{status // 100}xx" if status else "gone"] += 1
+        for route, _, duration_s in answered:
             durations_s[route].append(duration_s)
-        for labels, count in statuses.items():
-            self._requests_of(*labels).inc(count)
         for route, values in durations_s.items():
             self._duration_of(route).observe_all(values)
         calls = list(_taken(self._settled))
         if calls:
             self._count_calls([settlement for settlement, _ in calls])
-            self._charged.inc(sum(settled.charge_nanocredits for _, settled in calls))
-            self._absorbed.inc(sum(settled.absorbed_nanocredits for _, settled in calls))
+            self._charged.inc(sum([settled.charge_nanocredits for _, settled in calls]))
+            self._absorbed.inc(sum([settled.absorbed_nanocredits for _, settled in calls]))
 
-    def _count_calls(self, settlements: Iterable[Settlement]) -> None:
-        outcomes, attempts = Tally[tuple[str, str]](), Tally[tuple[str, str]]()
-        tokens = [0] * len(CLASSES)
-        ttfts_s: list[float] = []
-        estimated = hangups = holds_refused = 0
-        for each in settlements:
-            outcomes[each.dialect, each.outcome] += 1
-            tokens = list(map(add, tokens, each.usage))
-            for attempt in each.attempts:
-                attempts[attempt.channel, attempt.error or str(attempt.status or "none")] += 1
-            if each.ttft_ms is not None:
-                ttfts_s.append(each.ttft_ms / 1000)
-            estimated += "estimated" in each.flags
-            hangups += each.outcome == "client_gone"
-            holds_refused += each.outcome == "refused" and not each.attempts
-        for labels, count in outcomes.items():
+    def _count_calls(self, settlements: Sequence[Settlement]) -> None:
+        for labels, count in Tally((each.dialect, each.outcome) for each in settlements).items():
             self._calls_of(*labels).inc(count)
-        for labels, count in attempts.items():
-            self._attempts_of(*labels).inc(count)
-        for series, count in zip(self._tokens_of, tokens, strict=True):
-            series.inc(count)
-        self._ttft.observe_all(ttfts_s)
-        self._estimated.inc(estimated)
-        self._hangups.inc(hangups)
-        self._holds_refused.inc(holds_refused)
+        attempts = Tally(
+            (attempt.channel, attempt.error or attempt.status)
+            for each in settlements
+            for attempt in each.attempts
+        )
+        for (channel, result), count in attempts.items():
+            self._attempts_of(channel, str(result or "none")).inc(count)
+        for series, counts in zip(
+            self._tokens_of, zip(*[each.usage for each in settlements], strict=True), strict=True
+        ):
+            series.inc(sum(counts))
+        self._ttft.observe_all(
+            [each.ttft_ms / 1000 for each in settlements if each.ttft_ms is not None]
+        )
+        self._estimated.inc(sum(["estimated" in each.flags for each in settlements]))
+        self._hangups.inc(sum([each.outcome == "client_gone" for each in settlements]))
+        refused = [each for each in settlements if each.outcome == "refused"]
+        self._holds_refused.inc(sum(not each.attempts for each in refused))
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format. May read files: use a thread."""
