@@ -119,6 +119,7 @@ def test_a_worker_is_told_who_it_is_and_what_it_runs_with(tmp_path: Path) -> Non
         assert [told[slot]["owner"].startswith(f"w{slot}-") for slot in (0, 1)] == [True, True]
         assert told[0]["local"] is None
         assert told[0]["metrics"] == str(serve.data_dir / "run" / "metrics")
+        assert told[0]["trim_bytes"] == str(32 * 2**20)  # what its calls had is kept for the next
 
 
 def test_a_change_in_the_store_reaches_every_worker(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class Standin:
                 "changes": self.changes,
                 "ledger": self.start.ledger,
                 "metrics": os.environ["PROMETHEUS_MULTIPROC_DIR"],
+                "trim_bytes": os.environ["MALLOC_TRIM_THRESHOLD_"],
             }
         ).encode()
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
