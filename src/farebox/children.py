@@ -30,8 +30,8 @@ GRACE_S = 2.0  # for the model, which has nothing to write
 WORKER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.app")
 MODEL_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.local.server")
 
-# Memory that bodies of some 100 KB each had is kept for the next ones. glibc by itself gives much of
-# it back after each call, and to get it again costs as much as to parse them. See mallopt(3).
+# Memory that bodies of some 100 KB each had is kept for the next ones. glibc by itself gives much
+# of it back after each call, and to get it again costs as much as to parse them. See mallopt(3).
 WORKER_MEMORY: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(32 * 1024 * 1024),
