@@ -30,6 +30,7 @@ from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
 from farebox.telemetry import logs
 
+_WORTH_READING_BYTES = 1024 * 1024  # of a body that is waited for, if there is more of it
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What uvicorn answers when an application fails without an answer of its own.
 _FAILED = b"Internal Server Error"
@@ -194,8 +195,11 @@ class LaneCycle(Reply):
         if part:
             self._parts.append(part)
             self._unread_bytes += len(part)
-            if self._unread_bytes > HIGH_WATER_LIMIT and self._waiter is None:
-                self._flow.pause_reading()
+            if self._waiter is None:
+                if self._unread_bytes > HIGH_WATER_LIMIT:
+                    self._flow.pause_reading()
+            elif more and self._unread_bytes < _WORTH_READING_BYTES:
+                return  # over a network it comes in hundreds of parts
         self.set()
 
     @property
