@@ -1,11 +1,14 @@
 """A value that a setting does not take is refused in words, with the key as it was written."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from farebox.settings import ConfigError, load
+from farebox.settings_rules import usable_cores
 
 
 def _refusal(config: Path | None, environ: dict[str, str] | None = None) -> str:
@@ -21,9 +24,33 @@ def _file(folder: Path, text: str) -> Path:
 
 
 def test_workers_auto_is_the_number_of_usable_cores() -> None:
-    """It is resolved before anybody sees it."""
+    """It is resolved before anybody sees it: where one core is allowed, to one worker."""
     workers = load(None, {"workers": "auto"}, {"HOME": "/home/ada"}).settings.workers
-    assert 1 <= workers <= (os.cpu_count() or 1)
+    assert workers == usable_cores()
+    script = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "from farebox.settings import load;"
+        "print(load(None, {'workers': 'auto'}, {'HOME': '/home/ada'}).settings.workers)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize("quota", ["150000 100000", "20000 100000"])
+def test_a_quota_is_worth_its_whole_cores(tmp_path: Path, quota: str) -> None:
+    """A container that may use one and a half cores, or a fifth of one, has one worker."""
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_cores(tmp_path / "cpu.max") == 1
+
+
+@pytest.mark.parametrize("quota", ["max 100000", "99900000 100000", "what?", None])
+def test_without_a_quota_all_cores_count(tmp_path: Path, quota: str | None) -> None:
+    """Also where there is no such file, or one that says something else."""
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_cores(tmp_path / "cpu.max") == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(

@@ -49,20 +49,23 @@ def _number(value: object) -> object:
     return value
 
 
-def _usable_cores() -> int:
-    """Cores that this process may run on, less what a container's quota leaves of them."""
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: the microseconds of CPU time in a period
+
+
+def usable_cores(quota_file: Path = _CPU_QUOTA) -> int:
+    """Cores that this process may run on, or as many as a container's quota is worth, if less."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = quota_file.read_text().split()
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no such file, or "max": no quota
         return cores
 
 
 def _workers(value: object) -> object:
-    return _usable_cores() if value == "auto" else _number(value)
+    return usable_cores() if value == "auto" else _number(value)
 
 
 def _comma_list(value: object) -> object:

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
 from tests import postgres as postgresql
 from tests.e2e.chaos import CREDITS, check, children, new_account
 from tests.e2e.config import keys, write_config
@@ -117,7 +121,8 @@ def test_a_reload_takes_what_the_file_says_now_or_changes_nothing(
     fake_upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     """A wrong file is told of and changes nothing. Of a right one settings and prices count; what
-    needs a restart is named. A call that outlives the limit for former workers ends in an error.
+    needs a restart is named. A call that outlives the limit for former workers ends in an error,
+    a WebSocket on which nothing happens with the code that makes clients connect again.
     """
     with _serving(fake_upstream, tmp_path, "max_body_bytes = 100000") as gateway:
         before = _processes(gateway)
@@ -133,6 +138,10 @@ def test_a_reload_takes_what_the_file_says_now_or_changes_nothing(
         assert gateway.request("POST", "/v1/chat/completions", large).status == 200
         caller = Caller(gateway, "test-endless")
         caller.read_until(b"data:")
+        socket = connect(
+            f"ws{gateway.base_url.removeprefix('http')}/responses",
+            additional_headers={"Authorization": f"Bearer {gateway.key}"},
+        )
         settings = "max_body_bytes = 2000\nworkers = 2\nreload_drain_timeout_s = 1"
         _write(fake_upstream, tmp_path, settings, price="5")
         _reload(gateway, 1)
@@ -140,6 +149,10 @@ def test_a_reload_takes_what_the_file_says_now_or_changes_nothing(
         assert kept in gateway.log.read_text()
         assert gateway.request("POST", "/v1/chat/completions", large).status == 413
         until(lambda: _price(gateway) == "5", 2, "the new price")
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=LIMIT_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
         ended = caller.read_all()
         assert b"server_shutdown" in ended
         assert b"[DONE]" not in ended
