@@ -35,6 +35,19 @@ _ANTHROPICS = frozenset(
     )
 )
 
+_INCLUSIVE = frozenset(
+    (
+        "prompt_tokens",
+        "input_tokens",
+        "completion_tokens",
+        "output_tokens",
+        "prompt_cache_hit_tokens",
+        "prompt_cache_miss_tokens",
+    )
+)
+_ON_INPUT = frozenset(("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens"))
+_ON_OUTPUT = frozenset(("reasoning_tokens", "audio_tokens"))
+
 Fields = Mapping[str, object]
 
 
@@ -79,6 +92,18 @@ def _count(fields: Fields, name: str, limit: int) -> int | None:
     return value
 
 
+def _counts(fields: Fields, known: frozenset[str], limit: int) -> dict[str, int]:
+    """All counts with one of these names, but for null ones."""
+    counts: dict[str, int] = {}
+    for name, value in fields.items():
+        if value is None or name not in known:
+            continue
+        if type(value) is not int or not 0 <= value <= limit:
+            raise _Absurd(name)
+        counts[name] = value
+    return counts
+
+
 def _details(fields: Fields, *names: str) -> Fields:
     for name in names:
         value = fields.get(name)
@@ -92,13 +117,6 @@ def _rest(total: int | None, known: int | None, limit: int) -> int:
     if rest > limit:
         raise _Absurd("total_tokens")
     return rest
-
-
-def _first(*counts: int | None) -> int | None:
-    for count in counts:
-        if count is not None:
-            return count
-    return None
 
 
 def _read_exclusive(fields: Fields, limit: int) -> Reading:
@@ -137,13 +155,11 @@ def _sum(one: Usage, other: Usage) -> Usage:
 
 
 def _read_inclusive(fields: Fields, limit: int) -> Reading:
-    hit = _count(fields, "prompt_cache_hit_tokens", limit)
-    miss = _count(fields, "prompt_cache_miss_tokens", limit)
+    count = _counts(fields, _INCLUSIVE, limit).get
     total = _count(fields, "total_tokens", 2 * limit)
-    output = _first(
-        _count(fields, "completion_tokens", limit), _count(fields, "output_tokens", limit)
-    )
-    prompt = _first(_count(fields, "prompt_tokens", limit), _count(fields, "input_tokens", limit))
+    hit, miss = count("prompt_cache_hit_tokens"), count("prompt_cache_miss_tokens")
+    output = count("completion_tokens", count("output_tokens"))
+    prompt = count("prompt_tokens", count("input_tokens"))
     if prompt is None and hit is not None and miss is not None:
         prompt = hit + miss
     if prompt is None and output is None:
@@ -152,22 +168,23 @@ def _read_inclusive(fields: Fields, limit: int) -> Reading:
         prompt = _rest(total, output, limit)
     if output is None:
         output = _rest(total, prompt, limit)
-    on_input = _details(fields, "prompt_tokens_details", "input_tokens_details")
-    on_output = _details(fields, "completion_tokens_details", "output_tokens_details")
-    reasoning = _count(on_output, "reasoning_tokens", limit) or 0
+    details = _details(fields, "prompt_tokens_details", "input_tokens_details")
+    on_input = _counts(details, _ON_INPUT, limit).get
+    details = _details(fields, "completion_tokens_details", "output_tokens_details")
+    on_output = _counts(details, _ON_OUTPUT, limit).get
+    reasoning = on_output("reasoning_tokens", 0)
     if total is not None and prompt + output != total == prompt + output + reasoning:
         output += reasoning  # xAI counts reasoning beside the output
-    cached = _first(
-        _count(on_input, "cached_tokens", limit), hit, _count(fields, "cached_tokens", limit)
-    )
+    cached = on_input("cached_tokens", hit)
+    beside = _count(fields, "cached_tokens", limit)
     return _disjoint(
         prompt,
         output,
-        cached or 0,
-        _count(on_input, "cache_write_tokens", limit) or 0,
-        _count(on_input, "audio_tokens", limit) or 0,
-        _count(on_input, "image_tokens", limit) or 0,
-        _count(on_output, "audio_tokens", limit) or 0,
+        (beside or 0) if cached is None else cached,
+        on_input("cache_write_tokens", 0),
+        on_input("audio_tokens", 0),
+        on_input("image_tokens", 0),
+        on_output("audio_tokens", 0),
     )
 
 
