@@ -31,6 +31,7 @@ from farebox.vendors.base import Vendor
 
 PART_TOKENS = 4096  # of each choice, at first and each time
 NOT_COVERED = (OutOfCredit, BudgetExceeded, Unauthorized, BillingUnavailable)
+_CHAT = frozenset(("chat",))
 UNSEEN_TOKENS = 512  # marks around thoughts, tool calls and the end, which are no text
 
 
@@ -134,15 +135,16 @@ async def hold(
     books: Books, caller: Caller, admitted: Admitted, find_vendor: Callable[[str], Vendor]
 ) -> Holding:
     """Hold for a call that is about to be sent. Raises as Books.hold."""
-    part = min(admitted.output_cap, PART_TOKENS)
-    grows = part < admitted.output_cap and _may_grow(admitted, find_vendor)
-    wanted = part if grows else admitted.output_cap
-    nanocredits = await books.hold(admitted.hold_request(caller, wanted))
-    if grows and nanocredits >= admitted.bound.nanocredits(part):
-        tokens = _tokens(admitted, nanocredits)
-        return Holding(books, admitted, nanocredits, admitted.output_cap, True, 0, tokens)
-    # If there is not even so much, there is no more to be had: the answer is to end by itself.
-    return Holding(books, admitted, nanocredits, admitted.cap_for(nanocredits))
+    cap = admitted.output_cap
+    grows = cap > PART_TOKENS and _may_grow(admitted, find_vendor)
+    if not grows:
+        nanocredits = await books.hold(admitted.hold_request(caller, cap))
+        return Holding(books, admitted, nanocredits, admitted.cap_for(nanocredits))
+    nanocredits = await books.hold(admitted.hold_request(caller, PART_TOKENS))
+    if nanocredits < admitted.bound.nanocredits(PART_TOKENS):
+        # There is no more to be had: the answer is to end by itself.
+        return Holding(books, admitted, nanocredits, admitted.cap_for(nanocredits))
+    return Holding(books, admitted, nanocredits, cap, True, 0, _tokens(admitted, nanocredits))
 
 
 def _may_grow(admitted: Admitted, find_vendor: Callable[[str], Vendor]) -> bool:
@@ -153,10 +155,8 @@ def _may_grow(admitted: Admitted, find_vendor: Callable[[str], Vendor]) -> bool:
         and call.output_cap is None
         and admitted.bound.per_token_exact > 0
         and not (call.audio_output or call.hosted_tools)
-        and all(
-            each.wire == "chat" and find_vendor(each.channel.vendor).shows_all_output
-            for each in admitted.channels
-        )
+        and admitted.wires == _CHAT
+        and all(find_vendor(each.channel.vendor).shows_all_output for each in admitted.channels)
     )
 
 

@@ -209,10 +209,13 @@ async def _whole(passage: Passage, exchange: Exchange, vendor: Vendor, channel: 
 
 async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
-    left_bytes = limit_bytes
+    left_bytes, at_end = limit_bytes, False
 
     def take(data: bytes) -> bool:
-        nonlocal left_bytes
+        nonlocal left_bytes, at_end
+        if not data:
+            at_end = True
+            return False
         parts.append(data)
         left_bytes -= len(data)
         return left_bytes >= 0
@@ -223,7 +226,7 @@ async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> b
             raise UpstreamFailed(
                 "The upstream's answer is larger than the gateway takes.", reason="answer_too_large"
             )
-        if parts and parts[-1] == b"":
+        if at_end:
             return b"".join(parts)
         if passage.has_waited_enough():
             raise broke_off("drain_timeout")

@@ -12,7 +12,7 @@ from farebox.billing.charge import charge, fold_images, is_priced_tier
 from farebox.core import clock
 from farebox.core.account import Caller
 from farebox.core.call import Call
-from farebox.core.ports import Books, Settled, Settlement
+from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.dialects.said import Said
 from farebox.dialects.usage import BYTES_A_TOKEN, Reading, read_usage
@@ -64,7 +64,12 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         )
     passage.usage, passage.flags = settlement.usage, settlement.flags
     try:
-        settled = await _write(gateway.books, settlement)
+        try:
+            settled = await gateway.books.settle(settlement)
+        except asyncio.CancelledError:
+            # The worker ends while the charge is being written. It is written once, however often
+            # one asks, and who pays for a whole answer gets its end.
+            settled = await gateway.books.settle(settlement)
     except BillingUnavailable as error:
         # It is written when it can be, and is then charged all the same.
         due = settlement.due_nanocredits
@@ -78,15 +83,6 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         gateway.memory.estimate.distrust(settlement.account_id, settlement.created_us)
     gateway.observe(settlement, settled)
     return failure
-
-
-async def _write(books: Books, settlement: Settlement) -> Settled:
-    try:
-        return await books.settle(settlement)
-    except asyncio.CancelledError:
-        # The worker ends while the charge is being written. It is written once, however often one
-        # asks, and who pays for a whole answer gets its end.
-        return await books.settle(settlement)
 
 
 async def refuse(
@@ -187,7 +183,8 @@ def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
             tier = None  # no name, nor a text that every store could keep; the price is the same
     tool_calls = told.tool_calls
     if tool_calls is None:  # then each counts once that was asked for
-        tool_calls = tuple([(name, 1) for name in passage.call.hosted_tools])
+        asked = passage.call.hosted_tools
+        tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
     due_nanocredits = charge(
         usage,
         price,

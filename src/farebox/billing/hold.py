@@ -24,7 +24,7 @@ MIN_RATIO_PPM = PPM // 4
 _SPARSEST_PPM = PPM // 16  # of text; below that it was a file, a sound or white space
 _USUAL_SHARE = 10  # a picture or file is mostly a tenth of the most that a table says, or less
 _MARGIN_PPM = 1_250_000  # the next prompt may be denser than the average one
-_KEEP_RATIOS = 100_000  # pairs of key and model remembered; some 20 MB
+_KEEP_RATIOS = 100_000  # pairs of key and model remembered, the newest; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
 
 
@@ -112,8 +112,11 @@ class InputEstimate:
         if seen < _SPARSEST_PPM:
             return
         pair, ratios_ppm = (key_id, model), self._ratios_ppm
-        known = ratios_ppm.pop(pair, seen)
-        ratios_ppm[pair] = known + (seen - known) // 4
+        known = ratios_ppm.get(pair)
+        if known is not None:
+            ratios_ppm[pair] = known + (seen - known) // 4
+            return
+        ratios_ppm[pair] = seen
         if len(ratios_ppm) > _KEEP_RATIOS:
             ratios_ppm.popitem(last=False)
 
