@@ -36,7 +36,7 @@ class AsgiConnection:
         self.sent.append(message)
 
     def client(self, stall_s=60.0):
-        request = AsgiRequest({}, self.receive)
+        request = AsgiRequest({"headers": []}, self.receive)
         return AsgiReply(request, self.send, "req_1", OPENAI, close=False).client(stall_s)
 
     def leave(self):
