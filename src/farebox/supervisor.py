@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from farebox.crew import Crew
 from farebox.reload import RELOAD_COMMAND, Asking, Given, Reload, known, question
 from farebox.standby import LEDGER_COMMAND, Counting, LedgerPlace, order
 from farebox.store.owner import owner_id
+from farebox.telemetry import former
 from farebox.watch import StorePort, StoreWatch
 
 _FINAL_TRIES = 3
@@ -236,7 +238,7 @@ class _Supervisor:
         try:
             ledger = LedgerPlace(
                 self._order,
-                self._drop_gauges,
+                self._on_end,
                 self._say,
                 env=self._env,
                 command=self._commands.ledger,
@@ -263,12 +265,16 @@ class _Supervisor:
 
     def _on_death(self, owner: str, pid: int) -> None:
         self._watch.died(self._named(owner))
-        self._drop_gauges(pid)
+        self._on_end(pid)
 
-    def _drop_gauges(self, pid: int) -> None:
-        # Gauges of what a process is doing now; its counters stay in the sums.
-        for file in self._metrics.glob(f"gauge_live*_{pid}.db"):
-            file.unlink(missing_ok=True)
+    def _on_end(self, pid: int) -> None:
+        former.drop_gauges(self._metrics, pid)
+        # A thread: it waits for whoever reads.
+        asyncio.get_running_loop().run_in_executor(None, self._take_over, pid)
+
+    def _take_over(self, pid: int) -> None:
+        with suppress(OSError):  # a full disk: they stay where they are
+            former.take_over(self._metrics, pid)
 
     async def _come_up(self) -> str | None:
         """Wait for every child or a signal; None, or why this start has failed."""

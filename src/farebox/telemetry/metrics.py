@@ -35,6 +35,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import CLASSES
+from farebox.telemetry.former import reading
 from farebox.telemetry.record import current_record
 
 # Each series would get a second one that says when it was made, which nobody asks for.
@@ -238,7 +239,8 @@ class Metrics:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
-        return generate_latest(registry)
+        with reading(Path(os.environ[MULTIPROCESS])):
+            return generate_latest(registry)
 
 
 def reserve_files(folder: Path) -> None:
