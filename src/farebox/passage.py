@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from farebox.admission import Admitted, Memory
 from farebox.core import clock
@@ -259,6 +260,7 @@ class Passage:
         self.sign_s = clock.monotonic_s()
 
 
+@lru_cache(maxsize=256)  # most calls of a client are changed in the same way
 def _listed(adjusted: tuple[str, ...]) -> bytes:
     """What was changed as a header's value, of which clients and proxies take only so much. A
     client's own words may be in it.

@@ -146,27 +146,29 @@ def _reckon(
 ) -> Settlement:
     caller, call, admitted = passage.caller, passage.call, passage.admitted
     owed = _NOTHING if told is None else _owed(passage, told, counted)
+    channel = passage.channel.id if passage.answered and passage.channel else None
+    # In their order: to name twenty fields of a tuple takes as long as to make it.
     return Settlement(
-        request_id=call.request_id,
-        account_id=caller.account.id,
-        key_id=caller.key.id,
-        model=admitted.model.id,
-        channel=passage.channel.id if passage.answered and passage.channel else None,
-        dialect=call.dialect,
-        stream=call.stream,
-        outcome=_outcome(passage, failure),
-        created_us=admitted.at_us,
-        price_version=admitted.price_version,
-        rate_ppm=admitted.rate_ppm,
-        usage=owed.usage,
-        due_nanocredits=owed.due_nanocredits,
-        hold_nanocredits=passage.holding.nanocredits,
-        service_tier=owed.service_tier,
-        tool_calls=owed.tool_calls,
-        flags=owed.flags,
-        attempts=tuple(passage.attempts),
-        ms=passage.ms,
-        ttft_ms=passage.ttft_ms,
+        call.request_id,
+        caller.account.id,
+        caller.key.id,
+        admitted.model.id,
+        channel,
+        call.dialect,
+        call.stream,
+        _outcome(passage, failure),
+        admitted.at_us,
+        admitted.price_version,
+        admitted.rate_ppm,
+        owed.usage,
+        owed.due_nanocredits,
+        passage.holding.nanocredits,
+        owed.service_tier,
+        owed.tool_calls,
+        owed.flags,
+        tuple(passage.attempts),
+        passage.ms,
+        passage.ttft_ms,
     )
 
 
