@@ -1,5 +1,6 @@
 """The log: one line of JSON an event, and no secret in any of them."""
 
+import asyncio
 import io
 import json
 import logging
@@ -181,6 +182,23 @@ def test_access_lines_are_like_the_others(stream):
     assert list(line)[:3] == ["time", "level", "event"]
     assert (line["account"], line["key"]) == (logs.REDACTED, logs.REDACTED)
     assert line["request_id"] == "req_1"
+
+
+def test_access_lines_of_one_turn_are_written_at_once(stream):
+    """In their order, secrets struck out; the last turn's too, before the loop has ended."""
+    seen = []
+
+    async def turns():
+        for key in ("key_1", KEY):
+            logs.access(Record("req_1", "POST", key=key), "/v1/models", 200, 0.001)
+            seen.append(len(lines(stream)))
+        await asyncio.sleep(0)
+        seen.append(len(lines(stream)))
+        logs.access(Record("req_2", "POST"), "/v1/models", 200, 0.001)
+
+    asyncio.run(turns())
+    assert seen == [0, 0, 2]
+    assert [line.get("key") for line in lines(stream)] == ["key_1", logs.REDACTED, None]
 
 
 def test_a_terminal_gets_readable_lines_with_nothing_secret():

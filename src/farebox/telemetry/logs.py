@@ -6,11 +6,11 @@ second line of defence, and works on the finished line, so that tracebacks pass 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TextIO
 
 import msgspec
@@ -114,9 +114,32 @@ def _by_structlog(line: Line) -> None:
     log.info("request", **{name: fields[name] for name in fields if name not in _BY_STRUCTLOG})
 
 
-def _straight(output: TextIO, redactor: Redactor, line: Line) -> None:
-    output.write(redactor(_encode(line).decode()) + "\n")
-    output.flush()
+class _Straight:
+    """Writes access lines as JSON: those of one turn of the event loop in one go."""
+
+    def __init__(self, output: TextIO, redactor: Redactor) -> None:
+        self._output = output
+        self._redactor = redactor
+        self._lines: list[bytes] = []
+        self._turn: asyncio.AbstractEventLoop | None = None  # whose turn has lines that wait
+
+    def __call__(self, line: Line) -> None:
+        self._lines.append(_encode(line))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        if self._turn is not loop:
+            self._turn = loop
+            loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        text = b"\n".join(self._lines).decode()
+        self._lines.clear()
+        self._turn = None
+        self._output.write(self._redactor(text) + "\n")
+        self._output.flush()
 
 
 def _silent(line: Line) -> None:
@@ -145,7 +168,7 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
         # Plain tracebacks in both: the pretty ones show local variables, and those hold bodies.
         shape = [structlog.processors.format_exc_info, _as_json]
         is_told = threshold <= logging.INFO
-        _access.write = partial(_straight, output, redactor) if is_told else _silent
+        _access.write = _Straight(output, redactor) if is_told else _silent
 
     def strike_out(_logger: WrappedLogger, _method: str, line: EventDict) -> str:
         return redactor(str(line))
