@@ -6,6 +6,7 @@ A stream that keeps its text reads each event by the rules, so it says what is r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,7 @@ TEXTS = [
     *(b'\\"}\n\n', b'"},' + _END[:-2], b'","content":"', PLAIN[:-2], OBFUSCATED),
 ]
 GOOD = TEXTS[:11]
+_EVENTS = re.compile(rb".*?\n\n|.+\Z", re.DOTALL)
 FILL = [b"", b"x0Zr4dQ2", b"y", b'\\"', b"\\", b'"', "é".encode()]
 
 
@@ -152,10 +154,11 @@ def outcome(make: Make, parts: list[bytes], *, keeps: bool = False) -> tuple[Any
 @settings(max_examples=100)
 @given(data=st.data())
 def test_events_that_are_alike_leave_as_if_each_were_read(name: str, data: st.DataObject) -> None:
-    """Whatever is written how, and wherever the reads cut it."""
+    """Whatever is written how, and wherever the reads cut it; mostly each has an event."""
     body = data.draw(bodies)
     expected = outcome(MAKERS[name], [body], keeps=True)
     assert outcome(MAKERS[name], [body]) == expected
+    assert outcome(MAKERS[name], _EVENTS.findall(body)) == expected
     assert outcome(MAKERS[name], data.draw(cut(body, 20))) == expected
 
 

@@ -45,6 +45,7 @@ class Pattern(msgspec.Struct, frozen=True):
     head: bytes
     tail: bytes
     middle: bytes
+    end: bytes  # the tail and the blank line behind it
     between: bytes  # what changes in one event and in the next
     field: str  # of the delta, which holds the text
     service_tier: str | None
@@ -68,16 +69,17 @@ class Pattern(msgspec.Struct, frozen=True):
             if _PLAIN.fullmatch(b"".join([more for _, _, more in parts])) is None:
                 return None
             texts = [text for text, _, _ in parts]
-        joined = b"".join(texts)
-        if _PLAIN.fullmatch(joined):
-            size_bytes = len(joined)
-        elif all(map(_TEXT.fullmatch, texts)):
-            size_bytes = len(joined) - 3 * sum(text.count(ESCAPE) for text in texts)
-        else:
+        return _texts(pieces, texts, decodes=decodes)
+
+    def read_one(self, event: bytes, *, decodes: bool) -> Texts | None:
+        """The same for one event with its blank line: most reads are one."""
+        piece = event[len(self.head) : -len(self.end)]
+        if event != self.head + piece + self.end:
             return None
-        if decodes and not joined.isascii() and not all(map(_is_utf8, texts)):
+        text, found, more = piece.partition(self.middle) if self.middle else (piece, b"", b"")
+        if found != self.middle or _PLAIN.fullmatch(more) is None:
             return None
-        return Texts(pieces, texts, size_bytes)
+        return _texts([piece], [text], decodes=decodes)
 
     def frames(self, event: bytes) -> bool:
         """Whether an event without its blank line is of this pattern, if its text is a text."""
@@ -109,8 +111,8 @@ def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None
         if not tail.endswith(b'"}') or _PLAIN.fullmatch(tail, at, len(tail) - 2) is None:
             return None
         middle, tail = tail[:at], tail[-2:]
-    between = tail + BLANK_LINE + head
-    return Pattern(head, tail, middle, between, field, chunk.service_tier), probe
+    end = tail + BLANK_LINE
+    return Pattern(head, tail, middle, end, end + head, field, chunk.service_tier), probe
 
 
 def _only_choice(chunk: Chunk) -> Choice | None:
@@ -142,6 +144,20 @@ def _is_like(probe: bytes, chunk: Chunk, field: str) -> bool:
         return False
     setattr(choice.delta, field, getattr(like.delta, field))
     return other == chunk
+
+
+def _texts(pieces: list[bytes], texts: list[bytes], *, decodes: bool) -> Texts | None:
+    """None if one of them cannot stand in a JSON string, or is no UTF-8 and that matters."""
+    joined = b"".join(texts)
+    if _PLAIN.fullmatch(joined):
+        size_bytes = len(joined)
+    elif all(map(_TEXT.fullmatch, texts)):
+        size_bytes = len(joined) - 3 * sum(text.count(ESCAPE) for text in texts)
+    else:
+        return None
+    if decodes and not joined.isascii() and not all(map(_is_utf8, texts)):
+        return None
+    return Texts(pieces, texts, size_bytes)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -38,6 +38,10 @@ class RepeatingStream(EventStream):
             return super().feed(data)
         if pattern is None:
             return self._feed_first(data)
+        if not (splitter.kept_bytes or self._mender.all_finished):
+            texts = pattern.read_one(data, decodes=self.decodes)
+            if texts is not None:
+                return self._pass_alike(pattern, texts)
         events = (splitter.take_kept() + data).split(BLANK_LINE)
         rest = events.pop()
         last: list[bytes] = []  # the finish, the usage and [DONE] often end a read
