@@ -46,6 +46,10 @@ def _processes(gateway: Serving) -> set[int]:
     return {pid for kind in ("worker", "ledger") for pid in children(gateway, kind)}
 
 
+def _has_uvloop(pid: int) -> bool:
+    return "uvloop/loop." in Path(f"/proc/{pid}/maps").read_text()
+
+
 def _press(gateway: Serving, database: str, reloads: int) -> None:
     """Under load, so often: nobody notices, and the books are right."""
     key = new_account(gateway, "rolled", CREDITS)
@@ -60,6 +64,7 @@ def _press(gateway: Serving, database: str, reloads: int) -> None:
             serving = set(children(gateway, "worker")) - before
             assert len(serving) == 2
             assert children(gateway, "ledger at work")[0] not in before
+            assert all(map(_has_uvloop, serving))
             until(lambda: rolling.seen.streams >= streams + 3, LIMIT_S, "streams end")  # noqa: B023
         # It was idle all the time, and was left to be: its next answer is the last one on it.
         answer, _ = idle.ask("GET", "/v1/models")
