@@ -11,10 +11,10 @@ from farebox.upstream.failures import failed
 from farebox.upstream.proxy import Proxy
 from farebox.upstream.race import Attempt, race
 from farebox.upstream.resolve import Resolver
+from farebox.upstream.secure import Secure
 from farebox.upstream.target import Origin
 from farebox.upstream.tls import ClientContext
 
-_TLS_SHUTDOWN_S = 1.0  # for the peer's goodbye to a connection that is given up while opening
 _MAX_TUNNEL_HEAD_BYTES = 16 * 1024
 
 
@@ -61,15 +61,8 @@ class Dialer:
 
     async def _secure(self, origin: Origin, address: str, port: int) -> Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            self._make_connection,
-            address,
-            port,
-            ssl=self._tls,
-            server_hostname=origin.host,
-            ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
-        )
-        return connection
+        _, secure = await loop.create_connection(lambda: self._make_secure(origin), address, port)
+        return await secure.open()
 
     async def _tunnelled(self, origin: Origin, proxy: Proxy, address: str, port: int) -> Connection:
         loop = asyncio.get_running_loop()
@@ -77,21 +70,18 @@ class Dialer:
         try:
             plain.write(proxy.connect_request(origin))
             await tunnel.opened
-            connection = self._make_connection()
-            secure = await loop.start_tls(
-                plain,
-                connection,
-                self._tls,
-                server_hostname=origin.host,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
-            )
         except BaseException:
             plain.abort()
             raise
-        if secure is None:  # asyncio's way to say that the connection was lost meanwhile
-            raise ConnectionResetError("lost after the TLS handshake")
-        connection.connection_made(secure)  # start_tls() leaves that to its caller
-        return connection
+        if plain.is_closing():  # it was lost meanwhile, and nobody else would be told
+            raise ConnectionResetError("lost before the TLS handshake")
+        secure = self._make_secure(origin)
+        plain.set_protocol(secure)
+        secure.connection_made(plain)
+        return await secure.open()
+
+    def _make_secure(self, origin: Origin) -> Secure:
+        return Secure(self._tls, origin.host, self._make_connection())
 
 
 class _Tunnel(asyncio.Protocol):

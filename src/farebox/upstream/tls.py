@@ -18,8 +18,7 @@ class _Session(NamedTuple):
 class ClientContext(ssl.SSLContext):
     """Verifies certificates and host names; connections resume the last session of their host.
 
-    That spares both sides the server's certificates and signature. Neither asyncio nor uvloop
-    takes a session for a connection, but both have the context wrap their buffers.
+    That spares both sides the server's certificates and signature.
     """
 
     _resume_s: float
@@ -36,19 +35,12 @@ class ClientContext(ssl.SSLContext):
         context._sessions = {}
         return context
 
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """As in ssl.SSLContext, with the session of the host if one can be resumed."""
-        known = self._sessions.get(str(server_hostname))
-        if known is not None and _now_s() < known.verified_s + self._resume_s:
-            session = known.session
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, host: str) -> ssl.SSLObject:
+        """TLS to this host between two buffers, with its session if there is one to resume."""
+        known = self._sessions.get(host)
+        is_fresh = known is not None and _now_s() < known.verified_s + self._resume_s
+        session = known.session if known is not None and is_fresh else None
+        return self.wrap_bio(incoming, outgoing, server_hostname=host, session=session)
 
     def keep_session(self, tls: ssl.SSLObject) -> None:
         """Resume the session of this connection in the next to its host. In TLS 1.3 it is there

@@ -1,0 +1,179 @@
+"""TLS between a connection and its socket. Who is trusted is tls.py's business, dialling dial.py's.
+
+asyncio and uvloop have their own, for any protocol. This one takes half of their time for a read
+of an event: OpenSSL is asked only for what is there, and what it gives is handed on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from typing import Any, cast
+
+from farebox.upstream.connection import Connection
+from farebox.upstream.tls import ClientContext
+
+_RECORD_BYTES = 16 * 1024  # of data in one record, at most (RFC 8446, 5.1)
+
+
+class Secure(asyncio.Transport, asyncio.Protocol):
+    """The protocol of a TCP transport, and the transport of a Connection, which hears of it when
+    the server has proved who it is.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_failure",
+        "_incoming",
+        "_is_open",
+        "_opened",
+        "_outgoing",
+        "_tls",
+        "_transport",
+        "_unsent",
+    )
+
+    def __init__(self, context: ClientContext, host: str, connection: Connection) -> None:
+        super().__init__()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap(self._incoming, self._outgoing, host)
+        self._connection = connection
+        self._transport = cast("asyncio.Transport", None)  # until TCP is open
+        self._unsent: list[memoryview] = []  # what is not encrypted yet
+        self._failure: ssl.SSLError | None = None
+        self._is_open = False
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> Connection:
+        """The connection, when it may be used. Raises SSLError; OSError when it was lost."""
+        try:
+            await self._opened
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
+        return self._connection
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP is open."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        """Records, and parts of them."""
+        self._incoming.write(data)
+        if not (self._is_open or self._shake_hands()):
+            return
+        parts: list[bytes] = []
+        at_end = False
+        try:
+            while self._incoming.pending and not at_end:
+                if part := self._tls.read(_RECORD_BYTES):
+                    parts.append(part)
+                else:
+                    at_end = True
+        except ssl.SSLWantReadError:
+            pass  # the rest of a record is still to come, or it was one without data
+        except ssl.SSLError as error:
+            self._failure = error
+        if self._unsent or self._outgoing.pending:
+            self._send()
+        if parts:
+            self._connection.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._failure is not None:
+            self._transport.abort()
+        elif at_end:
+            self._connection.eof_received()
+
+    def eof_received(self) -> None:
+        """The server has closed its side. Some say no goodbye first; an answer's end shows in HTTP,
+        but for those that end with the connection.
+        """
+        if self._is_open:
+            self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """TCP is closed, by either side."""
+        if self._is_open:
+            self._connection.connection_lost(self._failure or exc)
+        else:
+            self._fail(exc or ConnectionResetError("lost within the TLS handshake"))
+
+    def pause_writing(self) -> None:
+        """The server takes less than we have."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The server takes more."""
+        self._connection.resume_writing()
+
+    # What the connection asks for.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data."""
+        self._unsent.append(memoryview(data))
+        self._send()
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """Send all of these."""
+        self._unsent += map(memoryview, list_of_data)
+        self._send()
+
+    def pause_reading(self) -> None:
+        """Receive no more for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on receiving."""
+        self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As of the TCP transport; the SSLObject is `ssl_object`."""
+        return self._tls if name == "ssl_object" else self._transport.get_extra_info(name, default)
+
+    def _send(self) -> None:
+        unsent = self._unsent
+        try:
+            while unsent:
+                taken = self._tls.write(unsent[0])
+                unsent[0] = unsent[0][taken:]
+                if not unsent[0]:
+                    del unsent[0]
+        except ssl.SSLWantReadError:
+            pass  # TLS 1.2 may shake hands again in between: then this goes on with the next read
+        except ssl.SSLError as error:
+            self._failure = error
+            self._transport.abort()
+            return
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def _shake_hands(self) -> bool:
+        """The next step of it; whether that was the last."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return False
+        except ssl.SSLError as error:
+            self._send()  # the alert that says why
+            self._transport.close()
+            self._fail(error)
+            return False
+        self._send()
+        self._is_open = True
+        self._connection.connection_made(self)
+        if not self._opened.done():  # whoever dials may have given up
+            self._opened.set_result(None)
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        if not self._opened.done():
+            self._opened.set_exception(error)
+            self._opened.exception()  # seen: see above
