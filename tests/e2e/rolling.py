@@ -100,10 +100,10 @@ class Rolling:
 
     def _call(self, kept: Kept) -> None:
         self._note(kept, "gpt-5.6", 2, stream=False)
-        self._ends.wait(0.03)  # a client that does something else, too, and leaves it idle
+        self._ends.wait(0.05)  # a client that does something else, too, and leaves it idle
 
     def _stream(self, kept: Kept) -> None:
-        self._note(kept, "test-slow", 30, stream=True)
+        self._note(kept, "test-slow", 15, stream=True)
         self.seen.streams += 1
 
     def _note(self, kept: Kept, model: str, words: int, *, stream: bool) -> None:
@@ -120,4 +120,4 @@ class Rolling:
         self.seen.probes += 1
         if answer.status != 200:
             self.seen.wrong.append(f"/readyz: {answer.status} {data!r}")
-        self._ends.wait(0.05)
+        self._ends.wait(0.1)
