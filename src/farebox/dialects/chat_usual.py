@@ -41,12 +41,12 @@ class _Part(_Shape):
 
 
 class _Function(_Shape):
-    name: msgspec.Raw
+    name: str
     arguments: msgspec.Raw
 
 
 class _FunctionCall(_Shape):
-    id: msgspec.Raw
+    id: str
     type: Literal["function"]
     function: _Function
 
@@ -54,9 +54,9 @@ class _FunctionCall(_Shape):
 class _Message(_Shape):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: msgspec.Raw | UnsetType = UNSET
-    name: msgspec.Raw | UnsetType = UNSET
+    name: str | UnsetType = UNSET
     tool_calls: list[_FunctionCall] | UnsetType | None = UNSET
-    tool_call_id: msgspec.Raw | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
     reasoning_content: msgspec.Raw | UnsetType = UNSET
     # Clients that send an answer back as they got it send these too.
     refusal: msgspec.Raw | UnsetType = UNSET
@@ -97,8 +97,8 @@ _encode = msgspec.json.encode
 
 # What vendors differ on: what is looked for when messages are edited.
 _DEVELOPER, _NAME, _REASONING = b'"developer"', b'"name"', b'"reasoning_content"'
-_TOOL_CALLS, _TOOL_CALL_ID = b'"tool_calls"', b'"tool_call_id"'
-WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS, _TOOL_CALL_ID))
+_TOOL_CALLS = b'"tool_calls"'
+WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 """A role and members of messages; of usual messages it is known which of them there are."""
 
 
@@ -130,7 +130,7 @@ def read_usual(body: bytes) -> Usual | None:
         fields = decode_fields(body[:start] + _NO_MESSAGES + body[end:])
     except (msgspec.MsgspecError, BadRequest, ValueError, RecursionError):
         return None
-    if bytes(fields["messages"]) != _NO_MESSAGES:
+    if bytes(fields.get("messages", b"")) != _NO_MESSAGES:
         return None  # what was found is a key of that name further within
     fields["messages"] = msgspec.Raw(memoryview(body)[start:end])
     return Usual(fields, asked, words)
@@ -141,38 +141,31 @@ def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
     ValueError if something is no text where it usually is. Takes their content out.
     """
     words: set[bytes] = set()
+    size_bytes = 0
     contents: list[msgspec.Raw] = []
     texts: list[msgspec.Raw] = []
     for message in messages:
         if message.content is not UNSET:
             contents.append(message.content)
+            size_bytes += len(message.content)
             message.content = _NOTHING
         if message.role == "developer":
             words.add(_DEVELOPER)
         if message.name is not UNSET:
             words.add(_NAME)
-            texts.append(message.name)
         if message.reasoning_content is not UNSET:
             words.add(_REASONING)
             texts.append(message.reasoning_content)
-        if message.tool_call_id is not UNSET:
-            words.add(_TOOL_CALL_ID)
-            texts.append(message.tool_call_id)
         if message.refusal is not UNSET:
             texts.append(message.refusal)
         if message.tool_calls:
             words.add(_TOOL_CALLS)
-            texts += _texts_of(message.tool_calls)
-    if not (_are_texts(texts) and (_are_texts(contents) or _are_texts(_within(contents)))):
+            texts += [call.function.arguments for call in message.tool_calls]
+    if not _are_texts(contents):
+        texts += _within(contents)
+    if texts and not _are_texts(texts):
         raise ValueError("more than text")
-    return sum(map(len, contents)) + len(_encode(messages)), frozenset(words)
-
-
-def _texts_of(calls: list[_FunctionCall]) -> list[msgspec.Raw]:
-    texts = [call.id for call in calls]
-    texts += [call.function.name for call in calls]
-    texts += [call.function.arguments for call in calls]
-    return texts
+    return size_bytes + len(_encode(messages)), frozenset(words)
 
 
 def _are_texts(values: list[msgspec.Raw]) -> bool:

@@ -248,7 +248,7 @@ class Vendor:
     def _set_cap(self, body: Body, field: str, output_cap: int) -> None:
         what = "dropped" if body.has(field) else "renamed"
         for name in _CAP_FIELDS:
-            if name != field and body.remove(name):
+            if name != field and name in body.fields and body.remove(name):
                 body.note(name, what)
         body.put(field, output_cap)
 
@@ -272,7 +272,7 @@ class Vendor:
     ) -> None:
         for name in (*refused, *options.drop):
             # What only we had put in goes silently.
-            if body.remove(name) and name in call.fields:
+            if name in body.fields and body.remove(name) and name in call.fields:
                 body.note(name, "dropped")
         for old, new in (*self.rename.items(), *options.rename):
             if old not in body.fields:
