@@ -75,28 +75,24 @@ def _read(
         return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
     if answer.choices is None:
         raise msgspec.ValidationError("no choices")
-    escaped = ESCAPE in body
-    fields = _FIELDS.decode(body)
-    changed = False
+    escaped, text_bytes, changed = ESCAPE in body, 0, False
     for choice in answer.choices:
         reason = choice.finish_reason or ""
         if reason in failing_finish_reasons:
             raise broke_off(f"finish_{reason}")
         changed = changed or reason in finish_reasons or _has_broken_call(choice.message)
-    if changed:
-        fields["choices"] = _standard(
-            fields["choices"], answer.choices, finish_reasons, call.request_id
-        )
+        text_bytes += text_length(choice.message, escaped=escaped)
     if changed or answer.model != call.model:
+        fields = _FIELDS.decode(body)
         fields["model"] = msgspec.Raw(_encode(call.model))
+        if changed:
+            fields["choices"] = _standard(
+                fields["choices"], answer.choices, finish_reasons, call.request_id
+            )
         body = _encode(fields)
-    return Answer(
-        body,
-        answer.usage if is_set(answer.usage) else None,
-        answer.service_tier,
-        sum(text_length(choice.message, escaped=escaped) for choice in answer.choices),
-        said=None if is_set(answer.usage) else _said(answer.choices),
-    )
+    if is_set(answer.usage):
+        return Answer(body, answer.usage, answer.service_tier, text_bytes)
+    return Answer(body, None, answer.service_tier, text_bytes, said=_said(answer.choices))
 
 
 def _said(choices: list[_Choice]) -> Said:
