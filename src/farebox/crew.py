@@ -73,6 +73,11 @@ class Crew:
         farewell.add_done_callback(self._farewells.discard)
         return None
 
+    async def wait_for_former(self, limit_s: float) -> None:
+        """Give those the time to end that have nothing left to do."""
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=limit_s)
+
     async def _see_off(self, former: Worker, limit_s: float) -> None:
         await self.ended([former], limit_s + self._exit_limit_s)
         if former.failed:

@@ -26,6 +26,7 @@ from farebox.crew import Crew
 
 RELOAD_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.reload_process")
 _ANSWER_LIMIT_S = 60.0  # to import, to read the file, to ask the store
+_FAREWELL_S = 1.0
 _MAX_LINE_BYTES = 1024 * 1024
 _NAMES = frozenset(each.name for each in fields(Settings))
 
@@ -118,6 +119,9 @@ class Reload:
             settings = await asking.settings()
             await self._replace_workers(settings)
             self._adopt(settings)
+            # A new ledger process waits for a word of every worker that lives, before it holds for
+            # new calls.
+            await self._crew.wait_for_former(_FAREWELL_S)
             if await self._renew_ledger():
                 self._say("The ledger process is replaced.\n")
             else:

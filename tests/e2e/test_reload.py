@@ -18,6 +18,7 @@ from tests.e2e.config import keys, write_config
 from tests.e2e.hosts import on_store
 from tests.e2e.rolling import Kept, Rolling, body
 from tests.e2e.serving import Serving, until
+from tests.e2e.test_background import start, wait_for
 from tests.e2e.test_lifecycle import Caller
 from tests.fakes.upstream import FakeUpstream
 
@@ -127,7 +128,8 @@ def test_a_reload_takes_what_the_file_says_now_or_changes_nothing(
 ) -> None:
     """A wrong file is told of and changes nothing. Of a right one settings and prices count; what
     needs a restart is named. A call that outlives the limit for former workers ends in an error,
-    a WebSocket on which nothing happens with the code that makes clients connect again.
+    a WebSocket on which nothing happens with the code that makes clients connect again. A
+    background response in a former worker can be cancelled.
     """
     with _serving(fake_upstream, tmp_path, "max_body_bytes = 100000") as gateway:
         before = _processes(gateway)
@@ -147,9 +149,14 @@ def test_a_reload_takes_what_the_file_says_now_or_changes_nothing(
             f"ws{gateway.base_url.removeprefix('http')}/responses",
             additional_headers={"Authorization": f"Bearer {gateway.key}"},
         )
-        settings = "max_body_bytes = 2000\nworkers = 2\nreload_drain_timeout_s = 1"
+        background = start(gateway, "test-endless")
+        settings = "max_body_bytes = 2000\nworkers = 2\nreload_drain_timeout_s = 3"
         _write(fake_upstream, tmp_path, settings, price="5")
-        _reload(gateway, 1)
+        gateway.process.send_signal(signal.SIGHUP)
+        _said(gateway, "Worker 0 is replaced")
+        gateway.request("POST", f"/v1/responses/{background}/cancel", b"{}")
+        wait_for(gateway, background, "cancelled")
+        _said(gateway, DONE)
         kept = "[server] workers cannot change while the gateway runs, and stays as before."
         assert kept in gateway.log.read_text()
         assert gateway.request("POST", "/v1/chat/completions", large).status == 413
