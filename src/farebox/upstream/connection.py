@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
     def take(self) -> bytes:
         """All of the body that has arrived and not been taken."""
         chunks = self._chunks
+        if not chunks:
+            return b""
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._unread_bytes = 0
@@ -289,7 +291,8 @@ class Connection(asyncio.Protocol):
             self._is_interim = True
             return
         headers = tuple([(name.lower(), value.rstrip()) for name, value in self._headers])
-        self._check_size(headers)
+        if self._barren_bytes > self._max_head_bytes:
+            self._check_size(headers)
         named = dict(headers)
         coding = named.get(b"transfer-encoding")
         # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
@@ -306,8 +309,6 @@ class Connection(asyncio.Protocol):
 
     def _check_size(self, headers: Headers) -> None:
         """Refuse a head that came within one read and so escaped the count over reads."""
-        if self._barren_bytes <= self._max_head_bytes:
-            return
         if sum(len(name) + len(value) for name, value in headers) > self._max_head_bytes:
             raise _BadAnswer("headers too large")
 

@@ -216,21 +216,22 @@ class HttpExchange:
 
     def _pour(self, take: Callable[[bytes], object]) -> None:
         """Give all that there is to read, to its end, or until no more is wanted."""
-        while True:
+        wants_more: object = True
+        while wants_more:
             data = self._arrived()
             if data:
-                if not take(data):
-                    break
-                continue
+                wants_more = take(data)
+                if self._decoder is not None or not wants_more:
+                    continue  # a decoder gives it in parts
             if self._failure is not None:
                 raise failed(*self._failure)
             connection = self._connection
             assert connection is not None
+            if not connection.complete:
+                return
             if self._is_at_end(connection):
                 take(b"")
                 break
-            if not connection.complete:
-                return
         self._take = None
 
     def _arrived(self) -> bytes:
@@ -239,7 +240,7 @@ class HttpExchange:
         if connection is None:
             return b""
         if decoder is None:
-            return connection.take() if connection.has_unread else b""
+            return connection.take()
         try:
             data = decoder.decode(b"" if decoder.has_rest else connection.take())
         except DecodingError as error:
@@ -252,9 +253,10 @@ class HttpExchange:
         return data
 
     def _is_at_end(self, connection: Connection) -> bool:
+        """Whether all of a complete answer was given."""
         decoder = self._decoder
-        if not connection.complete or decoder is None:
-            return connection.complete
+        if decoder is None:
+            return True
         if connection.has_unread or decoder.has_rest:
             return False
         if not decoder.is_whole:
