@@ -12,6 +12,7 @@ from farebox.billing.jobs import (
     Job,
     LeaseGone,
     OpenLease,
+    Post,
     Posted,
     Rejected,
     Return,
@@ -249,7 +250,7 @@ def test_a_grant_may_use_the_credit_limit(store: Store, books: OwnedBooks) -> No
     assert broken_invariants(store) == {}
 
 
-@pytest.mark.parametrize("bad", ["charge", "sum", "lease", "text"])
+@pytest.mark.parametrize("bad", ["charge", "sum", "lease", "text", "account"])
 def test_a_bad_call_is_rejected_alone(store: Store, books: OwnedBooks, bad: str) -> None:
     """One that cannot be written is noted, with why; those beside it are done, and done once."""
     lease = granted(books, 400)
@@ -258,6 +259,7 @@ def test_a_bad_call_is_rejected_alone(store: Store, books: OwnedBooks, bad: str)
         "sum": replace(post("req_2", lease, 5), absorbed=1),
         "lease": post("req_2", None, 5),
         "text": post("req_2", lease, 2**63),
+        "account": Post(entry("req_2", 99, 5), None, 0, 5),
     }[bad]
     jobs = [post("req_1", lease, 10), call, Grant(1, lease, 1, 9, 9, 1), post("req_3", lease, 20)]
     first, second, third, fourth = books.do(jobs)

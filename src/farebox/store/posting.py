@@ -7,12 +7,13 @@ Amounts are nano-credits.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from operator import add
+from operator import add, itemgetter
 
 from msgspec.structs import astuple
 
-from farebox.billing.entry import ENTRY_FIELDS
+from farebox.billing.entry import ENTRY_FIELDS, Entry
 from farebox.billing.jobs import (
     Done,
     Grant,
@@ -43,9 +44,9 @@ HOUR_US = 3_600_000_000
 # A row of `usage` is the entry and these four. Where the parts are that are summed up:
 _REST = ("lease_id", "charge", "absorbed", "settled_us")
 assert tuple(column.name for column in usage.columns) == ENTRY_FIELDS + _REST
-_FIRST_TOKEN, _AFTER_TOKENS = ENTRY_FIELDS.index("uncached_input"), ENTRY_FIELDS.index("due")
-_CREATED = ENTRY_FIELDS.index("created_us")
-_CHARGE, _AFTER_ABSORBED = len(ENTRY_FIELDS) + 1, len(ENTRY_FIELDS) + 3
+_CHARGE = len(ENTRY_FIELDS) + 1
+_TOKENS = range(ENTRY_FIELDS.index("uncached_input"), ENTRY_FIELDS.index("due"))
+_summed = itemgetter(*_TOKENS, _CHARGE, _CHARGE + 1)
 
 _DONE = Done()
 _GONE = LeaseGone()
@@ -78,8 +79,8 @@ class Batch:
         self._rows: dict[str, Row] = {}
         self._answered: dict[str, Outcome] = {}
         self._absorbed: dict[int, list[int]] = {}
-        # The rows that count, by account, key, model and hour, and by their lease (0: none).
-        self._groups: dict[tuple[int, str, str, int, int], list[Row]] = {}
+        # The rows that count, by account, key, model, hour (a number) and their lease (0: none).
+        self._groups: defaultdict[tuple[int, str, str, int, int], list[Row]] = defaultdict(list)
 
     def run(self, tables: Tables) -> list[Outcome]:
         """Do all jobs; one outcome for each."""
@@ -118,17 +119,14 @@ class Batch:
         rows, now_us = self._rows, self._now_us
         for job in self._jobs:
             if isinstance(job, Post):
-                entry = job.entry
-                if job.lease_id is not None:
-                    leases.add(job.lease_id)
+                entry, lease_id = job.entry, job.lease_id
+                if lease_id is not None:
+                    leases.add(lease_id)
+                if job.absorbed:
+                    accounts.add(entry.account_id)  # is there such an account?
                 if entry.request_id not in rows:
-                    rows[entry.request_id] = (
-                        *astuple(entry),
-                        job.lease_id,
-                        job.charge,
-                        job.absorbed,
-                        now_us,
-                    )
+                    amounts = (lease_id, job.charge, job.absorbed, now_us)
+                    rows[entry.request_id] = astuple(entry) + amounts
             elif isinstance(job, Grant | Return):
                 accounts.add(job.account_id)
                 grants += isinstance(job, Grant)
@@ -148,48 +146,50 @@ class Batch:
     # Calls.
 
     def _post(self, job: Post) -> Outcome:
-        request_id = job.entry.request_id
+        entry = job.entry
+        request_id = entry.request_id
         answered = self._answered.get(request_id)
-        if answered is None:
-            answered = self._answered[request_id] = self._first_post(job, request_id)
-        elif isinstance(answered, Posted):  # the same call twice in one batch
-            answered = Posted(answered.charge, answered.absorbed, inserted=False)
-        return answered
-
-    def _first_post(self, job: Post, request_id: str) -> Outcome:
+        if answered is not None:  # the same call twice in one batch
+            return _again(answered)
         written = self._found.written.get(request_id)
         if written is not None:
-            return Posted(*written, inserted=False)
-        charge, row, lease_id = job.charge, self._rows[request_id], job.lease_id
-        account_id = row[1]
-        if lease_id is not None:
-            lease = self._own(lease_id, account_id)
-            if lease is None or lease.unspent < charge:
-                self._changes.taken_back.append(request_id)
-                return _GONE
-            lease.unspent -= charge
-            if account_id in self._found.accounts:
-                self._found.accounts[account_id].held -= charge
+            outcome = Posted(*written, inserted=False)
+        elif job.lease_id is None or self._spend(job.lease_id, entry.account_id, job.charge):
+            self._count(job, entry)
+            outcome = Posted(job.charge, job.absorbed, inserted=True)
         else:
-            assert charge == 0, f"{charge} charged to no lease"
+            self._changes.taken_back.append(request_id)
+            outcome = _GONE
+        self._answered[request_id] = outcome
+        return outcome
+
+    def _spend(self, lease_id: int, account_id: int, charge: int) -> bool:
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.account_id != account_id or lease.unspent < charge:
+            return False
+        lease.unspent -= charge
+        if account_id in self._found.accounts:
+            self._found.accounts[account_id].held -= charge
+        return True
+
+    def _count(self, job: Post, entry: Entry) -> None:
+        assert job.lease_id or not job.charge, f"{job.charge} charged to no lease"
         if job.absorbed:
-            absorbed = self._absorbed.setdefault(account_id, [0, 0])
+            # PostgreSQL would not ask. Of what is charged, the lease is proof.
+            assert entry.account_id in self._found.accounts, "there is no such account"
+            absorbed = self._absorbed.setdefault(entry.account_id, [0, 0])
             absorbed[0] += job.absorbed
             absorbed[1] += 1
-        key = (account_id, row[2], row[3], row[_CREATED] // HOUR_US * HOUR_US, lease_id or 0)
-        group = self._groups.get(key)
-        if group is None:
-            self._groups[key] = [row]
-        else:
-            group.append(row)
-        return Posted(charge, job.absorbed, inserted=True)
+        hour = entry.created_us // HOUR_US
+        key = (entry.account_id, entry.key_id, entry.model, hour, job.lease_id or 0)
+        self._groups[key].append(self._rows[entry.request_id])
 
     def _spent_here(self, job: Spending) -> int:
         """What calls of this batch so far were charged, of those that are asked for."""
         return sum(
             row[_CHARGE]
-            for (_, key_id, _, hour_us, _), rows in self._groups.items()
-            if key_id == job.key_id and hour_us >= job.since_us
+            for (_, key_id, _, hour, _), rows in self._groups.items()
+            if key_id == job.key_id and hour * HOUR_US >= job.since_us
             for row in rows
         )
 
@@ -298,8 +298,10 @@ class Batch:
         """What the calls come to, by lease and by hour; the hours that they are in."""
         lease_hours: dict[tuple[int, int], list[int]] = {}
         usage_hours: dict[tuple[int, str, str, int], Iterable[int]] = {}
-        for (account_id, key_id, model, hour_us, lease_id), rows in self._groups.items():
-            sums = _sums(rows)
+        for (account_id, key_id, model, hour, lease_id), rows in self._groups.items():
+            columns = tuple(zip(*map(_summed, rows), strict=True))
+            sums = (len(rows), *map(sum, columns))
+            hour_us = hour * HOUR_US
             key = (account_id, key_id, model, hour_us)
             before = usage_hours.get(key)
             usage_hours[key] = sums if before is None else map(add, before, sums)
@@ -309,7 +311,7 @@ class Batch:
                 of_lease[1] += sums[-2]
                 lease = self._leases[lease_id]
                 lease.more_spent += sums[-2]
-                lease.calls += sum(row[_CHARGE] > 0 for row in rows)
+                lease.calls += len(rows) - columns[-2].count(0)
         changes = self._changes
         changes.lease_hours = [(*key, *sums) for key, sums in sorted(lease_hours.items())]
         changes.usage_hours = [(*key, *usage_hours[key]) for key in sorted(usage_hours)]
@@ -326,13 +328,8 @@ def grant_amount(job: Grant, room: int) -> int:
     return job.need + max(0, min(job.want - job.need, (room - job.need) // (4 * job.hosts)))
 
 
-def _sums(rows: Sequence[Row]) -> tuple[int, ...]:
-    """Calls, tokens by class, charge, absorbed, as the roll-ups have them."""
-    if len(rows) == 1:
-        row = rows[0]
-        return (1, *row[_FIRST_TOKEN:_AFTER_TOKENS], *row[_CHARGE:_AFTER_ABSORBED])
-    columns = zip(
-        *(row[_FIRST_TOKEN:_AFTER_TOKENS] + row[_CHARGE:_AFTER_ABSORBED] for row in rows),
-        strict=True,
-    )
-    return (len(rows), *map(sum, columns))
+def _again(outcome: Outcome) -> Outcome:
+    """What the same call comes to when it is settled once more."""
+    if isinstance(outcome, Posted):
+        return Posted(outcome.charge, outcome.absorbed, inserted=False)
+    return outcome
