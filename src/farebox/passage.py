@@ -260,16 +260,19 @@ class Passage:
         self.sign_s = clock.monotonic_s()
 
 
-@lru_cache(maxsize=256)  # most calls of a client are changed in the same way
 def _listed(adjusted: tuple[str, ...]) -> bytes:
-    """What was changed as a header's value, of which clients and proxies take only so much. A
-    client's own words may be in it.
-    """
-    value = _UNPRINTABLE.sub(b"_", ", ".join(adjusted).encode("ascii", "replace"))
-    if len(value) <= _MOST_LISTED_BYTES:
-        return value
-    cut = value[:_MOST_LISTED_BYTES]
+    """What was changed as a header's value, of which clients and proxies take only so much."""
+    text = ", ".join(adjusted)
+    if len(text) <= _MOST_LISTED_BYTES:
+        return _plain(text)
+    cut = _plain(text[:_MOST_LISTED_BYTES])
     return (cut.rpartition(b", ")[0] or cut) + b", ..."
+
+
+@lru_cache(maxsize=256)  # most calls of a client are changed in the same way
+def _plain(text: str) -> bytes:
+    """What a header can hold of a text, sign by sign: a client's own words may be in it."""
+    return _UNPRINTABLE.sub(b"_", text.encode("ascii", "replace"))
 
 
 def _ms(start_s: float, end_s: float) -> int:
