@@ -207,7 +207,7 @@ class Ways:
         return [await self._say(worker, raw, cuts) for worker in self._workers]
 
     async def say_after(self, first, raw, *cuts):
-        """The same behind a request that was answered already, on the same connection."""
+        """The same behind two that are alike and were answered already, on the same connection."""
         return [await self._say(worker, raw, cuts, first) for worker in self._workers]
 
     async def _say(self, worker, raw, cuts, first=b""):
@@ -216,7 +216,7 @@ class Ways:
         edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
         reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
         async with asyncio.timeout(5):
-            if first:
+            for _ in range(2 if first else 0):
                 writer.write(first.replace(b"KEY", worker.secret.encode()))
                 await reader.readuntil(b"Hello!")
                 while not all(each.cycle.response_complete for each in worker.served.connections):
@@ -288,15 +288,15 @@ async def test_a_lie_behind_a_head_that_is_known_is_refused_by_both_ways(ways, n
     """However much of it is the same as what was true."""
     lane, asgi = await ways.say_after(post(LENGTH), REFUSED[name])
     assert [status[:1] for status in statuses(lane[0])] == [b"4"]
-    assert lane[1] == 1  # the first one's
+    assert lane[1] == 2  # the first ones'
     assert lane == asgi
 
 
 @pytest.mark.parametrize("name", LEGAL)
 async def test_what_is_legal_is_so_behind_a_head_that_is_known(ways, name):
     """It is answered as on a connection of its own."""
-    alone, _ = await ways.say(LEGAL[name])
     lane, asgi = await ways.say_after(post(LENGTH), LEGAL[name])
+    alone, _ = await ways.say(LEGAL[name])
     assert lane == asgi
     assert statuses(lane[0]) == statuses(alone[0])
 
@@ -308,7 +308,7 @@ async def test_a_known_head_may_have_a_body_of_any_length(ways, body, cut):
     lane, asgi = await ways.say_after(post(LENGTH), call(PATH, body) + LAST, cut, cut + 200_000)
     assert lane == asgi
     assert statuses(lane[0]) == [b"200" if body else b"400", b"200"]
-    assert lane[1] == (2 if body else 1)
+    assert lane[1] == (3 if body else 2)
 
 
 ODD = [bytes([each]) for each in b"\r\n\0 \t:;,0123456789+-x\x80"]
@@ -327,7 +327,7 @@ def edited(raw, edits):
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(EDIT, min_size=1, max_size=2),
-    st.sampled_from([LENGTH, b"Content-Length:  %d\r\nconnection: keep-alive\r\n" % len(BODY)]),
+    st.sampled_from([LENGTH, b"Content-Length: %d\r\nconnection: keep-alive\r\n" % len(BODY)]),
 )
 def test_what_is_nearly_a_known_head_is_read_as_if_none_were_known(edits, length):
     """Whatever a byte more or less makes of it: both ways say the same, and ask as often."""

@@ -7,6 +7,8 @@ again: whoever read them would find the same.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from farebox.errors import BadRequest
 
 HOP = b"x-farebox-hop"  # written by vendors/
@@ -16,6 +18,7 @@ _VERSIONS = ("1.1", "1.0")
 _MAX_HEADERS = 200  # clients behind several proxies send fifty
 _END = b"\r\n\r\n"
 _MAX_KNOWN_BYTES = 4096  # of a head that is remembered
+_MOST_KNOWN = 1000
 _MAX_DIGITS = 12  # of a length that is read here: a terabyte
 
 Headers = list[tuple[bytes, bytes]]
@@ -78,56 +81,79 @@ class Head:
         return None if length is None else int(length)  # the parser lets digits only through
 
 
-class KnownHead:
-    """The bytes of a head around the digits of its Content-Length, and what it says but for
-    that.
+class KnownHead(NamedTuple):
+    """What a head that is known says, but for its Content-Length."""
+
+    url: bytes
+    head: Head
+
+
+class KnownHeads:
+    """Those of one worker. One is known from the second time that it came: with some clients, or
+    proxies before them, no head is ever the same.
     """
 
-    __slots__ = ("_after", "_before", "head", "url")
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], KnownHead] = {}  # by what stands around the length
+        self._seen: set[int] = set()  # hashes of what came
 
-    def __init__(self, before: bytes, after: bytes, url: bytes, head: Head) -> None:
-        self._before = before
-        self._after = after
-        self.url = url
-        self.head = head
-
-    def begins(self, data: bytes) -> tuple[int, int] | None:
-        """How long the body is of which `data` begin with this head, and where it stands in them.
+    def find(self, data: bytes) -> tuple[KnownHead, int, int] | None:
+        """The known head that `data` begin with, how long the body is, and where it stands in them.
         None if they begin with another head, or not with a whole one.
         """
-        if not data.startswith(self._before):
+        parts = _around_length(data)
+        if parts is None:
             return None
-        start = len(self._before)
-        end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+        before, digits, after = parts
+        known = self._known.get((before, after))
+        if known is None or not digits.isdigit() or len(digits) > _MAX_DIGITS:
             return None
-        return int(digits), end + len(self._after)
+        return known, int(digits), len(before) + len(digits) + len(after)
+
+    def learn(self, data: bytes, url: bytes, head: Head) -> None:
+        """Perhaps know the head that `data` begin with from now on.
+
+        The parser has read it as `head`, and the end of the body is where its Content-Length says.
+        It is looked at again here, so that nothing hangs on where the parser saw lines or an end.
+        """
+        parts = _around_length(data)
+        if parts is None:
+            return
+        before, digits, after = parts
+        seen = hash((before, after))
+        if seen not in self._seen:
+            if len(self._seen) >= _MOST_KNOWN:
+                self._seen.clear()
+                self._known.clear()
+            self._seen.add(seen)
+        elif _is_read_as(before + digits + after, head):
+            rest = [header for header in head.headers if header[0] != _LENGTH]
+            self._known[before, after] = KnownHead(url, Head(rest))
 
 
-def known_head(data: bytes, url: bytes, head: Head) -> KnownHead | None:
-    """The head that `data` begin with, to be known from now on; None if it is not one for that.
-
-    The parser has read it as `head`, and the end of the body is where its Content-Length says. It
-    is looked at again here, so that nothing hangs on where the parser saw a line or its end.
-    """
+def _around_length(data: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """A head in three parts: up to its Content-Length, that, and what stands behind it."""
     end = data.find(_END, 0, _MAX_KNOWN_BYTES)
-    lines = data[: max(0, end)].split(b"\r\n")
-    if len(lines) != len(head.headers) + 1 or b"transfer-encoding" in head.fields:
+    at = data.find(b"\r\nContent-Length: ", 0, max(end, 0))
+    if at < 0:
+        at = data.find(b"\r\ncontent-length: ", 0, max(end, 0))
+    if at < 0:
         return None
-    at = len(lines[0]) + 2
-    place = 0  # of the digits
-    for line, (name, value) in zip(lines[1:], head.headers, strict=True):
-        written, _, rest = line.partition(b":")
-        if (written.lower(), rest.strip(b" \t")) != (name, value):
-            return None
-        if name == _LENGTH:
-            if place or not value.isdigit() or rest.lstrip(b" \t") != value:
-                return None
-            place = at + len(line) - len(value)
-        at += len(line) + 2
-    if not place:
-        return None
-    after = data[place + len(head.fields[_LENGTH]) : end + len(_END)]
-    rest = [header for header in head.headers if header[0] != _LENGTH]
-    return KnownHead(data[:place], after, url, Head(rest))
+    place = at + len(b"\r\nContent-Length: ")
+    stop = data.find(b"\r", place)
+    return data[:place], data[place:stop], data[stop : end + len(_END)]
+
+
+def _is_read_as(raw: bytes, head: Head) -> bool:
+    """Whether it is this, line by line, with one length in digits that say where the body ends."""
+    read: list[tuple[bytes, bytes]] = []
+    for line in raw.removesuffix(_END).split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        read.append((name.lower(), value.strip(b" \t")))
+    names = [name for name, _ in read]
+    return (
+        read == head.headers
+        and names.count(_LENGTH) == 1
+        and head.fields[_LENGTH].isdigit()
+        and b"transfer-encoding" not in names
+    )

@@ -24,7 +24,7 @@ from farebox.core import clock
 from farebox.core.call import Headers
 from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
-from farebox.server.heads import Head, KnownHead
+from farebox.server.heads import Head, KnownHead, KnownHeads
 from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply, Scope
 from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
@@ -53,7 +53,7 @@ class Lane:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.known: KnownHead | None = None  # what new connections try first
+        self.heads = KnownHeads()
         self._routes = {
             path.encode(): _Route(path, handle, form_of(path, ()))
             for (method, path), handle in HOT.items()

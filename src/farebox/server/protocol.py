@@ -25,7 +25,7 @@ from farebox.core.settings import Settings
 from farebox.errors import BadRequest, FareboxError
 from farebox.server.forms import form_of
 from farebox.server.handshake import head_for_socket, is_handshake
-from farebox.server.heads import HeadTooLarge, KnownHead, check_head, known_head
+from farebox.server.heads import HeadTooLarge, check_head
 from farebox.server.lane import Lane, LaneCycle
 from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
@@ -62,8 +62,6 @@ class Protocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None  # the others of a pipeline wait for it
         self._ending = False  # nothing more is read
-        # That of the latest request by the lane, here or on another connection.
-        self._known: KnownHead | None = lane.known if lane is not None else None
         self._whole: bytes | None = None  # what was read, if it may begin with a head to be known
         self._left_bytes = 0  # of the body behind a known head
         self._quiet_s: float | None = None  # since when the next request is waited for
@@ -144,11 +142,11 @@ class Protocol(HttpToolsProtocol):
         self._upgrade = self.parser.should_upgrade()
         if self._upgrade:
             return
-        cycle = self._lane.take(self) if self._lane is not None else None
-        whole, self._whole = self._whole, None
-        if cycle is not None:
+        lane, whole, self._whole = self._lane, self._whole, None
+        cycle = lane.take(self) if lane is not None else None
+        if lane is not None and cycle is not None:
             if whole is not None and cycle.keep_alive and not cycle.waiting_for_100_continue:
-                self._know(known_head(whole, self.url, cycle.head))
+                lane.heads.learn(whole, self.url, cycle.head)
             self._begin(cycle)
         else:
             super().on_headers_complete()
@@ -206,22 +204,18 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _begin_known(self, data: bytes) -> bool:
-        """Begin the request that `data` begin with, if its head is the known one."""
-        known, lane = self._known, self._lane
-        found = known.begins(data) if known is not None else None
-        if known is None or lane is None or found is None:
+        """Begin the request that `data` begin with, if its head is known."""
+        lane = self._lane
+        found = lane.heads.find(data) if lane is not None else None
+        if lane is None or found is None:
             return False
+        known, self._left_bytes, body_at = found
         self.url, self.headers = known.url, known.head.headers
-        self._left_bytes, body_at = found
         self._begin(lane.take_known(self, known, self._left_bytes))
         rest = self._receive(data[body_at:])
         if rest:
             self._parse(rest)
         return True
-
-    def _know(self, head: KnownHead | None) -> None:
-        if head is not None and self._lane is not None:
-            self._known = self._lane.known = head
 
     def _receive(self, data: bytes) -> bytes:
         """Take of this what is of the body behind a known head; the rest."""
