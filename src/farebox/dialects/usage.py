@@ -192,6 +192,8 @@ def _disjoint(  # noqa: PLR0917 (one count per class)
     prompt: int, output: int, cached: int, written: int, audio: int, image: int, audio_output: int
 ) -> Reading:
     """Each class takes of the prompt what those before it left: the total is never exceeded."""
+    if not (cached or written or audio or image or audio_output):
+        return Reading(Usage(prompt, output=output))  # as for most calls
     flags: list[str] = []
     if cached > prompt:
         flags.append("cached_exceeds_prompt")
