@@ -6,6 +6,7 @@ Preparing a request and reading a refusal are here; sending is upstream's, event
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple
 
 from farebox import __version__
@@ -196,15 +197,15 @@ class Vendor:
 
     def chat_url(self, channel: Channel) -> str:
         """Where chat completions are. A base URL that has the path already keeps it once."""
-        return _base(channel) + _CHAT_PATH
+        return _base(channel.base_url) + _CHAT_PATH
 
     def responses_url(self, channel: Channel) -> str:
         """The same for the Responses API."""
-        return _base(channel) + _RESPONSES_PATH
+        return _base(channel.base_url) + _RESPONSES_PATH
 
     def messages_url(self, channel: Channel) -> str:
         """The same for the Messages API."""
-        return _base(channel) + messages.PATH
+        return _base(channel.base_url) + messages.PATH
 
     def headers(self, channel: Channel, call: Call, hop: str) -> Headers:
         """The headers of a request. Of the client's own only those go on that belong to its API:
@@ -285,9 +286,10 @@ class Vendor:
                 body.note(old, "renamed")
 
 
-def _base(channel: Channel) -> str:
+@lru_cache(maxsize=1000)  # every call asks for it, and channels are few
+def _base(base_url: str) -> str:
     """The base URL, without the path that an operator may have pasted with it."""
-    base = channel.base_url.rstrip("/")
+    base = base_url.rstrip("/")
     for path in _PATHS:
         base = base.removesuffix(path)
     return base
