@@ -5,9 +5,10 @@ Sending and settling are the relay's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.billing.charge import is_priced_tier
 from farebox.billing.hold import (

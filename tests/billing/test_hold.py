@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.billing.charge import ORDINARY_TIERS, bill, is_priced_tier
 from farebox.billing.hold import Bound, InputEstimate, bound

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import anthropic
 import httpx2
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.core.usage import Usage

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.dialects import messages as dialect
 from farebox.dialects.messages_to_chat import MessagesToChat, messages_to_chat

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.dialects import responses
 from farebox.dialects.responses_to_chat import COMPACT, ToChat, to_chat

@@ -9,10 +9,10 @@ out and named. Messages are chat_to_responses_messages.py's. Sources: OpenAI's O
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, read_field

@@ -9,8 +9,10 @@ an upstream answers is read by messages_from_chat.py. Sources: Anthropic's SDK f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
+
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields

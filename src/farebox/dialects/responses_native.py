@@ -9,10 +9,10 @@ OpenAI's OpenAPI document, `CreateResponse`, and its guide "Conversation state".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.chat import hosted_name

@@ -8,7 +8,9 @@ What an upstream answers is read by responses_from_chat.py. Sources: OpenAI's Op
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+import msgspec
 import structlog
 from starlette.responses import Response
 
@@ -124,7 +125,8 @@ async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
         raise Overloaded("This process is ending. Connect again, and try again.", retry_after_s=1)
     wants_stream = resolved.call.stream
     # Always a stream to the relay: events are written as they come, and a cancel loses little.
-    call = replace(resolved.call, stream=True, fields={**resolved.call.fields, "stream": TRUE})
+    fields = {**resolved.call.fields, "stream": TRUE}
+    call = msgspec.structs.replace(resolved.call, stream=True, fields=fields)
     admit(state.gateway.catalogue, state.gateway.memory, caller, call)  # before anything is written
     run = _Run(state, caller, replace(resolved, call=call))
     state.background.add(run.shell.id, run)

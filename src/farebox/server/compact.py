@@ -8,10 +8,10 @@ Source: OpenAI's OpenAPI document, `CompactResource`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call, Headers
 from farebox.core.ports import Client

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from farebox.core import clock
 from farebox.core.account import Caller

@@ -7,7 +7,8 @@ Errors of this route are in Anthropic's shape, which forms.py says. Source: Anth
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from farebox.core.call import Headers
 from farebox.dialects import messages
