@@ -99,24 +99,28 @@ class _Run:
             await asyncio.sleep(_ANSWER_S)
         usage = Usage(uncached_input=250, output=100 + self.asked % 200)
         self.estimate.learn(call, key_id, "gpt", usage.uncached_input)
+        # In their order, as settlement.py has them.
         settlement = Settlement(
-            request_id=request_id,
-            account_id=account_id,
-            key_id=key_id,
-            model="gpt",
-            channel="main",
-            dialect="chat",
-            stream=True,
-            outcome="complete",
-            created_us=at_us,
-            price_version=1,
-            rate_ppm=PPM,
-            usage=usage,
-            due_nanocredits=charge(usage, _PRICE, PPM, at_us),
-            hold_nanocredits=held,
-            attempts=_ATTEMPTS,
-            ms=20,
-            ttft_ms=15,
+            request_id,
+            account_id,
+            key_id,
+            "gpt",  # model
+            "main",  # channel
+            "chat",
+            True,  # a stream
+            "complete",
+            at_us,
+            1,  # price version
+            PPM,  # rate
+            usage,
+            charge(usage, _PRICE, PPM, at_us),
+            held,
+            None,  # service tier
+            (),  # tool calls
+            (),  # flags
+            _ATTEMPTS,
+            20,  # ms
+            15,  # to the first token
         )
         await self.books.settle(settlement)
         self.books.delivered(request_id)
