@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from farebox.core.usage import Usage
 from farebox.dialects.messages_stream import NativeMessage
@@ -139,7 +138,7 @@ def test_calls_count_under_the_name_that_has_a_price(name: str, kind: str, tool:
     begun = {"type": "content_block_start", "index": 0, "content_block": block}
     found = upstream("say: a", thinking=None)
     parts = [bytes_of([found[0], begun, *found[1:]])]
-    priced = run(parts, call=replace(asked(), hosted_tools=(tool,)))
+    priced = run(parts, call=asked()._replace(hosted_tools=(tool,)))
     assert priced.stream.tool_calls == ((tool, 1),)
     assert run(parts).stream.tool_calls == ()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
+if TYPE_CHECKING:
+    import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(NamedTuple):
     """A parsed request. `fields` is the body's top level, each value as the raw JSON that came."""
 
     request_id: str

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, read_field
@@ -102,7 +101,7 @@ def chat_to_responses(call: Call) -> Outgoing:
         if value is not None:
             out[name] = value
     raw_fields = {name: _raw(value) for name, value in out.items()}
-    sent = replace(call, dialect="responses", fields=raw_fields, message_words=None)
+    sent = call._replace(dialect="responses", fields=raw_fields, message_words=None)
     return Outgoing(sent, (*conversation.adjusted, *adjusted))
 
 

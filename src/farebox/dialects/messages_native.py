@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import hides_letters
@@ -91,7 +90,7 @@ def to_native_messages(call: Call, around: Circumstances) -> Outgoing:
         native.adjusted.append(f"tools.{_TOOLSET}=dropped")
     if is_set(fields.get("messages", NOTHING)):
         native.converse(fields)
-    return Outgoing(replace(call, fields=fields), tuple(dict.fromkeys(native.adjusted)))
+    return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
 
 
 def without_thinking(context_management: bytes) -> dict[str, msgspec.Raw]:

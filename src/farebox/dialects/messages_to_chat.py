@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from msgspec.structs import replace
-
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
@@ -128,8 +126,7 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     missed += ["speed"] if value_of(fields, "speed") == "fast" else []
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return MessagesToChat(
-        call=replace(
-            call,
+        call=call._replace(
             dialect="chat",
             fields={**encoded(body), **passed},
             hosted_tools=(),

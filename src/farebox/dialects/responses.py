@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import msgspec
-from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
@@ -102,8 +101,7 @@ def with_input(call: Call, items: Sequence[msgspec.Raw]) -> Call:
     size_bytes = sum(map(len, call.fields.values())) - len(call.fields.get("input", b"")) + len(raw)
     weight = weigh_input(size_bytes, raw)
     fields = {**call.fields, "input": raw}
-    return replace(
-        call,
+    return call._replace(
         fields=fields,
         text_bytes=weight.text_bytes,
         table_tokens=weight.table_tokens,

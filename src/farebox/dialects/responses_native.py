@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.chat import hosted_name
@@ -127,7 +126,7 @@ def to_native(call: Call, around: Circumstances) -> Outgoing:
         native.offer(fields)
     _ask_for_thoughts(fields)
     fields["store"] = _FALSE
-    return Outgoing(replace(call, fields=fields), tuple(dict.fromkeys(native.adjusted)))
+    return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
 
 
 def _ask_for_thoughts(fields: dict[str, msgspec.Raw]) -> None:

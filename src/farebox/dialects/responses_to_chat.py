@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat import hosted_name
@@ -124,7 +122,7 @@ def _translate(call: Call, around: Circumstances) -> ToChat:
         body["stream"] = True
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return ToChat(
-        call=replace(call, dialect="chat", fields={**encoded(body), **passed}, hosted_tools=()),
+        call=call._replace(dialect="chat", fields={**encoded(body), **passed}, hosted_tools=()),
         adjusted=notes(
             [f"tools.{hosted_name(kind)}" for kind in toolbox.dropped]
             + [f"input.{kind}" for kind in read.dropped]

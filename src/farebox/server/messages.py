@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from msgspec.structs import replace
-
 from farebox.core.call import Headers
 from farebox.dialects import messages
 from farebox.errors import BadRequest
@@ -26,7 +24,7 @@ _MAX_VALUE_BYTES = 4096  # Claude Code names some fifteen betas, of thirty lette
 async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, request, reply, messages.parse)
-    call = replace(call, passed_headers=_passed_headers(request))
+    call = call._replace(passed_headers=_passed_headers(request))
     await answer_call(state, caller, call, reply)
 
 
