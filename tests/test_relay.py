@@ -33,13 +33,17 @@ async def test_a_json_answer_arrives_after_its_charge(fake_upstream: FakeUpstrea
         assert relaying.books.holds == {}
 
 
+@pytest.mark.parametrize("waits", [False, True])
 async def test_a_stream_leaves_at_once_and_its_tail_after_the_charge(
-    fake_upstream: FakeUpstream,
+    fake_upstream: FakeUpstream, waits: bool
 ) -> None:
-    """Deltas leave as they arrive; the finish, the usage and [DONE] follow the commit."""
+    """Deltas leave as they arrive; the finish, the usage and [DONE] follow the commit. It is the
+    same for a client who has to be waited for.
+    """
     async with Relaying(fake_upstream) as relaying:
         client = await relaying.call(
             "slow",
+            client=RecordingClient(relaying.books.log, waits=waits),
             say="one two three four",
             usage=USAGE,
             stream=True,
