@@ -14,15 +14,16 @@ from farebox.core.settings import Settings
 from farebox.upstream.client import Client
 from farebox.upstream.tls import ClientContext
 from tests.upstream import real_servers
+from tests.upstream.certificates import trusting
 
 # Fixtures that are asked for by name.
 fake, llama = real_servers.fake, real_servers.llama
 nginx, nginx_ports = real_servers.nginx, real_servers.nginx_ports
 pythons, pythons_streams = real_servers.pythons, real_servers.pythons_streams
-pythons_ports = real_servers.pythons_ports
+pythons_ports, pythons_tls = real_servers.pythons_ports, real_servers.pythons_tls
 
 MakeClient = Callable[..., Client]
-PLAIN_TLS = ClientContext()  # costs tens of milliseconds: made once
+TLS = trusting()  # costs tens of milliseconds: made once
 
 
 @pytest.fixture(
@@ -66,7 +67,7 @@ async def make_client(
         **limits: Any,
     ) -> Client:
         settings = Settings(data_dir=tmp_path, database="", **limits)
-        clients.append(Client(settings, tls=tls or PLAIN_TLS, proxies=proxies or {}))
+        clients.append(Client(settings, tls=tls or TLS, proxies=proxies or {}))
         return clients[-1]
 
     yield make

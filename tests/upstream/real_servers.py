@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ class Served:
     samples: tuple[Sample, ...]  # the first and the last are quick
     most_calls: int | None = None  # that it takes on one connection
     echo: str | None = None  # the path where it says back what it was sent
+    is_tls: bool = False  # the wire to it speaks TLS
 
     @property
     def kept(self) -> Sample:
@@ -134,6 +135,12 @@ def pythons(pythons_ports: tuple[int, int]) -> Served:
         ),
     )
     return Served(pythons_ports[0], samples, echo="/length")
+
+
+@pytest.fixture(scope="session")
+def pythons_tls(pythons: Served) -> Served:
+    """The same over TLS."""
+    return replace(pythons, is_tls=True)
 
 
 @pytest.fixture(scope="session")

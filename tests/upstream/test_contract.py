@@ -24,13 +24,13 @@ _CALLS = 120
 GOODBYES = pytest.mark.parametrize("goodbye", [hang_up, reset])
 
 
-@pytest.fixture(params=["pythons", "pythons_streams", "nginx", "llama", "fake"])
+@pytest.fixture(params=["pythons", "pythons_tls", "pythons_streams", "nginx", "llama", "fake"])
 def served(request: pytest.FixtureRequest) -> Served:
     """Each of the servers."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["pythons", "nginx"])
+@pytest.fixture(params=["pythons", "pythons_tls", "nginx"])
 def echoing(request: pytest.FixtureRequest) -> Served:
     """Those that take a large body and say it back, and soon close what lies idle."""
     return request.getfixturevalue(request.param)
@@ -69,7 +69,7 @@ async def failure_in(exchange: Exchange) -> tuple[str, bytes]:
 
 async def test_answers_are_whole_in_every_framing_that_the_server_has(make_client, served):
     """Length, chunks, until close; each twice, and one after the other on one client."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         for sample in served.samples * 2:
             head = await called(client, wire, sample)
@@ -84,7 +84,7 @@ async def test_answers_are_whole_in_every_framing_that_the_server_has(make_clien
 
 async def test_calls_one_after_the_other_take_one_connection(make_client, served):
     """Whatever was asked, as long as the server keeps it."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         for sample in served.samples:
             if sample.keeps:
@@ -94,7 +94,7 @@ async def test_calls_one_after_the_other_take_one_connection(make_client, served
 
 async def test_calls_at_a_time_are_answered_each_with_its_own(make_client, served):
     """Through fewer connections than calls."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client(pool_per_origin=2)
 
         async def call(i: int) -> None:
@@ -106,7 +106,7 @@ async def test_calls_at_a_time_are_answered_each_with_its_own(make_client, serve
 
 async def test_a_server_may_limit_the_calls_on_a_connection(make_client, served):
     """More in a row than any of them takes on one, and each is answered."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         for _ in range(_CALLS):
             await called(client, wire, served.samples[0])
@@ -117,7 +117,7 @@ async def test_a_server_may_limit_the_calls_on_a_connection(make_client, served)
 @pytest.mark.parametrize("pause_s", [IDLE_CLOSE_S, IDLE_CLOSE_S * 1.5])
 async def test_a_server_may_close_what_lies_idle(make_client, echoing, pause_s):
     """The next call is answered, also when it meets the goodbye on its way."""
-    async with wire_to(echoing.port) as wire:
+    async with wire_to(echoing.port, is_tls=echoing.is_tls) as wire:
         client = make_client()
         await called(client, wire, echoing.kept)
         await asyncio.sleep(pause_s)
@@ -129,7 +129,7 @@ async def test_a_server_may_close_what_lies_idle(make_client, echoing, pause_s):
 @GOODBYES
 async def test_an_idle_connection_that_was_lost_is_not_used(make_client, served, goodbye):
     """Seen in time, it costs nothing but a new one."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         wire.goodbye = goodbye
         await called(client, wire, served.kept)
@@ -144,7 +144,7 @@ async def test_an_idle_connection_that_was_lost_is_not_used(make_client, served,
 @GOODBYES
 async def test_a_used_connection_lost_under_a_call_is_replaced_once(make_client, served, goodbye):
     """The caller sees only the answer. On a new connection the same thing is a failure."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         await called(client, wire, served.kept)
         wire.goodbye, wire.cut_requests_from = goodbye, wire.to_server_bytes
@@ -175,7 +175,7 @@ async def test_a_replaced_connection_is_no_failure_for_the_relay(fake_upstream):
 @pytest.mark.parametrize("came", [0, 5, 40])
 async def test_an_answer_lost_before_its_head_is_a_failure(make_client, served, goodbye, came):
     """On a new connection: nothing says that a second try would end otherwise."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         wire.goodbye, wire.cut_after = goodbye, came
         reason, body = await failure_in(opened(make_client(), wire, served.kept))
         assert (reason, body) == ("reset" if goodbye is reset else "closed", b"")
@@ -185,7 +185,7 @@ async def test_an_answer_lost_before_its_head_is_a_failure(make_client, served, 
 @GOODBYES
 async def test_an_answer_lost_within_its_body_gives_what_came(make_client, served, goodbye):
     """And is never taken for whole, also when all but its last byte has come."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         await called(client, wire, served.kept)
         wire.goodbye, wire.cut_after = goodbye, 2 * wire.to_client_bytes - 1
@@ -196,7 +196,7 @@ async def test_an_answer_lost_within_its_body_gives_what_came(make_client, serve
 
 async def test_a_server_that_falls_silent_has_its_limits(make_client, served):
     """Before the answer, within its head, within its body."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client(first_byte_timeout_s=5.0, idle_timeout_s=0.15)
         await called(client, wire, served.kept)
         answer_bytes = wire.to_client_bytes
@@ -215,7 +215,7 @@ async def test_a_server_that_falls_silent_has_its_limits(make_client, served):
 
 async def test_hanging_up_ends_the_connection_and_spoils_no_other(make_client, served):
     """Within an answer or before it."""
-    async with wire_to(served.port) as wire:
+    async with wire_to(served.port, is_tls=served.is_tls) as wire:
         client = make_client()
         for is_answered in (False, True):
             exchange = opened(client, wire, served.samples[1])
@@ -231,7 +231,7 @@ async def test_hanging_up_ends_the_connection_and_spoils_no_other(make_client, s
 async def test_large_bodies_go_both_ways(make_client, echoing):
     """Thirty-two mebibytes there and back."""
     body = bytes(range(256)) * (32 * MIB // 256)
-    async with wire_to(echoing.port) as wire:
+    async with wire_to(echoing.port, is_tls=echoing.is_tls) as wire:
         url = f"{wire.base}{echoing.echo}"
         assert await answer_to(make_client(), url, body) == (200, body)
 
@@ -239,7 +239,7 @@ async def test_large_bodies_go_both_ways(make_client, echoing):
 async def test_a_slow_server_is_not_fed_from_copies(make_client, echoing):
     """While it takes nothing, a request of 32 MiB costs little beside itself."""
     body = b"x" * (32 * MIB)
-    async with wire_to(echoing.port) as wire:
+    async with wire_to(echoing.port, is_tls=echoing.is_tls) as wire:
         client = make_client()
         wire.may_pass_up.clear()
         tracemalloc.start()
@@ -258,7 +258,7 @@ async def test_a_slow_server_is_not_fed_from_copies(make_client, echoing):
 async def test_a_slow_reader_holds_the_server_back(make_client, echoing):
     """What is not read stays there: 32 MiB do not come over the wire, nor into memory."""
     body = b"x" * (32 * MIB)
-    async with wire_to(echoing.port) as wire:
+    async with wire_to(echoing.port, is_tls=echoing.is_tls) as wire:
         exchange = make_client().open(UpstreamRequest(f"{wire.base}{echoing.echo}", (), body))
         await head_of(exchange)
         seen = -1

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
+from tests.upstream.certificates import server_tls
 from tests.upstream.raw_server import LINGER_ZERO
 
 _STEP_BYTES = 64 * 1024
@@ -18,8 +19,9 @@ _STEP_BYTES = 64 * 1024
 class Wire:
     """What came over it, and what shall happen to it."""
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, to_port: int, *, is_tls: bool = False) -> None:
         self.to_port = to_port
+        self.is_tls = is_tls  # towards the client
         self.port = 0
         self.accepted = 0
         self.to_server_bytes = 0  # over all connections
@@ -38,7 +40,7 @@ class Wire:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.is_tls else f"http://127.0.0.1:{self.port}"
 
     def cut_all(self) -> None:
         """Say goodbye on every connection now."""
@@ -133,10 +135,11 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def wire_to(port: int) -> AsyncIterator[Wire]:
+async def wire_to(port: int, *, is_tls: bool = False) -> AsyncIterator[Wire]:
     """A wire to the server on this port, until the block ends."""
-    wire = Wire(port)
-    listener = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    wire = Wire(port, is_tls=is_tls)
+    tls = server_tls("localhost") if is_tls else None
+    listener = await asyncio.start_server(wire.serve, "127.0.0.1", 0, ssl=tls)
     wire.port = listener.sockets[0].getsockname()[1]
     try:
         yield wire
