@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -116,8 +117,13 @@ def session(postgres: Server, name: str) -> Session:
     with postgres.connect(name) as other:
         for setting in ("standard_conforming_strings = off", "synchronous_commit = off"):
             other.execute(f"ALTER DATABASE {name} SET {setting}".encode())
-    statements = {"echo": "(text, bigint, text) AS SELECT $1, $2, $3, $2 > 3"}
-    return Session(lambda: postgres.connect(name), statements)
+
+    def connect() -> psycopg.Connection[Any]:
+        connection = postgres.connect(name)
+        connection.execute("SET client_encoding = 'LATIN1'")
+        return connection
+
+    return Session(connect, {"echo": "(text, bigint, text) AS SELECT $1, $2, $3, $2 > 3"})
 
 
 def asked(session: Session, *statements: str) -> list[PGresult]:
@@ -143,6 +149,19 @@ def test_a_text_that_cannot_be_is_said_to_be_bad(session: Session) -> None:
         session.ask([execute("echo", "a\0b", 1, None)])
     session.roll_back()
     assert rows_of(asked(session, "SELECT 1")[0]) == [(1,)]
+    session.close()
+
+
+def test_statements_that_cannot_be_prepared_are_prepared_later(postgres: Server, name: str) -> None:
+    """As when a table is locked, or not there yet, just when a connection is made."""
+    session = Session(lambda: postgres.connect(name), {"all_made": "AS SELECT id FROM made"})
+    session.begin(1_000)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.ask([execute("all_made")])
+    session.roll_back()
+    with postgres.connect(name) as other:
+        other.execute(b"CREATE TABLE made (id int)")
+    assert rows_of(asked(session, execute("all_made"))[0]) == []
     session.close()
 
 

@@ -16,8 +16,9 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-# What texts and plans are made with is not left to what a role or a database is set to.
+# What texts and plans are made with is not left to what a role, a database or a URL says.
 _SETTINGS = (
+    "SET client_encoding = 'UTF8'",
     "SET standard_conforming_strings = on",
     "SET plan_cache_mode = force_generic_plan",
     "SET idle_in_transaction_session_timeout = '60s'",  # a host that vanished holds up the others
@@ -112,7 +113,11 @@ class Session:
         self._readable.register(self._pgconn.socket, select.POLLIN)
         self._either.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
         self._limit_ms = 0
-        self._exchange([*_SETTINGS, *self._prepared])
+        try:
+            self._exchange([*_SETTINGS, *self._prepared])
+        except psycopg.Error:
+            self.close()  # what is asked next must not find a connection without the statements
+            raise
 
     def _begin(self, statements: Sequence[str], data: bytes) -> list[PGresult]:
         if self._limit_ms != self._wanted_ms:
