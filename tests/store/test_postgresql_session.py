@@ -142,6 +142,13 @@ def test_texts_arrive_as_they_are(session: Session, text: str) -> None:
     session.close()
 
 
+def test_a_letter_is_one_in_the_database_too(session: Session) -> None:
+    """And is not kept as two of another encoding."""
+    (length,) = asked(session, "SELECT length('é')")
+    assert rows_of(length) == [(1,)]
+    session.close()
+
+
 def test_a_text_that_cannot_be_is_said_to_be_bad(session: Session) -> None:
     """A NUL would end the message there; it is the value's fault, and the session goes on."""
     session.begin(1_000)
