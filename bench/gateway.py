@@ -71,6 +71,8 @@ class Farebox:
             if (base_url := upstreams.https if model.endswith("-tls") else upstreams.http)
         ]
         parts.append('[[groups]]\nid = "default"\nrate = "1.0"\n')
+        # All streams are of one upstream, and those that are timed beside them too.
+        parts.append("[server]\npool_per_origin = 2000\n")
         self._config.write_text("".join(parts))
         self._key = ""
 
