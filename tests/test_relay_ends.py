@@ -199,3 +199,21 @@ async def test_a_call_cut_off_by_a_shutdown_names_its_own_channel(
         attempts = [(attempt.channel, attempt.error) for attempt in relaying.settlement.attempts]
         assert attempts == [("ch-0-openai", "status_500"), ("ch-1-deepseek", "shutdown")]
         assert relaying.settlement.channel == "ch-1-deepseek"
+
+
+async def test_a_whole_answer_that_trickles_in_is_drained_no_longer_than_may_be(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """Nobody waits for the next sign of life to see that the client's time is over."""
+    trickle = [step for _ in range(500) for step in (part(b" "), 0.02)]
+    settings = {"drain_after_hangup_s": 0.1}
+    client = RecordingClient()
+    async with played(fake_upstream, JSON, *trickle, settings=settings) as relaying:
+        call = asyncio.create_task(relaying.call(client=client))
+        async with asyncio.timeout(5):
+            while client.told < 2:
+                await asyncio.sleep(0.002)
+            client.hang_up()
+            with pytest.raises(UpstreamFailed):
+                await call
+        assert relaying.settlement.attempts[0].error == "client_gone"

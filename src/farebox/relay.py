@@ -218,7 +218,8 @@ async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> b
             return False
         parts.append(data)
         left_bytes -= len(data)
-        return left_bytes >= 0
+        # Once the client has gone, its time is looked at with each piece.
+        return left_bytes >= 0 and passage.gone_s is None
 
     while True:
         await exchange.pump(take, passage.patience_s())
