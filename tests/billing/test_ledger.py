@@ -74,6 +74,15 @@ def test_a_disabled_account_pays_what_a_call_cost_above_its_hold() -> None:
     assert isinstance(desk.answer(desk.held(10)), m.Refused)
 
 
+def test_a_disabled_account_pays_for_a_call_whose_lease_was_lost() -> None:
+    """All of it, although what the store grants at first is only what the lost lease had not."""
+    desk = Desk(credits=40)
+    running = desk.held(0, 1)
+    desk.store.lose(1)
+    desk.store.accounts[1].is_open = False
+    assert desk.settled(running, 3) == m.Settled(running, 3, 0)
+
+
 def test_a_lease_that_has_less_than_was_thought_is_given_back_and_pays() -> None:
     """A call was written, and nobody heard so: for all that the ledger knows, it was not."""
     desk = Desk()

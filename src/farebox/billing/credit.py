@@ -254,7 +254,8 @@ class Credit(ABC):
 
     def _is_final(self, waiting: Waiting, purse: Purse, why: str, outcome: Granted | None) -> bool:
         """Whether asking once more would bring this one nothing."""
-        if isinstance(waiting.request, Entry):
+        is_charge = isinstance(waiting.request, Entry)
+        if is_charge:
             # Nothing is absorbed that the account may be able to pay.
             waiting.later = outcome is None
         elif waiting.budget is not None and waiting.budget.spent is None:
@@ -262,7 +263,9 @@ class Credit(ABC):
         if outcome is None:
             return not waiting.later
         room = outcome.available + outcome.credit_limit
-        if why == "credit" and room > 0 and waiting.least <= purse.free + room:
+        # A closed account still pays for what is over, also when the lease for it has been lost.
+        may_have = why == "credit" or (why == "closed" and is_charge)
+        if may_have and room > 0 and waiting.least <= purse.free + room:
             waiting.asked = False
             return False
         return waiting.recalled or not self._may_recall(why)
