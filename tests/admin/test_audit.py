@@ -1,5 +1,7 @@
 """The proof of the books: whole books pass, each defect is found where it is and nowhere else."""
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -192,6 +194,21 @@ def test_an_account_that_is_gone_is_missed(store: Store) -> None:
     write(store, "PRAGMA foreign_keys = OFF")
     write(store, "UPDATE usage_hours SET account_id = 9")
     assert rows_of(store, "I1")[-1]["account_id"] == 9
+
+
+def test_a_transfer_of_no_account_is_missed(either: Store) -> None:
+    """On PostgreSQL the schema would not keep it out; the pair of lines alone looks right."""
+    stock(either)
+    statement = """INSERT INTO transfers (account_id, kind, debit, credit, amount, calls, created_us)
+        VALUES (9, 'top_up', 'operator:credits', 'account:9', 5, 0, 1)"""
+    if either.is_postgresql:
+        write(either, statement)
+    else:
+        with closing(sqlite3.connect(either.path)) as database, database:
+            database.execute(statement)  # which looks at no references unless it is told to
+    assert list(broken(either)) == ["I1"]
+    (row,) = rows_of(either, "I1")
+    assert (row["account_id"], row["transfers"]) == (9, 1)
 
 
 def test_an_open_lease_of_an_owner_that_has_gone_is_found(either: Store) -> None:

@@ -63,10 +63,15 @@ ACCOUNTS = sa.text(f"""
         OR available <> moved_available OR misfits <> 0
     ORDER BY id LIMIT {ROWS}
 """)
+# Roll-ups refer to no account by the schema, nor do transfers on PostgreSQL.
 NO_ACCOUNT = sa.text(f"""
     SELECT account_id, sum(calls) AS calls, sum(charge) AS charge_nanocredits,
-        count(*) OVER () AS total
-    FROM usage_hours WHERE account_id NOT IN (SELECT id FROM accounts)
+        sum(transfers) AS transfers, count(*) OVER () AS total
+    FROM (
+        SELECT account_id, calls, charge, 0 AS transfers FROM usage_hours
+        UNION ALL SELECT account_id, 0, 0, 1 FROM transfers
+    ) both_sides
+    WHERE account_id NOT IN (SELECT id FROM accounts)
     GROUP BY account_id ORDER BY account_id LIMIT {ROWS}
 """)
 
