@@ -235,6 +235,20 @@ async def test_a_wrong_certificate_behind_a_tunnel_is_a_failure(make_client):
             await proxy.wait_until_open(0)
 
 
+async def test_a_name_that_tls_cannot_ask_for_is_a_failure_behind_a_tunnel_too(make_client):
+    """A proxy may take a label that is too long for a certificate. The tunnel is closed again."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await peer.hung_up()
+
+    async with raw_server(script) as proxy:
+        client = make_client(proxies={"https": f"http://127.0.0.1:{proxy.port}"})
+        assert await failure_of(ask(client, f"https://{'a' * 64}.example/v1")) == ("connect", 502)
+        await proxy.wait_until_open(0)
+
+
 async def test_loopback_is_reached_straight_whatever_the_proxies(make_client):
     """The proxy hears nothing."""
     async with raw_server(Peer.keep_answering) as server, raw_server(Peer.hung_up) as proxy:

@@ -70,12 +70,12 @@ class Dialer:
         try:
             plain.write(proxy.connect_request(origin))
             await tunnel.opened
+            secure = self._make_secure(origin)
         except BaseException:
             plain.abort()
             raise
         if plain.is_closing():  # it was lost meanwhile, and nobody else would be told
             raise ConnectionResetError("lost before the TLS handshake")
-        secure = self._make_secure(origin)
         plain.set_protocol(secure)
         secure.connection_made(plain)
         return await secure.open()

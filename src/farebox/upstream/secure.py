@@ -176,4 +176,4 @@ class Secure(asyncio.Transport, asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if not self._opened.done():
             self._opened.set_exception(error)
-            self._opened.exception()  # seen: see above
+            self._opened.exception()  # seen: whoever dials may have given up already
