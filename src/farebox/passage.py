@@ -107,7 +107,7 @@ class Passage:
         """Forget the attempt before; nothing of it has left for the client."""
         self.channel, self.attempt_s = channel, clock.monotonic_s()
         self.first_s, self.answered, self.stream, self.answer = None, False, None, None
-        self.leaving, self.at_end = b"", False
+        self.leaving, self.at_end, self.usage_s = b"", False, None
 
     def note_first(self) -> None:
         """The answer has begun."""
