@@ -66,7 +66,7 @@ class Session:
         if self._connection is not None:
             try:
                 return self._begin(statements, data)
-            except psycopg.OperationalError:
+            except psycopg.Error:  # libpq gives some of a lost connection no kind of their own
                 if not self._is_lost:
                     raise
         self._open()
