@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         "heard_s",
         "keeper",
         "listener",
+        "on_body",
         "reused",
         "sent_s",
     )
@@ -78,6 +79,9 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._max_head_bytes = max_head_bytes
         self._transport: asyncio.Transport | None = None
+        self._chunks: list[bytes] = []  # of the body, that came and were not taken
+        # What the parser tells of the body. A stream at full rate has hundreds in a read.
+        self.on_body = self._chunks.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._unsent: memoryview | None = None  # what of a large body is not written yet
         self._is_writing_paused = False
@@ -100,7 +104,6 @@ class Connection(asyncio.Protocol):
         self._is_interim = False
         self._until_close = False
         self._keep_alive = False
-        self._chunks: list[bytes] = []
         self._unread_bytes = 0
         self._is_reading_paused = False
 
@@ -194,8 +197,9 @@ class Connection(asyncio.Protocol):
         self.heard = True
         self.heard_s = self._loop.time()
         self._barren_bytes += len(data)
-        parser = self._parser
+        parser, chunks = self._parser, self._chunks
         assert parser is not None
+        before = len(chunks)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -204,13 +208,17 @@ class Connection(asyncio.Protocol):
             else:
                 self.break_off("bad_http", error)
                 return
-        if self._barren_bytes > self._max_head_bytes and not self.complete:
+        if len(chunks) > before:
+            self._barren_bytes = 0
+        elif self._barren_bytes > self._max_head_bytes and not self.complete:
             self.break_off("bad_http", None)  # an endless head, chunk extension or trailer
             return
         if self.head is not None:
             listener.on_progress()
-        if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
-            self._pause_reading()
+        if chunks:  # then what has come was not taken
+            self._unread_bytes += sum(map(len, chunks[before:]))
+            if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
+                self._pause_reading()
 
     def eof_received(self) -> None:
         """The upstream has said all it has to say; asyncio closes the connection after this."""
@@ -311,12 +319,6 @@ class Connection(asyncio.Protocol):
         """Refuse a head that came within one read and so escaped the count over reads."""
         if sum(len(name) + len(value) for name, value in headers) > self._max_head_bytes:
             raise _BadAnswer("headers too large")
-
-    def on_body(self, data: bytes) -> None:
-        """Part of the body, without its framing."""
-        self._chunks.append(data)
-        self._unread_bytes += len(data)
-        self._barren_bytes = 0
 
     def on_message_complete(self) -> None:
         """The end of the answer, or of an interim head."""

@@ -218,7 +218,13 @@ class HttpExchange:
         """Give all that there is to read, to its end, or until no more is wanted."""
         wants_more: object = True
         while wants_more:
-            data = self._arrived()
+            connection = self._connection
+            if connection is None:
+                data = b""
+            elif self._decoder is None:
+                data = connection.take()
+            else:
+                data = self._decoded(connection, self._decoder)
             if data:
                 wants_more = take(data)
                 if self._decoder is not None or not wants_more:
@@ -234,13 +240,8 @@ class HttpExchange:
                 break
         self._take = None
 
-    def _arrived(self) -> bytes:
-        """What there is to read now; b"" also while a decoder needs more."""
-        connection, decoder = self._connection, self._decoder
-        if connection is None:
-            return b""
-        if decoder is None:
-            return connection.take()
+    def _decoded(self, connection: Connection, decoder: Decoder) -> bytes:
+        """What there is to read now; b"" also while more is needed for that."""
         try:
             data = decoder.decode(b"" if decoder.has_rest else connection.take())
         except DecodingError as error:
