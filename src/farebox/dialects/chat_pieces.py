@@ -178,6 +178,8 @@ class PieceStream(RepeatingStream):
     def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
         self.service_tier = pattern.service_tier or self.service_tier
         self.text_bytes += texts.size_bytes
+        if self.said is not None:
+            self.said.add_texts(texts.texts)
         told = [text for text in texts_of(texts.texts) if text]
         return self._maker.put_texts(pattern.field, told) if told else b""
 

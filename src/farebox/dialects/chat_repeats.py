@@ -64,11 +64,11 @@ class Pattern(msgspec.Struct, frozen=True):
         texts = pieces
         if self.middle:
             parts = [piece.partition(self.middle) for piece in pieces]
-            if not all(found for _, found, _ in parts):
+            texts, found, more = map(list, zip(*parts, strict=True)) if parts else ([], [], [])
+            if found.count(self.middle) < len(found):
                 return None
-            if _PLAIN.fullmatch(b"".join([more for _, _, more in parts])) is None:
+            if _PLAIN.fullmatch(b"".join(more)) is None:
                 return None
-            texts = [text for text, _, _ in parts]
         return _texts(pieces, texts, decodes=decodes)
 
     def read_one(self, event: bytes, *, decodes: bool) -> Texts | None:
@@ -77,7 +77,11 @@ class Pattern(msgspec.Struct, frozen=True):
         if event != self.head + piece + self.end:
             return None
         text, found, more = piece.partition(self.middle) if self.middle else (piece, b"", b"")
-        if found != self.middle or _PLAIN.fullmatch(more) is None:
+        if found != self.middle:
+            return None
+        if _PLAIN.fullmatch(text + more) and (text.isascii() or not decodes):
+            return Texts([piece], [text], len(text))
+        if _PLAIN.fullmatch(more) is None:
             return None
         return _texts([piece], [text], decodes=decodes)
 

@@ -134,6 +134,8 @@ class ChatStream(RepeatingStream):
         if pattern.service_tier is not None:
             self.service_tier = pattern.service_tier
         self.text_bytes += texts.size_bytes
+        if self.said is not None:
+            self.said.add_texts(texts.texts)
         head, between, tail = pattern.leaving
         return b"".join((head, between.join(texts.pieces), tail))
 

@@ -34,11 +34,12 @@ class RepeatingStream(EventStream):
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now."""
         pattern, splitter = self._pattern, self._splitter
-        if splitter.kept_bytes > _MOST_KEPT_BYTES:
+        kept_bytes = len(splitter.kept)
+        if kept_bytes > _MOST_KEPT_BYTES:
             return super().feed(data)
         if pattern is None:
             return self._feed_first(data)
-        if not (splitter.kept_bytes or self._mender.all_finished):
+        if not (kept_bytes or self._mender.all_finished):
             texts = pattern.read_one(data, decodes=self.decodes)
             if texts is not None:
                 return self._pass_alike(pattern, texts)
@@ -64,7 +65,7 @@ class RepeatingStream(EventStream):
 
     def _learn(self, raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None:
         """As chat_repeats.learn(), while it can be of use."""
-        if self._chances == 0 or self._mender.all_finished or self.said is not None:
+        if self._chances == 0 or self._mender.all_finished:
             return None
         if self._pattern is not None and self._pattern.frames(raw[: -len(BLANK_LINE)]):
             return None  # it is known; what was odd is the text
@@ -73,7 +74,7 @@ class RepeatingStream(EventStream):
 
     def _feed_first(self, data: bytes) -> bytes:
         """While there is no pattern: a large read is begun with a few events, to learn one."""
-        if self._chances == 0 or self.said is not None:
+        if self._chances == 0:
             return super().feed(data)
         few = data.split(BLANK_LINE, _FEW)
         rest = few.pop()

@@ -46,13 +46,25 @@ class Said:
         if delta is None:
             return
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            text = "".join(_written(delta))
-            size_bytes = len(text.encode(errors="replace"))
-            if self._size_bytes + size_bytes > MAX_BYTES:
-                self.rest_bytes += size_bytes
-            elif text:
-                self._size_bytes += size_bytes
-                self._parts.setdefault(choice, []).append(text)
+            self._add(choice, "".join(_written(delta)))
+
+    def add_texts(self, raws: Sequence[bytes]) -> None:
+        """Texts of the first choice, as they stand between the quotes of JSON strings."""
+        if self._size_bytes + sum(map(len, raws)) <= MAX_BYTES:
+            with suppress(msgspec.MsgspecError, ValueError):
+                self._add(0, "".join(texts_of(raws)))
+                return
+        for raw in raws:
+            with suppress(msgspec.MsgspecError, ValueError):
+                self._add(0, _decode_text(b'"%b"' % raw))
+
+    def _add(self, choice: int, text: str) -> None:
+        size_bytes = len(text.encode(errors="replace"))
+        if self._size_bytes + size_bytes > MAX_BYTES:
+            self.rest_bytes += size_bytes
+        elif text:
+            self._size_bytes += size_bytes
+            self._parts.setdefault(choice, []).append(text)
 
 
 def keep_chunk(said: Said, chunk: Chunk) -> None:

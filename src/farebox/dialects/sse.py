@@ -26,34 +26,29 @@ class EventTooLarge(ValueError):
 class Splitter:
     """Splits a stream into events, wherever the reads cut it. Nothing is scanned twice."""
 
-    __slots__ = ("_at_start", "_buffer", "_limit_bytes", "_scanned")
+    __slots__ = ("_at_start", "_limit_bytes", "_scanned", "kept")
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._buffer = bytearray()
+        self.kept = bytearray()  # of an event whose end has not come
         self._scanned = 0
         self._at_start = True
 
-    @property
-    def kept_bytes(self) -> int:
-        """How much of an event has come whose end has not."""
-        return len(self._buffer)
-
     def take_kept(self) -> bytes:
-        """That much of it, to be fed again with what follows."""
-        if not self._buffer:
+        """What is kept, to be fed again with what follows."""
+        if not self.kept:
             return b""
-        kept = bytes(self._buffer)
-        self._buffer.clear()
+        kept = bytes(self.kept)
+        self.kept.clear()
         self._scanned = 0
         return kept
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that this piece completes. Raises EventTooLarge."""
         buffer: bytes | bytearray = data
-        if self._buffer:
-            self._buffer += data
-            buffer = self._buffer
+        if self.kept:
+            self.kept += data
+            buffer = self.kept
         events: list[Event] = []
         start = 0
         position = self._scanned
@@ -67,8 +62,8 @@ class Splitter:
         """What was left at the stream's end, as an event: some servers forget the last blank
         line. It is added, since another event may be sent behind this one.
         """
-        rest = bytes(self._buffer).rstrip(b"\r\n")
-        self._buffer = bytearray()
+        rest = bytes(self.kept).rstrip(b"\r\n")
+        self.kept = bytearray()
         events: list[Event] = []
         if rest.strip():
             self._append(events, rest + b"\n\n")
@@ -82,14 +77,14 @@ class Splitter:
             events.append((raw, event_data(raw)))
 
     def _keep(self, buffer: bytes | bytearray, start: int) -> None:
-        if buffer is self._buffer:
-            del self._buffer[:start]
+        if buffer is self.kept:
+            del self.kept[:start]
         elif start < len(buffer):
-            self._buffer += memoryview(buffer)[start:]
-        if len(self._buffer) > self._limit_bytes:
+            self.kept += memoryview(buffer)[start:]
+        if len(self.kept) > self._limit_bytes:
             raise EventTooLarge(f"An event is larger than {self._limit_bytes} bytes.")
         # A blank line may have begun in the last three bytes.
-        self._scanned = max(0, len(self._buffer) - 3)
+        self._scanned = max(0, len(self.kept) - 3)
 
 
 def _event_end(buffer: bytes | bytearray, position: int) -> int:
