@@ -161,8 +161,11 @@ class Passage:
     def note_gone(self) -> None:
         """The client hung up while its answer was on the way."""
         self.gone_s = clock.monotonic_s()
-        drains = self.gateway.settings.drain_after_hangup_s > 0 and self.client.drains
-        if not drains and self.exchange is not None:
+        if self.exchange is None:
+            return
+        if self.gateway.settings.drain_after_hangup_s > 0 and self.client.drains:
+            self.exchange.wake()  # it waits until the client is due a sign of life, which is over
+        else:
             self.exchange.abort()
 
     def note_attempt(self, error: UpstreamFailed | None = None, *, cut_off: str = "") -> None:

@@ -102,6 +102,9 @@ class FakeExchange:
         while (data := await self.read(patience_s)) is not None and take(data) and data:
             pass
 
+    def wake(self):
+        pass  # these waits are short; tests that need it have a real upstream
+
     def abort(self):
         self.aborted.set()
 

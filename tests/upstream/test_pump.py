@@ -76,6 +76,26 @@ async def test_who_wants_no_more_gets_the_rest_later(make_client):
         exchange.close()
 
 
+async def test_who_waits_can_be_woken_to_look_again(make_client):
+    """Nothing is lost by it, and whoever does not wait is not woken later."""
+    script = Paced(chunk(b"one") + END)
+    taken: list[bytes] = []
+    async with raw_server(script) as server:
+        exchange = ask(make_client(), server.url())
+        await head_of(exchange)
+        waiting = asyncio.create_task(exchange.pump(lambda data: not taken.append(data), 3600))
+        await asyncio.sleep(0)
+        exchange.wake()
+        async with asyncio.timeout(5):
+            await waiting
+        assert taken == []
+        exchange.wake()
+        script.go_on.release()
+        await exchange.pump(lambda data: not taken.append(data), PATIENCE_S)
+        assert taken == [b"one", b""]
+        exchange.close()
+
+
 async def test_what_goes_wrong_in_taking_is_raised_where_it_is_waited_for(make_client):
     """Not in the event loop, where it would close the connection without a word."""
     script = Paced(chunk(b"one"), chunk(b"two") + END)

@@ -100,6 +100,10 @@ class Exchange(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Have a waiting pump(), head() or read() end as if its patience had run out."""
+        ...
+
     def abort(self) -> None:
         """Drop the connection at once; a waiting head() or read() raises UpstreamFailed. May be
         repeated.

@@ -126,6 +126,10 @@ class HttpExchange:
         finally:
             self._take = None
 
+    def wake(self) -> None:
+        """Have who waits look again at what the wait is for."""
+        self._wake(False)
+
     def abort(self) -> None:
         """Drop the connection, or the wait for one, at once."""
         connection, self._connection = self._connection, None
