@@ -12,7 +12,7 @@ The shape decides, not the vendor's name:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import msgspec
 
@@ -58,6 +58,41 @@ class Reading(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+NO_READING = Reading(None)
+
+
+# The usual usage, which is checked while it is decoded. A name that is not here, even one that
+# means nothing, is a case for the general rules: what is passed over is not checked to be JSON.
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _OnInput(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+
+class _OnOutput(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: _Count | None = None
+    rejected_prediction_tokens: _Count | None = None
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _OnInput | None = None
+    completion_tokens_details: _OnOutput | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    prompt_cache_miss_tokens: _Count | None = None
+
+
+_USUAL = msgspec.json.Decoder(_Usual)
+
+
 class _Absurd(ValueError):
     """A count that no honest upstream reports."""
 
@@ -66,21 +101,51 @@ def read_usage(reported: object, context: int | None = None) -> Reading:
     """Read a usage object, decoded or still as JSON. Absurd ones (negative, not an int, above
     four contexts, not to be decoded) count as none.
     """
+    limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
     if isinstance(reported, msgspec.Raw):
+        reading = _read_usual(reported, limit)
+        if reading is not None:
+            return reading
         try:
             reported = msgspec.json.decode(reported)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return Reading(None, ("bad_usage",))
     if not isinstance(reported, dict) or not reported:
-        return Reading(None)
+        return NO_READING
     fields = cast("Fields", reported)
-    limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
     try:
         if "prompt_tokens" not in fields and not _ANTHROPICS.isdisjoint(fields):
             return _read_exclusive(fields, limit)
         return _read_inclusive(fields, limit)
     except _Absurd:
         return Reading(None, ("bad_usage",))
+
+
+def _read_usual(reported: msgspec.Raw, limit: int) -> Reading | None:
+    """The usual usage in a few steps, with the result of the general rules; None: by those."""
+    try:
+        usual = _USUAL.decode(reported)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    prompt, output = usual.prompt_tokens, usual.completion_tokens
+    if prompt > limit or output > limit or prompt + output != usual.total_tokens:
+        return None
+    hit, miss = usual.prompt_cache_hit_tokens or 0, usual.prompt_cache_miss_tokens or 0
+    cached, written, audio, image = hit, 0, 0, 0
+    on_input, on_output = usual.prompt_tokens_details, usual.completion_tokens_details
+    if on_input is not None:
+        if on_input.cached_tokens is not None:
+            cached = on_input.cached_tokens
+        written = on_input.cache_write_tokens or 0
+        audio, image = on_input.audio_tokens or 0, on_input.image_tokens or 0
+    reasoning = spoken = 0
+    if on_output is not None:
+        reasoning, spoken = on_output.reasoning_tokens or 0, on_output.audio_tokens or 0
+    uncached = prompt - cached - written - audio - image
+    # What is part of something and larger than it is odd, or absurd.
+    if uncached < 0 or hit > prompt or miss > prompt or reasoning > output or spoken > output:
+        return None
+    return Reading(Usage(uncached, cached, written, 0, audio, output - spoken, spoken, image))
 
 
 def _count(fields: Fields, name: str, limit: int) -> int | None:
@@ -163,7 +228,7 @@ def _read_inclusive(fields: Fields, limit: int) -> Reading:
     if prompt is None and hit is not None and miss is not None:
         prompt = hit + miss
     if prompt is None and output is None:
-        return Reading(None)
+        return NO_READING
     if prompt is None:
         prompt = _rest(total, output, limit)
     if output is None:
