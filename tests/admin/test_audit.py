@@ -197,10 +197,12 @@ def test_an_account_that_is_gone_is_missed(store: Store) -> None:
 
 
 def test_a_transfer_of_no_account_is_missed(either: Store) -> None:
-    """On PostgreSQL the schema would not keep it out; the pair of lines alone looks right."""
+    """On PostgreSQL the schema would not keep it out, and the pair of lines looks right."""
     stock(either)
-    statement = """INSERT INTO transfers (account_id, kind, debit, credit, amount, calls, created_us)
-        VALUES (9, 'top_up', 'operator:credits', 'account:9', 5, 0, 1)"""
+    statement = """
+        INSERT INTO transfers (account_id, kind, debit, credit, amount, calls, created_us)
+        VALUES (9, 'top_up', 'operator:credits', 'account:9', 5, 0, 1)
+    """
     if either.is_postgresql:
         write(either, statement)
     else:

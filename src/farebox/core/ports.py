@@ -64,13 +64,15 @@ class UpstreamRequest(NamedTuple):
 
 
 class UpstreamHead(NamedTuple):
-    """Status and headers (names in lower case) of an upstream's answer."""
+    """Status and headers of an upstream's answer: names in lower case, each once, and of those
+    that came several times the last.
+    """
 
     status: int
     headers: Headers
 
     def get(self, name: bytes) -> bytes | None:
-        """The first header of that (lower-case) name."""
+        """The header of that (lower-case) name."""
         for key, value in self.headers:
             if key == name:
                 return value

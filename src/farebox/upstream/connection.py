@@ -49,7 +49,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_barren_bytes",
         "_chunks",
-        "_headers",
         "_interim_heads",
         "_is_interim",
         "_is_reading_paused",
@@ -57,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_loop",
         "_max_head_bytes",
+        "_named",
         "_parser",
         "_transport",
         "_unread_bytes",
@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         "keeper",
         "listener",
         "on_body",
+        "on_header",
         "reused",
         "sent_s",
     )
@@ -80,7 +81,9 @@ class Connection(asyncio.Protocol):
         self._max_head_bytes = max_head_bytes
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []  # of the body, that came and were not taken
-        # What the parser tells of the body. A stream at full rate has hundreds in a read.
+        self._named: dict[bytes, bytes] = {}  # headers as they came, trailers behind them too
+        # What the parser tells most often: many headers, and hundreds of chunks of a full read.
+        self.on_header = self._named.__setitem__
         self.on_body = self._chunks.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._unsent: memoryview | None = None  # what of a large body is not written yet
@@ -98,7 +101,7 @@ class Connection(asyncio.Protocol):
         self.head: UpstreamHead | None = None
         self.complete = False  # the answer has been received to its end
         self.heard = False  # a byte of the answer has come
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._named.clear()
         self._barren_bytes = 0  # received since the last byte of body
         self._interim_heads = 0
         self._is_interim = False
@@ -283,11 +286,6 @@ class Connection(asyncio.Protocol):
         if self.complete:
             raise _BadAnswer("a second answer")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; or a trailer of a chunked body, which nobody has use for."""
-        if self.head is None:
-            self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         """The head is whole: final, or one of the interim ones that come before it."""
         assert self._parser is not None
@@ -298,10 +296,10 @@ class Connection(asyncio.Protocol):
                 raise _BadAnswer("an upgrade, or too many interim answers")
             self._is_interim = True
             return
-        headers = tuple([(name.lower(), value.rstrip()) for name, value in self._headers])
+        named = {name.lower(): value.rstrip() for name, value in self._named.items()}
+        headers = tuple(named.items())
         if self._barren_bytes > self._max_head_bytes:
             self._check_size(headers)
-        named = dict(headers)
         coding = named.get(b"transfer-encoding")
         # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
         if coding is not None and coding.lower() != b"chunked":
@@ -324,7 +322,7 @@ class Connection(asyncio.Protocol):
         """The end of the answer, or of an interim head."""
         if self._is_interim:
             self._is_interim = False
-            self._headers.clear()
+            self._named.clear()
             return
         assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()
