@@ -1,13 +1,13 @@
 """The composition root of a worker: a Start message becomes the running application.
 
-Run as `python -m farebox.app --bus-fd N --listen-fd M`; the supervisor is at the bus's other end.
+Run as `python -m farebox.launch farebox.app --bus-fd N --listen-fd M`; the supervisor is at the
+bus's other end.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import resource
 import socket
@@ -21,7 +21,7 @@ import uvloop
 from farebox.admin import accounts, receipts, secret
 from farebox.admin.catalogue import resolve, snapshot
 from farebox.console import pricing
-from farebox.core import clock
+from farebox.core import clock, collector
 from farebox.core.bus import Bus, Changed, Drain, Ready, Start, read_settings
 from farebox.core.settings import Settings
 from farebox.counting.client import ProcessCounter
@@ -257,9 +257,7 @@ def tidy() -> None:
     """Have the garbage collector look at what lives until the end no more, and seldom at the rest,
     since calls leave few circles: that takes its share of a plain call's CPU time from 12 % to 0.1.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
+    collector.begin(_GC_ALLOCATIONS)
 
 
 def allow_connections() -> None:
@@ -273,7 +271,9 @@ def allow_connections() -> None:
 
 def main() -> None:
     """A worker process, from its first message to its end."""
-    parser = argparse.ArgumentParser(prog="python -m farebox.app", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m farebox.launch farebox.app", description=__doc__
+    )
     parser.add_argument("--bus-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     options = parser.parse_args()

@@ -27,7 +27,8 @@ EXIT_LIMIT_S = 10.0  # from the end of a worker's drain, or bus, to its own: its
 GRACE_S = 2.0  # for the model, which has nothing to write
 
 # -P: a folder called farebox where `serve` was typed must not be taken for ours.
-WORKER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.app")
+LAUNCH: Sequence[str] = (sys.executable, "-P", "-m", "farebox.launch")
+WORKER_COMMAND: Sequence[str] = (*LAUNCH, "farebox.app")
 MODEL_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.local.server")
 
 # Memory that bodies of some 100 KB each had is kept for the next ones. glibc by itself gives much

@@ -1,17 +1,17 @@
 """The composition root of the ledger process: settings become the one writer of money here.
 
-Run as `python -m farebox.ledger_process --listen-fd N`, the workers' way in; the first line of its
-standard input is what standby.order makes. It imports all that it needs before it reads that line,
-for it may be a spare, which is given it when another one has died. When that input ends, its parent
-has died. Then, or on SIGTERM, it serves until its workers have gone, gives back all that is leased,
-and exits. It may be killed at any moment: its successor finds in the store what counts.
+Run as `python -m farebox.launch farebox.ledger_process --listen-fd N`, the workers' way in; the
+first line of its standard input is what standby.order makes. It imports all that it needs before it
+reads that line, for it may be a spare, which is given it when another one has died. When that input
+ends, its parent has died. Then, or on SIGTERM, it serves until its workers have gone, gives back
+all that is leased, and exits. It may be killed at any moment: its successor finds in the store what
+counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import importlib
 import json
 import os
@@ -27,7 +27,7 @@ import uvloop
 
 from farebox.billing.jobs import Job, OpenLease, Outcome
 from farebox.billing.ledger import Ledger
-from farebox.core import clock
+from farebox.core import clock, collector
 from farebox.core.bus import read_settings
 from farebox.core.settings import Settings
 from farebox.ledger.committer import Committer
@@ -236,15 +236,8 @@ async def _live(listener: socket.socket, settings: Settings, owner: str, workers
     store.close()
 
 
-def _tidy() -> None:
-    # What lives until the end need not be looked through again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
-
-
 def _say_ready() -> None:
-    _tidy()
+    collector.begin(_GC_ALLOCATIONS)
     os.write(sys.stdout.fileno(), _READY)
 
 
@@ -256,7 +249,9 @@ def _note_end(fd: int, stop: asyncio.Event) -> None:
 
 def main() -> None:
     """The ledger process, from its first line to its end."""
-    parser = argparse.ArgumentParser(prog="python -m farebox.ledger_process", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m farebox.launch farebox.ledger_process", description=__doc__
+    )
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--postgresql", action="store_true", help="the store will be one")
     options = parser.parse_args()
@@ -264,7 +259,7 @@ def main() -> None:
         with suppress(ImportError):  # the store will say so
             for name in _FOR_POSTGRESQL:
                 importlib.import_module(name)
-    _tidy()
+    collector.begin(_GC_ALLOCATIONS)
     with suppress(OSError):  # the parent has died: there is no order either
         os.write(sys.stdout.fileno(), _HERE)
     line = sys.stdin.buffer.readline()

@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from farebox.children import Backoff, Child, Say
+from farebox.children import LAUNCH, Backoff, Child, Say
 
-LEDGER_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.ledger_process")
+LEDGER_COMMAND: Sequence[str] = (*LAUNCH, "farebox.ledger_process")
 COUNTING_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "farebox.counting.process")
 _BACKLOG = 64  # a connection a worker
 _LONG_LIFE_S = 30.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farebox.cli.common import Common, program, say, verb, write_json
+from farebox.core import collector
 
 if TYPE_CHECKING:
     from farebox.admin.first_run import Prepared
@@ -26,6 +27,7 @@ def register(main: typer.Typer) -> None:
     verb(main, "serve")(serve)
 
 
+@collector.put_off()
 def serve(
     common: Common,
     host: Annotated[
@@ -110,6 +112,7 @@ def _run(
 
             def announce(served: Settings) -> None:
                 announcement(served)
+                collector.begin()
                 chores.start()
 
             given = Given(common.config, {**common.overrides, **flags}, chores.follow)
