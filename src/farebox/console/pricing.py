@@ -5,16 +5,17 @@ Every figure comes from the price object and the bill that calls are charged by.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +28,9 @@ from farebox.core.money import PPM, show_credits, show_ppm
 from farebox.core.settings import Settings
 from farebox.core.usage import Usage
 from farebox.routing.catalogue import Catalogue, Model
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 UNIT = "credits per million tokens"
 FORMULA = (
@@ -59,7 +63,8 @@ def routes(catalogue: Callable[[], Catalogue], settings: Settings) -> list[Route
     async def pricing(request: Request) -> Response:
         if _wants_json(request.headers.get("accept", "")):
             return _json(catalogue())
-        return page.render(catalogue())
+        # The first one loads and compiles the template: no call of this worker waits for that.
+        return await asyncio.to_thread(page.render, catalogue())
 
     async def pricing_json(_request: Request) -> Response:
         return _json(catalogue())
@@ -168,14 +173,6 @@ class _Page:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_FOLDER),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        self._template = environment.get_template("pricing.html")
         self._style = (_FOLDER / "pricing.css").read_text(encoding="utf-8")
         digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
         self._headers = {
@@ -189,8 +186,21 @@ class _Page:
             "x-content-type-options": "nosniff",
         }
 
+    @cached_property
+    def _template(self) -> Template:
+        import jinja2  # when there is a page: it takes a while, and workers start without
+
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_FOLDER),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        return environment.get_template("pricing.html")
+
     def render(self, catalogue: Catalogue) -> Response:
-        """The page for this catalogue."""
+        """The page for this catalogue. To be called in a thread."""
         now_us = clock.now_us()
         listed = rows(catalogue, now_us)
         called = _example_model(catalogue, now_us)

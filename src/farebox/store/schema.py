@@ -7,6 +7,7 @@ Unix epoch, money integer nano-credits, flags 0 or 1.
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 SCHEMA_VERSION = "0005"
 # Every version that migrations/ can lead from.
@@ -35,6 +36,21 @@ def _text(name: str, *parts: Any, **more: Any) -> sa.Column[str]:
 
 def _blob(name: str) -> sa.Column[bytes]:
     return sa.Column(name, sa.LargeBinary, nullable=False)
+
+
+def _some(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
+    """An index of those rows only for which the condition holds."""
+    condition = sa.text(where)
+    index = sa.Index(name, *columns, unique=unique, sqlite_where=condition)
+
+    # SQLAlchemy loads the dialects of all of PostgreSQL's drivers for an option that names it, and
+    # every process of the gateway has these tables. So it is named where they are made.
+    @event.listens_for(metadata, "before_create")
+    def _name_it(_: object, connection: sa.Connection, **__: object) -> None:
+        if connection.dialect.name == "postgresql":
+            index.dialect_kwargs["postgresql_where"] = condition
+
+    return index
 
 
 # Tokens by class; names are those of core.usage.
@@ -110,13 +126,7 @@ transfers = _table(
     # PostgreSQL would ask by a query a row, which locks the account too: a batch's transfers have
     # accounts by how they are made.
     sa.ForeignKeyConstraint(["account_id"], ["accounts.id"]).ddl_if(dialect="sqlite"),
-    sa.Index(
-        "transfers_by_external_id",
-        "external_id",
-        unique=True,
-        sqlite_where=sa.text("external_id IS NOT NULL"),
-        postgresql_where=sa.text("external_id IS NOT NULL"),
-    ),
+    _some("transfers_by_external_id", "external_id", where="external_id IS NOT NULL", unique=True),
     sa.Index("transfers_by_account", "account_id", "id"),
 )
 
@@ -148,13 +158,7 @@ leases = _table(
     sa.CheckConstraint(
         "spent >= 0 AND returned >= 0 AND spent + returned <= granted", name="leases_add_up"
     ),
-    sa.Index(
-        "leases_unspent",
-        "account_id",
-        "owner",
-        sqlite_where=sa.text("state IN ('open', 'draining')"),
-        postgresql_where=sa.text("state IN ('open', 'draining')"),
-    ),
+    _some("leases_unspent", "account_id", "owner", where="state IN ('open', 'draining')"),
 )
 
 # What was charged to a lease in one hour (of the calls' admission), so that it can be compared with
@@ -218,12 +222,7 @@ usage = _table(
     sa.CheckConstraint("charge + absorbed = due", name="usage_adds_up"),
     sa.CheckConstraint("charge >= 0 AND absorbed >= 0", name="usage_amounts"),
     sa.Index("usage_by_time", "created_us"),
-    sa.Index(
-        "usage_undelivered",
-        "created_us",
-        sqlite_where=sa.text("outcome = 'undelivered'"),
-        postgresql_where=sa.text("outcome = 'undelivered'"),
-    ),
+    _some("usage_undelivered", "created_us", where="outcome = 'undelivered'"),
 )
 
 # The roll-ups, by the hour of admission. Kept for ever.
@@ -294,12 +293,7 @@ responses = _table(
     _int("cancel_requested", default="0"),
     _int("items_bytes"),
     _blob("body"),
-    sa.Index(
-        "responses_running",
-        "owner",
-        sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
-        postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
-    ),
+    _some("responses_running", "owner", where="status IN ('queued', 'in_progress')"),
     sa.Index("responses_by_expiry", "expires_us"),
 )
 

@@ -13,8 +13,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client.mmap_dict import MmapedDict
-
 _SUMMED = ("counter", "histogram")
 _LOCK = "lock"
 
@@ -44,6 +42,9 @@ def take_over(folder: Path, pid: int) -> None:
 
 
 def _add(ended: Path, former: Path) -> None:
+    # Not before a process has ended: it has a web server in it, and takes as long to load.
+    from prometheus_client.mmap_dict import MmapedDict
+
     values: dict[str, float] = defaultdict(float)
     room_bytes = 0
     for file in (former, ended):
@@ -60,6 +61,8 @@ def _add(ended: Path, former: Path) -> None:
         written.write_value(key, value, 0.0)  # pyright: ignore[reportUnknownMemberType] (untyped)
     written.close()
     draft.replace(former)
+    # Ended between these two, a supervisor leaves them counted twice, for as long as its workers
+    # outlive it: the next begins with an empty folder.
     ended.unlink()
 
 

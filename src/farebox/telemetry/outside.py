@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
+if TYPE_CHECKING:
+    from prometheus_client.mmap_dict import MmapedDict
 
 _FILE_BYTES = 64 * 1024  # as large as prometheus_client makes it
 
@@ -24,6 +26,9 @@ class OutsideGauge:
 
     def set(self, values: Mapping[str, int]) -> None:
         """A value for each value of the label. Raises OSError."""
+        # Not before there is a figure: it has a web server in it, and takes as long to load.
+        from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
         if self._values is None:
             # It is mapped into memory, and the system ends a process that writes to a page for
             # which a full disk has no room. A worker that reads it must not find it half made.

@@ -21,6 +21,7 @@ class ClientContext(ssl.SSLContext):
     That spares both sides the server's certificates and signature.
     """
 
+    _is_trusting: bool
     _resume_s: float
     _sessions: dict[str, _Session]  # by host: a few, those of the operator's channels
 
@@ -29,14 +30,18 @@ class ClientContext(ssl.SSLContext):
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         if sys.version_info >= (3, 13):  # as ssl.create_default_context() does from there on
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-        context.load_default_certs()
         context.set_alpn_protocols(["http/1.1"])
+        context._is_trusting = False
         context._resume_s = resume_s
         context._sessions = {}
         return context
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, host: str) -> ssl.SSLObject:
         """TLS to this host between two buffers, with its session if there is one to resume."""
+        if not self._is_trusting:
+            # Some 20 ms, once: not at the start, since a gateway may have no channel with TLS.
+            self.load_default_certs()
+            self._is_trusting = True
         known = self._sessions.get(host)
         is_fresh = known is not None and _now_s() < known.verified_s + self._resume_s
         session = known.session if known is not None and is_fresh else None
