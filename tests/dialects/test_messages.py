@@ -46,6 +46,7 @@ def test_a_call_is_what_the_body_says() -> None:
         may_drop_tools=True,
         wires=("messages", "chat", "responses"),
         hops=("hop",),
+        message_words=frozenset(),
     )
     assert {name: bytes(value) for name, value in call.fields.items()} == {
         name: json.dumps(value).encode() for name, value in json.loads(raw).items()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
+from farebox.dialects import chat, responses
 from farebox.errors import BadRequest
 from farebox.vendors import registry
 from farebox.vendors.base import Vendor
-from tests.vendors.contract import HELLO, channel_of, prepared
+from tests.vendors.contract import CAP, HELLO, HOP, channel_of, prepared
 
 VENDORS = list(registry.all().values())
 KEPT_THERE = (
@@ -51,6 +54,19 @@ def test_an_id_of_what_a_vendor_keeps_is_refused(vendor: Vendor, field: str, val
             prepared(vendor, body, channel_of(vendor, dedicated_account=owner))
         assert (caught.value.code, caught.value.param) == ("unsupported_value", field)
     prepared(vendor, body, channel_of(vendor, dedicated_account="alice"))
+
+
+@pytest.mark.parametrize("dialect", [chat, responses])
+def test_where_messages_and_input_are_sent_both_are_looked_at(dialect: ModuleType) -> None:
+    """A server may look at the one that its API does not have, however usual the other is."""
+    item = b'{"role":"user","content":[{"type":"input_file","file_id":"file-1"}]}'
+    usual, other = (b"messages", b"input")[:: 1 if dialect is chat else -1]
+    body = b'{"model":"m","%b":[{"role":"user","content":"Hi"}],"%b":[%b]}' % (usual, other, item)
+    call = dialect.parse(body, "req_1")
+    vendor = registry.all()["openai"]
+    with pytest.raises(BadRequest) as caught:
+        vendor.prepare(channel_of(vendor), "up-1", call, CAP, HOP, "alice")
+    assert caught.value.param == other.decode()
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)

@@ -33,7 +33,8 @@ class Call(NamedTuple):
     effort_is_wish: bool = False  # left out where a model knows no reasoning effort, not refused
     passed_headers: Headers = ()  # of the client's, for upstreams that speak its own dialect
     hops: tuple[str, ...] = ()  # instances that this call came through
-    # Of a chat of the usual shape: which of dialects.chat_usual.WORDS its messages have.
+    # Of a conversation of the usual shape: which words it has that edits look for, as the file of
+    # its dialect that ends in `_usual` says. None: they are to be looked for.
     message_words: frozenset[bytes] | None = None
 
 

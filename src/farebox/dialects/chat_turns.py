@@ -17,6 +17,7 @@ from typing import Literal, cast
 from farebox.dialects.values import Object
 
 NO_OUTPUT = "aborted"  # in Codex's word: the result of a call that has none
+_TOOL_CALLS, _REASONING = b'"tool_calls"', b'"reasoning_content"'
 _SEE_BELOW = "The output is in the next message."
 Recalled = Callable[[str], str | None]
 """The reasoning before the tool call of this id, if it is remembered."""
@@ -88,6 +89,24 @@ def join_users(messages: Sequence[Object]) -> list[Object]:
         else:
             joined += group
     return joined
+
+
+def words_of(messages: Sequence[Object]) -> frozenset[bytes] | None:
+    """Which of chat_usual.WORDS messages that were arranged here have; None where one of them is
+    more than text.
+    """
+    words: set[bytes] = set()
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            parts = cast("list[Object]", content)
+            if any(part["type"] != "text" for part in parts):
+                return None
+        if "tool_calls" in message:
+            words.add(_TOOL_CALLS)
+        if "reasoning_content" in message:
+            words.add(_REASONING)
+    return frozenset(words)
 
 
 @dataclass(slots=True)

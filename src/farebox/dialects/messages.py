@@ -14,7 +14,8 @@ import msgspec
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, hides_letters, read_field
 from farebox.dialects.chat import MAX_TOKENS, check_messages, read_model, refuse_near_names
-from farebox.dialects.chat_weight import weigh_blocks
+from farebox.dialects.chat_weight import Weight, weigh_blocks
+from farebox.dialects.messages_usual import words_of
 from farebox.errors import BadRequest
 
 _WIRES = ("messages", "chat", "responses")
@@ -111,7 +112,9 @@ def _call(
     hosted = {hosted_name(tool.type or "custom") for tool in tools} - CLIENTS_TOOLS
     if read_field(fields, "mcp_servers", list[msgspec.Raw], "a list of servers"):
         hosted.add(_MCP)
-    weight = weigh_blocks(len(body), fields["messages"])
+    words = words_of(fields)
+    size_bytes = len(body)
+    weight = weigh_blocks(size_bytes, fields["messages"]) if words is None else Weight(size_bytes)
     return Call(
         request_id=request_id,
         dialect="messages",
@@ -128,6 +131,7 @@ def _call(
         wires=("messages",) if cap == 0 else _WIRES,
         writes_1h=_may_write_1h(body),
         hops=hops,
+        message_words=words,
     )
 
 
@@ -205,7 +209,10 @@ def _is_forced(fields: Fields, tools: list[_Tool]) -> bool:
 def _may_write_1h(body: bytes) -> bool:
     # Too often rather than too seldom, and without a look at megabytes of values: it only makes
     # what is held greater.
-    return b'"1h"' in body or b"\\u0031" in body or hides_letters(body)
+    if b'"1h"' in body:
+        return True
+    # Each look at all of a body takes its time, and there are no escapes in most.
+    return b"\\u00" in body and (b"\\u0031" in body or hides_letters(body))
 
 
 def _invalid(name: str, wanted: str, value: str) -> BadRequest:

@@ -88,7 +88,8 @@ def to_native_messages(call: Call, around: Circumstances) -> Outgoing:
         native.offer(fields)
     if _TOOLSET not in call.hosted_tools and is_set(fields.pop("mcp_servers", NOTHING)):
         native.adjusted.append(f"tools.{_TOOLSET}=dropped")
-    if is_set(fields.get("messages", NOTHING)):
+    # Usual messages that have none of these members are known to need no change.
+    if call.message_words != frozenset() and is_set(fields.get("messages", NOTHING)):
         native.converse(fields)
     return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
 

@@ -16,7 +16,7 @@ from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
 from farebox.dialects.chat_tools import Tool
-from farebox.dialects.chat_turns import arrange, join_users
+from farebox.dialects.chat_turns import arrange, join_users, words_of
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_to_chat_content import Notes, text_part
 from farebox.dialects.messages_to_chat_tools import Tools, fits_strictly
@@ -132,6 +132,7 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
             hosted_tools=(),
             effort_is_wish=True,
             passed_headers=(),
+            message_words=words_of(messages),
         ),
         adjusted=notes([*noted.dropped, *missed, *refused]),
         tools=tools.toolbox.tools,

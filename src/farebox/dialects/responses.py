@@ -7,14 +7,15 @@ is the server's. Source: OpenAI's OpenAPI document, `CreateResponse`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
 from farebox.dialects.chat import MAX_TOKENS, hosted_name, read_model, refuse_near_names
-from farebox.dialects.chat_weight import weigh_input
+from farebox.dialects.chat_weight import Weight, weigh_input
+from farebox.dialects.responses_usual import words_of
 from farebox.errors import BadRequest
 
 LEAST_OUTPUT_TOKENS = 16
@@ -53,6 +54,8 @@ CLIENTS_TOOLS = frozenset(
         "computer",
     )
 )
+_WIRES = ("responses", "chat")
+_TO_COMPACT = ("chat", "responses")
 _TRIGGER = b"compaction_trigger"
 _EMPTY = msgspec.Raw(b"[]")
 _NULL = msgspec.Raw(b"null")
@@ -60,6 +63,14 @@ _NULL = msgspec.Raw(b"null")
 
 class _Typed(msgspec.Struct, frozen=True):
     type: str
+
+
+class _Judged(NamedTuple):
+    """What is said of an input without a look at the rest."""
+
+    weight: Weight
+    words: frozenset[bytes] | None  # of responses_usual.words_of()
+    wires: tuple[str, ...]
 
 
 def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
@@ -77,7 +88,7 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
     read_field(fields, "include", list[str], "a list of strings")
     tools = read_field(fields, "tools", list[_Typed], "a list of objects with a type") or []
     hosted = tuple(sorted({hosted_name(tool.type) for tool in tools} - CLIENTS_TOOLS))
-    weight = weigh_input(len(body), fields.get("input", _EMPTY))
+    weight, words, wires = _judge(fields, len(body))
     return Call(
         request_id=request_id,
         dialect="responses",
@@ -91,7 +102,8 @@ def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
         hosted_tools=hosted,
         may_drop_tools=not (hosted and _is_forced(fields, tools)),
         hops=hops,
-        wires=("chat", "responses") if asks_to_compact(fields) else ("responses", "chat"),
+        wires=wires,
+        message_words=words,
     )
 
 
@@ -99,13 +111,14 @@ def with_input(call: Call, items: Sequence[msgspec.Raw]) -> Call:
     """The same call with these items as its input, such as those of a conversation so far."""
     raw = msgspec.Raw(msgspec.json.encode(items))
     size_bytes = sum(map(len, call.fields.values())) - len(call.fields.get("input", b"")) + len(raw)
-    weight = weigh_input(size_bytes, raw)
     fields = {**call.fields, "input": raw}
+    weight, words, wires = _judge(fields, size_bytes)
     return call._replace(
         fields=fields,
         text_bytes=weight.text_bytes,
         table_tokens=weight.table_tokens,
-        wires=("chat", "responses") if asks_to_compact(fields) else ("responses", "chat"),
+        wires=wires,
+        message_words=words,
     )
 
 
@@ -134,6 +147,17 @@ def asks_to_compact(fields: Fields) -> bool:
         return msgspec.json.decode(items[-1], type=_Typed).type == _TRIGGER.decode()
     except msgspec.MsgspecError:
         return False
+
+
+def _judge(fields: Fields, size_bytes: int) -> _Judged:
+    """An input, that of a request whose body has this size."""
+    items = fields.get("input", _EMPTY)
+    # `messages` is no field of this API, but a server that speaks both might look at it.
+    words = words_of(items) if "messages" not in fields else None
+    if words is not None:
+        return _Judged(Weight(size_bytes), words, _WIRES)
+    weight = weigh_input(size_bytes, items)
+    return _Judged(weight, None, _TO_COMPACT if asks_to_compact(fields) else _WIRES)
 
 
 def _check_input(fields: Fields) -> None:

@@ -20,6 +20,7 @@ from farebox.dialects.interpreter import Circumstances, Outgoing
 from farebox.dialects.raw import read_raw, to_raw
 from farebox.dialects.responses import CLIENTS_TOOLS
 from farebox.dialects.responses_to_chat_items import SUMMARY_INTRO
+from farebox.dialects.responses_usual import NEEDS_NO_ID
 from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.errors import BadRequest
 
@@ -38,22 +39,6 @@ _STAYS = frozenset(
     )
 )
 _BRINGS_TOOLS = ("additional_tools", "tool_search_output")
-# Items that need no id. One that the vendor never stored would only be held against the reasoning
-# that it belonged to. Of other types the reference requires it, and takes it from anywhere.
-_NEEDS_NO_ID = frozenset(
-    (
-        "function_call",
-        "function_call_output",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "tool_search_call",
-        "tool_search_output",
-        "shell_call",
-        "shell_call_output",
-        "apply_patch_call",
-        "apply_patch_call_output",
-    )
-)
 _PASSTHROUGH: Final = "internal_chat_message_metadata_passthrough"  # Codex's, for its own backend
 
 
@@ -120,13 +105,18 @@ def to_native(call: Call, around: Circumstances) -> Outgoing:
     """
     fields = {name: raw for name, raw in call.fields.items() if name not in _STAYS}
     native = _Native(call.hosted_tools, around)
-    if bytes(fields.get("input", b"null")).startswith(b"["):
+    # Usual items that have none of these members are known to need no change.
+    if call.message_words != frozenset() and _is_list(fields.get("input", _NULL)):
         fields["input"] = native.items(fields["input"])
     if is_set(fields.get("tools", NOTHING)):
         native.offer(fields)
     _ask_for_thoughts(fields)
     fields["store"] = _FALSE
     return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
+
+
+def _is_list(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"["
 
 
 def _ask_for_thoughts(fields: dict[str, msgspec.Raw]) -> None:
@@ -200,7 +190,7 @@ class _Native:
         if kind in _BRINGS_TOOLS and is_set(item.tools):
             tools = self._tools(item.tools, f"{path}.tools")
             changed = {} if tools is item.tools else {"tools": tools}
-        needs_no_id = kind in _NEEDS_NO_ID or (kind == "reasoning" and blob is None)
+        needs_no_id = kind in NEEDS_NO_ID or (kind == "reasoning" and blob is None)
         gone = ["id"] if needs_no_id and item.id is not NOTHING else []
         if item.internal_chat_message_metadata_passthrough is not NOTHING:
             gone.append(_PASSTHROUGH)

@@ -15,7 +15,7 @@ from farebox.dialects.body import Fields
 from farebox.dialects.chat import hosted_name
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
 from farebox.dialects.chat_tools import Tool, Toolbox
-from farebox.dialects.chat_turns import arrange
+from farebox.dialects.chat_turns import arrange, words_of
 from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.responses_to_chat_items import read_items
 from farebox.dialects.values import (
@@ -122,7 +122,12 @@ def _translate(call: Call, around: Circumstances) -> ToChat:
         body["stream"] = True
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return ToChat(
-        call=call._replace(dialect="chat", fields={**encoded(body), **passed}, hosted_tools=()),
+        call=call._replace(
+            dialect="chat",
+            fields={**encoded(body), **passed},
+            hosted_tools=(),
+            message_words=words_of(messages),
+        ),
         adjusted=notes(
             [f"tools.{hosted_name(kind)}" for kind in toolbox.dropped]
             + [f"input.{kind}" for kind in read.dropped]

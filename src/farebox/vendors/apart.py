@@ -60,6 +60,12 @@ def keep_apart(body: Body) -> None:
             check(body, name)
 
 
+def _check_input(body: Body, name: str) -> None:
+    # Of a body that has messages, what is known to be usual are these.
+    if body.message_words is None or "messages" in body.fields:
+        _check_items(body.raw(name))
+
+
 def _drop_store(body: Body, name: str) -> None:
     if body.raw(name) not in (NULL, b"false"):
         body.drop(name)
@@ -88,8 +94,9 @@ def keep_messages_apart(body: Body) -> None:
     for name in _IDS_OF_MESSAGES:
         if body.has(name):
             raise _refusal(name, f"{name!r} names what")
-    for name in ("messages", "system"):
-        _check_blocks(body.raw(name), name)
+    if body.message_words is None:  # usual messages name nothing
+        for name in ("messages", "system"):
+            _check_blocks(body.raw(name), name)
     tools = body.raw("tools")
     for raw in raw_list(tools, "tools") or () if _may_name_ids(tools) else ():
         _check_message_tool(bytes(raw))
@@ -183,7 +190,7 @@ _CHECKS: Mapping[str, Callable[[Body, str], None]] = {
     **dict.fromkeys(_IDS, _refuse),
     "prompt": _check_prompt,
     "tools": lambda body, name: _check_tools(body.raw(name), name),
-    "input": lambda body, name: _check_items(body.raw(name)),
+    "input": _check_input,
     "image": _check_image,
 }
 
