@@ -15,6 +15,7 @@ _MEMORY_EVERY_MS = 200
 _PROBES = 20  # connections that take turns
 _PROBES_A_SECOND = 100
 _PROBE = "probe"
+_TRANSLATED = (("responses", "Responses"), ("messages", "Messages"))  # dialects and their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,22 @@ def cases(options: Options) -> tuple[Case, ...]:
 
 
 def _plain() -> tuple[Case, ...]:
+    large = Case("plain-400k", "plain call, 400 KB body", "call", 32, body_bytes=400_000)
+    # What coding agents send with every call, in the dialects that they speak.
+    translated = [
+        replace(
+            large,
+            name=f"{large.name}-{dialect}",
+            title=f"{large.title}, translated: {name} over chat",
+            dialect=dialect,
+        )
+        for dialect, name in _TRANSLATED
+    ]
     return (
         Case("plain-1k", "plain call, 1 KB body", "call", 64),
         Case("plain-50k", "plain call, 50 KB body", "call", 64, body_bytes=50_000),
-        Case("plain-400k", "plain call, 400 KB body", "call", 32, body_bytes=400_000),
+        large,
+        *translated,
         Case("plain-tls", "plain call, 1 KB body, https upstream", "call", 64),
         Case("steady", "plain call, 200 a second", "call", 32, rate=200.0, with_direct=True),
     )
@@ -89,7 +102,7 @@ def _full_rate() -> tuple[Case, ...]:
             title=f"{title} translated: {name} over chat",
             dialect=dialect,
         )
-        for dialect, name in (("responses", "Responses"), ("messages", "Messages"))
+        for dialect, name in _TRANSLATED
     ]
     return (replace(same, renamed=False, include_usage=True), base, *translated)
 

@@ -71,6 +71,8 @@ def test_a_short_run_measures_every_case_and_finds_every_call_in_the_books(tmp_p
         "plain-1k beside farebox-history",
         "plain-1k beside farebox-two-workers",
         "plain-400k",
+        "plain-400k-messages",
+        "plain-400k-responses",
         "plain-50k",
         "steady",
     ]
