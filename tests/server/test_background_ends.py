@@ -84,10 +84,10 @@ async def test_a_response_counts_as_delivered_when_its_end_is_written(anyio_back
 class SlowStore(LazyStore):
     """A store that takes its time with ends."""
 
-    def keep_response(self, response):
+    def keep_response(self, response, events=()):
         if response.status == "completed":
             time.sleep(0.7)
-        self.__getattr__("keep_response")(response)
+        self.__getattr__("keep_response")(response, events)
 
 
 async def test_an_end_that_is_being_written_when_the_worker_ends_is_written(anyio_backend):
@@ -101,3 +101,13 @@ async def test_an_end_that_is_being_written_when_the_worker_ends_is_written(anyi
         await asyncio.sleep(0.3)
         await worker.state.background.finish(0)
         assert (await get(worker, queued["id"])).json["status"] == "completed"
+
+
+async def test_who_has_read_the_last_event_finds_the_response_that_it_shows(anyio_backend):
+    """Status, output and usage, at once: the event does not come before what it tells of."""
+    async with running(make_worker(kept=SlowStore())) as worker:
+        will_stream(worker, "Hello!")
+        queued = (await post(worker, **ASKED)).json
+        last = events_in((await get(worker, queued["id"] + "?stream=true")).body)[-1]
+        assert last["type"] == "response.completed"
+        assert (await get(worker, queued["id"])).json == last["response"]

@@ -45,6 +45,24 @@ def test_status_and_body_come_with_the_events(running: Store) -> None:
     )
 
 
+def test_the_last_events_come_with_the_response_as_it_ended(running: Store) -> None:
+    """Also when both are written again after an unclear failure."""
+    running.append_events("resp_1", 1, EVENTS[:3], "in_progress")
+    ended = replace(QUEUED, status="completed", output=(ANSWER,), owner="")
+    for _ in range(2):
+        running.keep_response(ended, EVENTS[3:])
+        assert running.find_response("resp_1", 1, NOW_US) == ended
+        assert running.events_after("resp_1", 1, -1, 100) == EVENTS
+
+
+def test_one_that_was_deleted_keeps_no_last_event(running: Store) -> None:
+    """Its end comes to nothing."""
+    assert running.delete_response("resp_1", 1, NOW_US)
+    running.keep_response(replace(QUEUED, status="completed", owner=""), EVENTS)
+    assert running.events_after("resp_1", 1, -1, 100) == ()
+    assert running.find_response("resp_1", 1, NOW_US) is None
+
+
 def test_the_owner_learns_of_a_cancel_with_its_next_events(running: Store) -> None:
     """Asked for once, it is told with every flush, by the response, and when asked."""
     assert running.cancel_requested("resp_1") is False

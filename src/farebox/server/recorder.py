@@ -180,8 +180,14 @@ class Recorder:
         """
         kept = await asyncio.to_thread(self._end, failure)  # its input may be large
         ends = kept.status if kept.status in ("completed", "incomplete") else "failed"
-        self._add(f"response.{ends}", {"response": msgspec.Raw(kept.body)})
-        return await self._write_end(kept)
+        end = _encode(
+            {
+                "response": msgspec.Raw(kept.body),
+                "type": f"response.{ends}",
+                "sequence_number": self._sequence,
+            }
+        )
+        return await self._write_end(kept, end)
 
     def _end(self, failure: FareboxError | None) -> KeptResponse:
         if self._final is not None:
@@ -206,17 +212,20 @@ class Recorder:
             body = _changed(body, {"status": "cancelled", "error": None})
         return kept_response(self._resolved, self._caller, self._settings, body)
 
-    async def _write_end(self, kept: KeptResponse) -> bool:
+    async def _write_end(self, kept: KeptResponse, end: bytes) -> bool:
+        # Both in the same moment: whoever has read the last event finds the response that it shows.
+        events = [(self._sequence, end)]
         for pause_s in (*_RETRY_S, None):
             try:
                 await self._flush()
-                await asyncio.to_thread(self._kept.keep_response, kept)
+                await asyncio.to_thread(self._kept.keep_response, kept, events)
             except Exception:  # noqa: BLE001 (tried again, and told at last)
                 if pause_s is None:
                     _log.exception("response_not_kept", response_id=self._shell.id)
                     return False
                 await asyncio.sleep(pause_s)
             else:
+                self._tell()
                 return True
         return False
 

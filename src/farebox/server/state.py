@@ -38,8 +38,12 @@ class KeptStore(Protocol):
     there.
     """
 
-    def keep_response(self, response: KeptResponse) -> None:
-        """Keep it, in place of what is kept under its id."""
+    def keep_response(
+        self, response: KeptResponse, events: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Keep it, in place of what is kept under its id, and add these events in the same moment:
+        (sequence number, data).
+        """
         ...
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:

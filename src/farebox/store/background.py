@@ -13,7 +13,15 @@ import sqlalchemy as sa
 from farebox.core.kept import KeptResponse
 from farebox.store.connections import both
 from farebox.store.packing import packed, unpacked
-from farebox.store.responses import DELETED_US, IS_RUNNING, RUNNING, THIS, Responses, plain
+from farebox.store.responses import (
+    DELETED_US,
+    IS_RUNNING,
+    RUNNING,
+    THIS,
+    Responses,
+    add_events,
+    plain,
+)
 
 _GO_ON = both(f"""
     UPDATE responses SET status = :status, body = coalesce(:body, body),
@@ -21,11 +29,6 @@ _GO_ON = both(f"""
     WHERE {THIS} AND expires_us <> {DELETED_US} RETURNING cancel_requested
 """)
 _DELETE_BURIED = both(f"DELETE FROM responses WHERE {THIS} AND expires_us = {DELETED_US}")
-# What is written again after an unclear failure stays as it is.
-_APPEND = both("""
-    INSERT INTO response_events (response_id, sequence, data) VALUES (:id, :sequence, :data)
-    ON CONFLICT (response_id, sequence) DO NOTHING
-""")
 _EVENTS_AFTER = sa.text("""
     SELECT e.sequence, e.data FROM response_events e JOIN responses r ON r.id = e.response_id
     WHERE r.id = :id AND r.account_id = :account_id AND e.sequence > :sequence
@@ -73,10 +76,6 @@ class Background(Responses):
             "is_running": int(status in RUNNING),
             "body": None if body is None else packed(body),
         }
-        rows = [
-            {"id": plain(response_id), "sequence": number, "data": packed(data)}
-            for number, data in events
-        ]
         engine = self.is_postgresql
         with self._wiping() as driver:
             updated = driver.execute(_GO_ON[engine], names).fetchall()
@@ -84,8 +83,7 @@ class Background(Responses):
                 if status not in RUNNING:
                     driver.execute(_DELETE_BURIED[engine], names)
                 return True
-            if rows:
-                driver.cursor().executemany(_APPEND[engine], rows)
+            add_events(driver, engine, response_id, events)
         return bool(updated[0][0])
 
     def events_after(

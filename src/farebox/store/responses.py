@@ -59,6 +59,11 @@ _FIND = sa.text(f"SELECT {_COLUMNS}, body FROM responses WHERE {THIS} AND expire
 _ITEMS_OF = sa.text(
     "SELECT response_id, side, position, item_id, data FROM response_items WHERE response_id = :id"
 )
+# What is written again after an unclear failure stays as it is.
+_APPEND = both("""
+    INSERT INTO response_events (response_id, sequence, data) VALUES (:id, :sequence, :data)
+    ON CONFLICT (response_id, sequence) DO NOTHING
+""")
 # From the response that is asked for back to the first one, no further than is allowed.
 _CHAIN = f"""
     WITH RECURSIVE chain (id, previous_id, depth, total_bytes) AS (
@@ -105,8 +110,11 @@ _DROP_ONE = both(f"""
 class Responses(StoreBase):
     """What the store does for responses."""
 
-    def keep_response(self, response: KeptResponse) -> None:
-        """Keep a response, in place of what is kept under its id. Events that it has stay.
+    def keep_response(
+        self, response: KeptResponse, events: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Keep a response, in place of what is kept under its id. Events that it has stay, and
+        these are added to them in the same moment: (sequence number, data).
 
         One that was deleted meanwhile stays deleted, and a cancel that was requested requested.
         """
@@ -128,6 +136,7 @@ class Responses(StoreBase):
             driver.execute(_KEEP[engine], names)
             if items:
                 driver.cursor().executemany(_KEEP_ITEM[engine], items)
+            add_events(driver, engine, response.id, events)
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
         """The response of that id; None if it is unknown, expired, deleted or another's."""
@@ -268,6 +277,18 @@ class Responses(StoreBase):
                     break
                 dropped += 1
         return dropped
+
+
+def add_events(
+    driver: Driver, engine: int, response_id: str, events: Sequence[tuple[int, bytes]]
+) -> None:
+    """Within a transaction: (sequence number, data) of a stream more. May be repeated."""
+    rows = [
+        {"id": plain(response_id), "sequence": number, "data": packed(data)}
+        for number, data in events
+    ]
+    if rows:
+        driver.cursor().executemany(_APPEND[engine], rows)
 
 
 def plain(text: str) -> str:
