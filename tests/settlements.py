@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from farebox.core.ports import Settlement
 from farebox.core.usage import Usage
 
@@ -28,4 +30,4 @@ _PLAIN = Settlement(
 
 def settlement(**more: Any) -> Settlement:
     """A streamed call of account 1 that went well and cost nothing, but for what is said."""
-    return _PLAIN._replace(**more)
+    return msgspec.structs.replace(_PLAIN, **more)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from farebox.admin.pricebook import PriceBook
 from farebox.billing.charge import EXACT, Line, bill
 from farebox.core import clock
@@ -101,5 +103,5 @@ def _as_dict(call: StoredCall, lines: tuple[Line, ...]) -> dict[str, Any]:
         "absorbed_nanocredits": settled.absorbed_nanocredits,
         "lease_id": call.lease_id,
         "flags": list(settlement.flags),
-        "attempts": [attempt._asdict() for attempt in settlement.attempts],
+        "attempts": [msgspec.structs.asdict(attempt) for attempt in settlement.attempts],
     }

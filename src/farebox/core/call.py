@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import msgspec
+import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -38,7 +37,7 @@ class Call(NamedTuple):
     message_words: frozenset[bytes] | None = None
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One try of one channel. `status` is the upstream's, if it answered; times from its start."""
 
     n: int

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from farebox.core.call import Attempt, Headers
 from farebox.core.usage import Usage
@@ -48,9 +50,9 @@ class Client(Protocol):
         ...
 
 
-# Named tuples, here and below: every call makes one of each, and a frozen dataclass takes five
-# times as long to make.
-class UpstreamRequest(NamedTuple):
+# Structs, here and below: every call makes one of each, and a named tuple takes four times as long
+# to make and to read a field of, a frozen dataclass ten times.
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request to a vendor, complete but for Host and Content-Length."""
 
     url: str
@@ -63,7 +65,7 @@ class UpstreamRequest(NamedTuple):
         return f"UpstreamRequest({self.method} {self.url})"
 
 
-class UpstreamHead(NamedTuple):
+class UpstreamHead(msgspec.Struct, frozen=True, gc=False):
     """Status and headers of an upstream's answer: names in lower case, each once, and of those
     that came several times the last.
     """
@@ -127,7 +129,7 @@ class Upstream(Protocol):
         ...
 
 
-class HoldRequest(NamedTuple):
+class HoldRequest(msgspec.Struct, frozen=True, gc=False):
     """Reserve between `least` and `most`, as much as the account has. All amounts in
     nano-credits.
     """
@@ -149,7 +151,7 @@ class Budget:
     since_us: int  # 0 for a total
 
 
-class Settlement(NamedTuple):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """Everything that is written of a finished call. `due_nanocredits` is its price; nothing may
     be due of a failed one.
     """
@@ -176,7 +178,7 @@ class Settlement(NamedTuple):
     ttft_ms: int | None = None
 
 
-class Settled(NamedTuple):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """What became of a settlement: what the account paid and what it could not."""
 
     charge_nanocredits: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -96,7 +96,7 @@ class Stream(Protocol):
         ...
 
 
-class Endings(NamedTuple):
+class Endings(msgspec.Struct, frozen=True):
     """A vendor's own words for how chat answers end: foreign to standard, and those that mean
     that the answer broke off.
     """
@@ -105,7 +105,7 @@ class Endings(NamedTuple):
     failing: frozenset[str] = frozenset()
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True):
     """The call in an upstream's dialect, and what was changed for it, such as
     `tools.web_search=dropped`.
     """
@@ -114,7 +114,7 @@ class Outgoing(NamedTuple):
     adjusted: tuple[str, ...] = ()
 
 
-class Circumstances(NamedTuple):
+class Circumstances(msgspec.Struct, frozen=True):
     """What a dialect must know beside the call itself."""
 
     account_id: int

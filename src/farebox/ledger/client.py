@@ -77,9 +77,16 @@ class LedgerBooks:
         """Reserve; the nano-credits held. Raises OutOfCredit, BudgetExceeded, Unauthorized,
         BillingUnavailable.
         """
-        request_id, account_id, key_id, least, most, budget = request
-        limit, since_us = (budget.limit_nanocredits, budget.since_us) if budget else (None, 0)
-        message = m.Hold(request_id, account_id, key_id, least, most, limit, since_us)
+        request_id, budget = request.request_id, request.budget
+        message = m.Hold(
+            request_id,
+            request.account_id,
+            request.key_id,
+            request.least_nanocredits,
+            request.most_nanocredits,
+            budget.limit_nanocredits if budget else None,
+            budget.since_us if budget else 0,
+        )
         answer = self._ask(message, budget)
         try:
             return await answer
