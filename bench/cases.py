@@ -28,6 +28,7 @@ class Options:
     streams: int = 1000  # that are open side by side
     every_ms: int = 100  # between two events of one of them
     memory_streams: int = 400
+    settle_s: float = 6.0  # before memory is looked at: an idle lease is given back within 5 s
     history: int = 1_000_000  # usage rows of the store that is compared with an empty one; 0: none
 
 

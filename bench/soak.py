@@ -19,7 +19,6 @@ from bench.servers import Target
 _WARM_S = 1.0
 _MARGIN_S = 3.0  # streams go on for a while after the window, so that all are open in it
 _PROBE_S = 3.0  # windows in which full load is measured
-_SETTLE_S = 6.0  # an idle lease is given back within 5 s
 _GROWTH, _GROWTH_KB = 1.05, 2048  # a process has grown when it has more than this
 _SOAK_STREAM_S = 20.0
 _SOAK_CONNECTIONS = 256  # more than calls are ever open, so that the rate holds
@@ -78,7 +77,7 @@ def streams(bench: Bench, count: int) -> Endurance:
         say(f"{count} streams, {'first' if turn == 'before' else 'second'} turn")
         measured = bench.generate(what, farebox.name)
         found.errors += measured.groups[0].errors
-        time.sleep(_SETTLE_S)
+        time.sleep(options.settle_s)
         found.memory[turn] = _memory(target)
     _describe(found, measured, case.script.contents)
     bench.check_books(farebox)
@@ -127,7 +126,7 @@ def soak(bench: Bench, minutes: float) -> Endurance:
     # By half time caches are full and the audit has run once, which is due after five minutes: what
     # is added later counts.
     found.base = [*found.memory][len(found.memory) // 2]
-    time.sleep(_SETTLE_S)
+    time.sleep(options.settle_s)
     found.memory["at the end"] = _memory(target)
     found.errors = sum(each.errors for each in measured.groups)
     found.notes.append(
@@ -155,7 +154,7 @@ def _memory(target: Target) -> dict[str, int]:
     """Resident KB by process; named after the module that it runs, and its number."""
     found: dict[str, int] = {}
     for pid in proc.tree(target.roots[0]):
-        module = re.search(r"-m farebox\.(\w+)", proc.command_line(pid))
+        module = re.search(r"-m (?:farebox\.launch )?farebox\.(\w+)", proc.command_line(pid))
         found[f"{module[1] if module else 'serve'} {pid}"] = proc.rss_kb(pid)
     return found
 

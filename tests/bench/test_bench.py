@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,15 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, *flags: str, has_compiler: bool = True) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where programs are compiled to: empty at first."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(
+    folder: Path, cache: Path, *flags: str, has_compiler: bool = True
+) -> subprocess.CompletedProcess[str]:
     """The benchmark, with a PATH on which there is the C compiler alone or nothing at all."""
     programs = folder / "bin"
     programs.mkdir()
@@ -37,7 +47,7 @@ def run(folder: Path, *flags: str, has_compiler: bool = True) -> subprocess.Comp
     environment = {
         name: value for name, value in os.environ.items() if name not in ("CC", "XDG_CACHE_HOME")
     }
-    environment |= {"PATH": str(programs), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment |= {"PATH": str(programs), "XDG_CACHE_HOME": str(cache)}
     return subprocess.run(
         [sys.executable, "-m", "bench", *SHORT, "--output", str(folder / "results.json"), *flags],
         cwd=ROOT,
@@ -50,9 +60,11 @@ def run(folder: Path, *flags: str, has_compiler: bool = True) -> subprocess.Comp
 
 @needs_compiler
 @pytest.mark.timeout(300)  # five starts of real gateways, and others test beside it
-def test_a_short_run_measures_every_case_and_finds_every_call_in_the_books(tmp_path: Path) -> None:
+def test_a_short_run_measures_every_case_and_finds_every_call_in_the_books(
+    tmp_path: Path, cache: Path
+) -> None:
     """It ends well, with a sample for each case, every goal, and what was left out and why."""
-    done = run(tmp_path, "--history=1000", "--peers=nobody")
+    done = run(tmp_path, cache, "--history=1000", "--peers=nobody")
     assert done.returncode == 0, done.stderr
     assert "left out: nginx: it is not on the PATH" in done.stdout
     assert "left out: https upstream: nginx is not on the PATH" in done.stdout
@@ -89,40 +101,50 @@ def test_a_short_run_measures_every_case_and_finds_every_call_in_the_books(tmp_p
 
 
 @needs_compiler
-def test_paced_streams_are_checked_to_the_last_event(tmp_path: Path) -> None:
+def test_paced_streams_are_checked_to_the_last_event(tmp_path: Path, cache: Path) -> None:
     """--paced tells of memory before and after, of errors, and that every event came."""
-    done = run(tmp_path, "--paced=3", "--seconds=0.5", "--every-ms=50")
+    done = run(tmp_path, cache, "--paced=3", "--seconds=0.5", "--every-ms=50", "--settle-s=0.5")
     assert "streams: 3 complete" in done.stdout, done.stderr
     assert "0 errors." in done.stdout
+    processes = re.search(r"resident memory, MB \|([^\n]*)\|", done.stdout)
+    assert processes is not None
+    assert {name.split()[0] for name in processes[1].split("|")} >= {
+        "serve",
+        "app",
+        "ledger_process",
+    }
     assert "books: every stream is in them" in done.stdout
 
 
 @needs_compiler
-def test_a_run_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The gateway under test ends too."""
+def test_a_run_that_is_killed_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    """The gateway under test ends too, with all of its processes."""
     (tmp_path / "tmp").mkdir()
     bench = subprocess.Popen(
         [sys.executable, "-m", "bench", *SHORT],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp"), "XDG_CACHE_HOME": str(cache)},
     )
     try:
-        assert bench.stderr is not None
-        assert any("round 1 of 1" in line for line in bench.stderr)
-        started = gateways(bench.pid)
-        assert started
+        until(lambda: processes(bench.pid, "farebox.app"), 60, "a worker")
+        started = processes(bench.pid, "farebox")
+        assert set(started) > set(processes(bench.pid, "farebox serve")) > set()
     finally:
         bench.kill()
         bench.communicate()
     until(lambda: not any(map(is_alive, started)), 30, "the gateway to end")
 
 
-def gateways(bench: int) -> list[int]:
-    """Processes of `farebox serve` below that of the benchmark."""
-    return [pid for pid in proc.tree(bench) if "farebox serve" in proc.command_line(pid)]
+def processes(bench: int, what: str) -> list[int]:
+    """Those below that of the benchmark with this in their command line."""
+    found: list[int] = []
+    for pid in proc.tree(bench):
+        with suppress(OSError):  # it has ended meanwhile
+            if what in proc.command_line(pid):
+                found.append(pid)
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -133,9 +155,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, cache: Path) -> None:
     """No traceback, and the package's name."""
-    done = run(tmp_path, has_compiler=False)
+    done = run(tmp_path, cache, has_compiler=False)
     assert done.returncode == 1
     assert "apt install gcc" in done.stderr
     assert "Traceback" not in done.stderr
