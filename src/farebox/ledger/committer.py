@@ -165,7 +165,8 @@ class Committer:
         if self._is_away:
             return self._set_aside(jobs)
         if not self._waiting:
-            outcomes = self._try(tuple(map(_whole, jobs)))
+            whole = [_whole(job) if type(job) is Return else job for job in jobs]
+            outcomes = self._try(tuple(whole))
             return self._set_aside(jobs) if outcomes is None else outcomes
         # The store works, but what came before has not all been shipped: charges join it, so that
         # there is one order, and one place to look for a call that is said again.
@@ -256,6 +257,8 @@ class Committer:
         self._watch.spooled(self._waiting)
 
     def _note_rejected(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        if Rejected not in map(type, outcomes):  # as nearly always, and this is quick to say so
+            return
         calls = sum(
             isinstance(outcome, Rejected) and isinstance(job, Post)
             for job, outcome in zip(jobs, outcomes, strict=True)
@@ -274,11 +277,11 @@ class Committer:
         return self._reserve.give_up()
 
 
-def _whole(job: Job) -> Job:
+def _whole(job: Return) -> Return:
     """A lease is closed when nothing of it waits in the spool. Then all that is left of it goes
     back, also what its ledger does not know of: a charge that was committed unheard, and told again
     while the store was away, or found in the spool by a new ledger, was counted twice there.
     """
-    if isinstance(job, Return) and job.close:
+    if job.close:
         return Return(job.lease_id, job.account_id, EVERYTHING, close=True)
     return job

@@ -13,7 +13,7 @@ from operator import add, itemgetter
 
 from msgspec.structs import astuple
 
-from farebox.billing.entry import ENTRY_FIELDS, Entry
+from farebox.billing.entry import ENTRY_FIELDS
 from farebox.billing.jobs import (
     Done,
     Grant,
@@ -146,17 +146,20 @@ class Batch:
     # Calls.
 
     def _post(self, job: Post) -> Outcome:
-        entry = job.entry
+        entry, lease_id, charge = job.entry, job.lease_id, job.charge
         request_id = entry.request_id
-        answered = self._answered.get(request_id)
-        if answered is not None:  # the same call twice in one batch
-            return _again(answered)
-        written = self._found.written.get(request_id)
-        if written is not None:
-            outcome = Posted(*written, inserted=False)
-        elif job.lease_id is None or self._spend(job.lease_id, entry.account_id, job.charge):
-            self._count(job, entry)
-            outcome = Posted(job.charge, job.absorbed, inserted=True)
+        if request_id in self._answered:  # the same call twice in one batch
+            return _again(self._answered[request_id])
+        if request_id in self._found.written:
+            outcome = Posted(*self._found.written[request_id], inserted=False)
+        elif lease_id is None or self._spend(lease_id, entry.account_id, charge):
+            assert lease_id or not charge, f"{charge} charged to no lease"
+            if job.absorbed:
+                self._absorb(entry.account_id, job.absorbed)
+            hour = entry.created_us // HOUR_US
+            key = (entry.account_id, entry.key_id, entry.model, hour, lease_id or 0)
+            self._groups[key].append(self._rows[request_id])
+            outcome = Posted(charge, job.absorbed, True)
         else:
             self._changes.taken_back.append(request_id)
             outcome = _GONE
@@ -172,17 +175,12 @@ class Batch:
             self._found.accounts[account_id].held -= charge
         return True
 
-    def _count(self, job: Post, entry: Entry) -> None:
-        assert job.lease_id or not job.charge, f"{job.charge} charged to no lease"
-        if job.absorbed:
-            # PostgreSQL would not ask. Of what is charged, the lease is proof.
-            assert entry.account_id in self._found.accounts, "there is no such account"
-            absorbed = self._absorbed.setdefault(entry.account_id, [0, 0])
-            absorbed[0] += job.absorbed
-            absorbed[1] += 1
-        hour = entry.created_us // HOUR_US
-        key = (entry.account_id, entry.key_id, entry.model, hour, job.lease_id or 0)
-        self._groups[key].append(self._rows[entry.request_id])
+    def _absorb(self, account_id: int, amount: int) -> None:
+        # PostgreSQL would not ask. Of what is charged, the lease is proof.
+        assert account_id in self._found.accounts, "there is no such account"
+        absorbed = self._absorbed.setdefault(account_id, [0, 0])
+        absorbed[0] += amount
+        absorbed[1] += 1
 
     def _spent_here(self, job: Spending) -> int:
         """What calls of this batch so far were charged, of those that are asked for."""

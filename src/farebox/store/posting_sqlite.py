@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from typing import Any
 
 from farebox.billing.jobs import OpenLease
 from farebox.store.schema import lease_hours, usage, usage_hours
@@ -19,9 +19,10 @@ from farebox.store.tables import (
     Row,
 )
 
-# So many rows of `usage` in one statement: a fifth less work than one by one, and the driver lets
-# the other threads go first, and waits to have its turn again, once for all of them.
-_TOGETHER = 25
+# So many rows of `usage` in one statement, the most that there are: a quarter less work than one by
+# one, and the driver lets the other threads go first, and waits to have its turn again, once for
+# all of them. Of fewer than the last the driver makes no less work.
+_TOGETHER = (64, 16)
 
 
 def _insert(table: str, columns: Sequence[str], rows: int = 1) -> str:
@@ -49,17 +50,17 @@ _UNSPENT = """
     WHERE owner = ? AND state IN ('open', 'draining') ORDER BY id
 """
 _LAST_LEASE = "SELECT coalesce(max(id), 0) FROM leases"
-_LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
-_ROWS_AFTER = "SELECT request_id FROM usage WHERE rowid > ?"
+_LAST_ROWS = "SELECT request_id FROM usage ORDER BY rowid DESC LIMIT ?"
 _WRITTEN = """
     SELECT request_id, charge, absorbed FROM usage
     WHERE request_id IN (SELECT value FROM json_each(?))
 """
 _USAGE_COLUMNS = [column.name for column in usage.columns]
 _USAGE = _insert("usage", _USAGE_COLUMNS) + " ON CONFLICT (request_id) DO NOTHING"
-_USAGE_TOGETHER = (
-    _insert("usage", _USAGE_COLUMNS, _TOGETHER) + " ON CONFLICT (request_id) DO NOTHING"
-)
+_USAGE_TOGETHER = [
+    (rows, _insert("usage", _USAGE_COLUMNS, rows) + " ON CONFLICT (request_id) DO NOTHING")
+    for rows in _TOGETHER
+]
 _TAKE_BACK = "DELETE FROM usage WHERE request_id = ?"
 _NEW_LEASE = _insert(
     "leases", ("id", "account_id", "owner", "state", "granted", "spent", "returned", "opened_us")
@@ -124,16 +125,20 @@ class SqliteTables:
         if not rows:
             return {}
         driver = self._driver
-        (last,) = driver.execute(_LAST_ROW).fetchone()
-        whole = len(rows) - len(rows) % _TOGETHER
-        inserted = driver.executemany(_USAGE, rows[whole:]).rowcount if whole < len(rows) else 0
-        for start in range(0, whole, _TOGETHER):
-            values = tuple(chain.from_iterable(rows[start : start + _TOGETHER]))
-            inserted += driver.execute(_USAGE_TOGETHER, values).rowcount
+        inserted = start = 0
+        for many, statement in _USAGE_TOGETHER:
+            while len(rows) - start >= many:
+                values: list[Any] = []
+                for row in rows[start : start + many]:
+                    values += row
+                inserted += driver.execute(statement, values).rowcount
+                start += many
+        if start < len(rows):
+            inserted += driver.executemany(_USAGE, rows[start:]).rowcount
         if inserted == len(rows):
             return {}
         # Some were there before. Which, the count does not say; new rows come after all others.
-        new = {request_id for (request_id,) in driver.execute(_ROWS_AFTER, (last,))}
+        new = {request_id for (request_id,) in driver.execute(_LAST_ROWS, (inserted,))}
         before = json.dumps([row[0] for row in rows if row[0] not in new])
         found = driver.execute(_WRITTEN, (before,))
         return {request_id: (charge, absorbed) for request_id, charge, absorbed in found}

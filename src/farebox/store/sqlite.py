@@ -26,6 +26,7 @@ _WIPE = "PRAGMA secure_delete = ON"
 # The log of writes has pages of before the deletion, until it is written over: on a quiet gateway
 # that may take days.
 _EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+_PATIENCE = "patience_ms"  # of a connection, where it is not what all have at first
 _EMPTY_LOG_MS = 100  # whoever wants to write waits while this waits for readers
 
 
@@ -64,6 +65,7 @@ class SqliteConnections(Connections):
         self.shown = str(path)
         self.reading = connect(path)
         self.writing = self.writing_rows = self.reading.execution_options(writes=True)
+        self._driven = connect(path)  # whose connections have the patience that was last asked for
         self._file: tuple[int, int] | None = None
 
     @property
@@ -115,22 +117,25 @@ class SqliteConnections(Connections):
 
     @contextmanager
     def driving(self, patience_ms: int) -> Generator[Driver]:
-        pooled = self.writing.raw_connection()
+        pooled = self._driven.raw_connection()
         driver: sqlite3.Connection = driver_of(pooled)
         try:
-            if patience_ms != PATIENCE_MS:
+            if pooled.info.get(_PATIENCE, PATIENCE_MS) != patience_ms:
                 driver.execute(f"PRAGMA busy_timeout = {patience_ms}")
+                pooled.info[_PATIENCE] = patience_ms
             with _transaction(driver):
                 yield driver
         finally:
-            if patience_ms != PATIENCE_MS:
-                driver.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
             pooled.close()
 
     @contextmanager
     def posting(self, patience_ms: int) -> Generator[Tables]:
         with self.driving(patience_ms) as driver:
             yield SqliteTables(cast("sqlite3.Connection", driver))
+
+    def close(self) -> None:
+        self._driven.dispose()
+        super().close()
 
     def wipe(self, driver: Driver) -> None:
         driver.execute(_WIPE)
