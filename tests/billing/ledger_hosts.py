@@ -77,11 +77,11 @@ class Worker:
             self.given_up.add(request_id)
         self.settling[request_id] = (entry, self.held.pop(request_id, None))
         if self.link is not None:
-            self.host.ledger.settle(self.link, entry, self.host.now_s)
+            self.host.ledger.settle(self.link, m.Settle(entry), self.host.now_s)
 
     def delivered(self, request_id: str) -> None:
         if self.link is not None:
-            self.host.ledger.delivered(self.link, request_id)
+            self.host.ledger.delivered(self.link, [request_id])
 
     def connect(self) -> None:
         """On a new connection: Resume first, then all that is not answered."""
@@ -96,7 +96,7 @@ class Worker:
             else:
                 ledger.extend(self.link, request, now_s)
         for entry, _ in self.settling.values():
-            ledger.settle(self.link, entry, now_s)
+            ledger.settle(self.link, m.Settle(entry), now_s)
 
     def received(self, answer: m.Answer) -> None:
         """Every answer is to something that was asked, once."""
@@ -244,13 +244,14 @@ class Host:
 
     def deliver(self) -> None:
         """Answers go to those who are still there."""
-        answers = self.ledger.answers[:]
+        answers = list(self.ledger.answers.items())
         self.ledger.answers.clear()
-        for link, answer in answers:
+        for link, told in answers:
             assert isinstance(link, int)
-            worker = self.links.get(link)
-            if worker is not None:
-                worker.received(answer)
+            for answer in told:
+                worker = self.links.get(link)
+                if worker is not None:
+                    worker.received(answer)
 
     # The process itself.
 

@@ -65,7 +65,7 @@ async def test_a_call_from_its_hold_to_its_end() -> None:
         connection.says(m.Settled("req_1", 8, 1))
         assert await settling == Settled(8, 1)
         books.delivered("req_1")
-        assert await connection.hears() == [m.Delivered("req_1")]
+        assert await connection.hears() == [m.Delivered(["req_1"])]
         await books.close()
         assert await connection.is_hung_up()
 
@@ -104,6 +104,35 @@ async def test_what_one_turn_of_the_loop_says_is_one_frame_in_order() -> None:
         ]
         connection.says(*(m.Held(f"req_{n}", n) for n in reversed(range(100))))
         assert await asyncio.gather(*holding) == list(range(100))
+
+
+async def test_what_was_delivered_in_one_turn_is_one_message() -> None:
+    """Whatever else is said in that turn; and what is delivered later is another."""
+    async with meeting() as (books, _, connection):
+        holding = asyncio.create_task(books.hold(request()))
+        await asyncio.sleep(0)
+        books.delivered("req_8")
+        books.delivered("req_9")
+        assert await connection.hears(2) == [HOLD, m.Delivered(["req_8", "req_9"])]
+        books.delivered("req_10")
+        assert await connection.hears() == [m.Delivered(["req_10"])]
+        connection.says(m.Held("req_1", 20))
+        assert await holding == 20
+
+
+async def test_what_is_delivered_while_nobody_listens_is_not_said_later() -> None:
+    """The ledger that was told to write those calls has seen the connection end, and marked them;
+    the next knows nothing of them.
+    """
+    async with meeting() as (books, place, connection):
+        books.delivered("req_0")  # in the turn in which it ends
+        books.disconnected()
+        books.delivered("req_1")
+        connection.hangs_up()
+        second = await place.comes()
+        assert await second.hears() == [NOTHING]
+        books.delivered("req_2")
+        assert await second.hears() == [m.Delivered(["req_2"])]
 
 
 async def test_a_hold_without_an_answer_is_asked_again() -> None:

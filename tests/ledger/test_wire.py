@@ -20,7 +20,7 @@ REQUESTS: list[m.Request] = [
     m.Extend("req_1", 7),
     m.Release("req_2"),
     m.Settle(entry_of(settlement(due_nanocredits=9))),
-    m.Delivered("req_1"),
+    m.Delivered(["req_1", "req_2"]),
     m.Recall(1),
 ]
 ANSWERS: list[m.Answer] = [

@@ -49,6 +49,14 @@ class Waiting:
     later: bool = False  # a charge that the store could not be asked for: tried again by tick
 
 
+class _Purses(dict[int, Purse]):
+    """By account; who asks for one by its brackets gets a new one if there is none."""
+
+    def __missing__(self, account_id: int) -> Purse:
+        purse = self[account_id] = Purse(account_id)
+        return purse
+
+
 class Credit(ABC):
     """Purses and budgets. `hosts` is how many ledgers share the store."""
 
@@ -58,7 +66,7 @@ class Credit(ABC):
         self.recalls: list[int] = []  # accounts that other hosts are to give back
         self.recalled: list[Hashable] = []  # tokens of recalls that are done
         self.hosts = 1
-        self._purses: dict[int, Purse] = {}
+        self._purses = _Purses()
         self._budgets: dict[tuple[str, int], Budget] = {}
         self._due: list[Job] = []  # could not be done, and will be tried again
         self._ticked_s = 0.0
@@ -100,10 +108,10 @@ class Credit(ABC):
         return not any(purse.lease or purse.returning for purse in self._purses.values())
 
     def _adopt(self, lease: OpenLease, unspent: int, now_s: float) -> None:
-        purse = self._purse(lease.account_id)
+        purse = self._purses[lease.account_id]
         purse.used_s = now_s
         if purse.lease is None:
-            purse.lease = Lease(lease.lease_id, max(0, unspent))
+            purse.lease, purse.free = Lease(lease.lease_id), max(0, unspent)
         else:
             job = Return(lease.lease_id, lease.account_id, max(0, unspent), close=True)
             self._return(purse, job)
@@ -146,12 +154,6 @@ class Credit(ABC):
         purse = self._purses.get(budget.account_id)
         return purse is not None and any(each.budget is budget for each in purse.queue)
 
-    def _purse(self, account_id: int) -> Purse:
-        purse = self._purses.get(account_id)
-        if purse is None:
-            purse = self._purses[account_id] = Purse(account_id)
-        return purse
-
     def _budget(
         self, key_id: str, account_id: int, limit: int | None, since_us: int
     ) -> Budget | None:
@@ -176,17 +178,14 @@ class Credit(ABC):
             queue.popleft()
         if not queue:
             purse.recalling = False
-            self._top_up(purse, now_s)
+            job = purse.top_up(now_s, self.hosts)
+            if job is not None:
+                self.jobs.append(job)
         elif not (purse.asked or purse.recalling):
             budget = queue[0].budget
             is_read = budget is None or budget.spent is not None
             if is_read and not all(each.later for each in queue):
                 self._ask(purse)
-
-    def _top_up(self, purse: Purse, now_s: float) -> None:
-        job = purse.top_up(now_s, self.hosts)
-        if job is not None:
-            self.jobs.append(job)
 
     def _ask(self, purse: Purse) -> None:
         first, free = purse.queue[0], purse.free
@@ -223,7 +222,7 @@ class Credit(ABC):
         return True
 
     def _granted(self, job: Grant, outcome: Outcome, now_s: float) -> None:
-        purse = self._purse(job.account_id)
+        purse = self._purses[job.account_id]
         if not isinstance(outcome, Granted):
             purse.granted(None, 0, now_s)
             self._make_do(purse, "away", None, now_s)
@@ -305,7 +304,7 @@ class Credit(ABC):
         self._refuse(waiting, refusal)
 
     def _returned(self, job: Return, outcome: Outcome) -> None:
-        purse = self._purse(job.account_id)
+        purse = self._purses[job.account_id]
         if isinstance(outcome, Away):
             self._due.append(job)
         else:
@@ -321,7 +320,7 @@ class Credit(ABC):
         if isinstance(outcome, Spent):
             budget.read(outcome.amount, now_s)
         budget.asked = False
-        purse = self._purse(budget.account_id)
+        purse = self._purses[budget.account_id]
         if budget.spent is None:
             for waiting in tuple(purse.queue):
                 if waiting.budget is budget:

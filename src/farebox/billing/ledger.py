@@ -1,7 +1,7 @@
 """The ledger of one host: holds answered from memory, charges handed to the store in batches.
 
 A state machine without I/O. What comes in are the methods; what goes out is collected in `answers`
-(for workers), `jobs` (for the store, whose outcomes come back by `done`), `recalls` (accounts that
+(by worker), `jobs` (for the store, whose outcomes come back by `done`), `recalls` (accounts that
 other hosts are to give back) and `recalled` (tokens of recalls that are done). Time is given.
 
 The one rule that everything here serves: what is held or charged is always taken from a lease, a
@@ -11,6 +11,7 @@ explains it. So whatever a crash makes this forget costs nobody anything.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -66,7 +67,7 @@ class Ledger(Credit):
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         super().__init__(idle_s)
-        self.answers: list[tuple[Worker, m.Answer]] = []
+        self.answers: defaultdict[Worker, list[m.Answer]] = defaultdict(list)
         self.halted = False
         self._calls: dict[str, _Call] = {}
         self._writing: dict[str, _Writing] = {}
@@ -125,7 +126,7 @@ class Ledger(Credit):
                 call.worker = worker
             if call is not None or request_id in self._writing or request_id in self._spooled:
                 continue
-            purse = self._purse(hold.account_id)
+            purse = self._purses[hold.account_id]
             budget = self._budget(hold.key_id, hold.account_id, hold.budget, hold.since_us)
             # What a lease lacks of it, if one was lost meanwhile, is got when it is charged.
             amount = min(hold.amount, purse.free)
@@ -140,23 +141,26 @@ class Ledger(Credit):
     def hold(self, worker: Worker, request: m.Hold, now_s: float) -> None:
         """Hold for a call. Asking again gives the same answer."""
         request_id = request.request_id
-        call, waiting = self._calls.get(request_id), self._asking.get(request_id)
-        if call is not None:
+        if request_id in self._calls:
+            call = self._calls[request_id]
             call.worker = worker  # the same call, on another connection
-            self.answers.append((worker, m.Held(request_id, call.amount)))
-        elif waiting is not None:
-            waiting.worker = worker
+            self.answers[worker].append(m.Held(request_id, call.amount))
+        elif request_id in self._asking:
+            self._asking[request_id].worker = worker
         elif self.halted:
-            self.answers.append((worker, m.Refused(request_id, "away")))
+            self.answers[worker].append(m.Refused(request_id, "away"))
         elif self._resumes_due:
             self._deferred[request_id] = (worker, request)
         else:
-            purse, most, limit = self._purse(request.account_id), request.most, request.budget
+            purse, most, limit = self._purses[request.account_id], request.most, request.budget
             if limit is None and most <= purse.free and not purse.queue:
                 # So it is with nearly every call, and need not be noted as waiting first.
                 call = _Call(worker, purse, purse.take(most, now_s), most, None)
-                self._begin(request_id, call)
-                self._top_up(purse, now_s)
+                self._note(request_id, call)
+                self.answers[worker].append(m.Held(request_id, most))
+                job = purse.top_up(now_s, self.hosts)
+                if job is not None:
+                    self.jobs.append(job)
                 return
             budget = self._budget(request.key_id, request.account_id, limit, request.since_us)
             waiting = Waiting(worker, request, request.least, most, budget, limit or 0)
@@ -167,7 +171,7 @@ class Ledger(Credit):
         """Hold more for a call that is held for."""
         call = self._calls.get(request.request_id)
         if call is None or self.halted:
-            self.answers.append((worker, m.Refused(request.request_id, "away")))
+            self.answers[worker].append(m.Refused(request.request_id, "away"))
         else:
             more = request.more
             waiting = Waiting(worker, request, more, more, call.budget, call.limit)
@@ -183,34 +187,35 @@ class Ledger(Credit):
         waiting = self._asking.pop(request_id, None)
         if waiting is not None:
             assert isinstance(waiting.request, m.Hold)
-            purse = self._purse(waiting.request.account_id)
+            purse = self._purses[waiting.request.account_id]
             purse.queue.remove(waiting)
             self._serve(purse, now_s)
 
-    def settle(self, worker: Worker, entry: Entry, now_s: float) -> None:
+    def settle(self, worker: Worker, request: m.Settle, now_s: float) -> None:
         """Charge a call and have it written; what was held for it is free again."""
+        entry = request.entry
         request_id = entry.request_id
-        writing = self._writing.get(request_id)
-        if writing is not None:
-            writing.worker = worker
+        if request_id in self._writing:
+            self._writing[request_id].worker = worker
             return
         call = self._end(request_id, now_s)
-        spooled = self._spooled.get(request_id)
-        if spooled is not None:
-            answer = m.Settled(request_id, spooled.charge, spooled.absorbed)
-            self.answers.append((worker, answer))
+        if request_id in self._spooled:
+            spooled = self._spooled[request_id]
+            self.answers[worker].append(m.Settled(request_id, spooled.charge, spooled.absorbed))
             return
-        purse = self._purse(entry.account_id)
-        writing = _Writing(worker, purse, call.budget if call else None)
+        purse = self._purses[entry.account_id]
+        writing = _Writing(worker, purse, None if call is None else call.budget)
         self._writing[request_id] = writing
         self._charge(writing, entry, now_s)
         if purse.queue:
             self._serve(purse, now_s)
 
-    def delivered(self, worker: Worker, request_id: str) -> None:
-        """The client has all of its answer."""
-        if self._undelivered.get(request_id) == worker:
-            del self._undelivered[request_id]
+    def delivered(self, worker: Worker, request_ids: Iterable[str]) -> None:
+        """The clients have all of their answers."""
+        undelivered = self._undelivered
+        for request_id in request_ids:
+            if undelivered.get(request_id) == worker:
+                del undelivered[request_id]
 
     def gone(self, worker: Worker, now_s: float) -> None:
         """A worker's connection has ended. If it lives, it connects again and says once more all
@@ -265,10 +270,6 @@ class Ledger(Credit):
             return self._writing[waiting.request.request_id].worker == worker
         return waiting.worker == worker
 
-    def _begin(self, request_id: str, call: _Call) -> None:
-        self._note(request_id, call)
-        self.answers.append((call.worker, m.Held(request_id, call.amount)))
-
     def _note(self, request_id: str, call: _Call) -> None:
         self._calls[request_id] = call
         call.purse.calls += 1
@@ -279,8 +280,9 @@ class Ledger(Credit):
         """Forget a call in flight; what was held for it is free."""
         call = self._calls.pop(request_id, None)
         if call is not None:
-            call.purse.calls -= 1
-            call.purse.give_back(call.amount, call.lease, now_s)
+            purse = call.purse
+            purse.calls -= 1
+            purse.give_back(call.amount, call.lease, now_s)
             if call.budget is not None:
                 call.budget.held -= call.amount
         return call
@@ -293,7 +295,8 @@ class Ledger(Credit):
             lease = purse.take(amount, now_s)
             del self._asking[request.request_id]
             call = _Call(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit)
-            self._begin(request.request_id, call)
+            self._note(request.request_id, call)
+            self.answers[waiting.worker].append(m.Held(request.request_id, amount))
         else:
             self._lengthen(waiting.worker, request.request_id, amount, now_s)
 
@@ -301,18 +304,18 @@ class Ledger(Credit):
         call = self._calls.get(request_id)
         if call is None:
             return  # it ended while it waited for more
-        if call.lease is None or call.lease.gone:
+        if call.lease is not call.purse.lease:
             call.purse.give_back(call.amount, call.lease, now_s)
             call.amount = 0
         call.lease = call.purse.take(amount, now_s)
         call.amount += amount
         if call.budget is not None:
             call.budget.held += amount
-        self.answers.append((worker, m.Held(request_id, call.amount)))
+        self.answers[worker].append(m.Held(request_id, call.amount))
 
     def _refuse(self, waiting: Waiting, refusal: m.Refused) -> None:
         self._asking.pop(refusal.request_id, None)
-        self.answers.append((waiting.worker, refusal))
+        self.answers[waiting.worker].append(refusal)
 
     def _charge(self, writing: _Writing, entry: Entry, now_s: float) -> None:
         purse = writing.purse
@@ -339,7 +342,8 @@ class Ledger(Credit):
             lease.posted -= 1
         if budget is not None:
             budget.posted -= writing.charge
-        if isinstance(outcome, LeaseGone):
+        # What nearly always is comes first: isinstance is slow to say no of a Struct.
+        if not isinstance(outcome, Posted) and isinstance(outcome, LeaseGone):
             if lease is not None and lease is purse.lease:
                 purse.lose()
                 # What the store does have of it is to pay, and not to stay where nobody uses it.
@@ -348,28 +352,27 @@ class Ledger(Credit):
             self._charge(writing, job.entry, now_s)
             return
         del self._writing[request_id]
-        if isinstance(outcome, Posted) and outcome.inserted:
-            if budget is not None and budget.spent is not None:
-                budget.spent += writing.charge
-        elif lease is not None and not lease.gone:
-            lease.free += writing.charge  # it was written before, or is not at all
+        if not isinstance(outcome, Posted) or not outcome.inserted:
+            purse.uncharge(writing.charge, lease)  # it was written before, or is not at all
+        elif budget is not None and budget.spent is not None:
+            budget.spent += writing.charge
         self._tell(request_id, writing.worker, job.entry, outcome)
         if purse.queue:
             self._serve(purse, now_s)
 
     def _tell(self, request_id: str, worker: Worker | None, entry: Entry, outcome: Outcome) -> None:
-        is_whole = entry.outcome == "complete" and isinstance(outcome, Posted) and outcome.charge
-        if worker is None:
-            if is_whole:
-                self._mark([request_id])
-            return
         if isinstance(outcome, Posted):
-            self.answers.append((worker, m.Settled(request_id, outcome.charge, outcome.absorbed)))
-            if is_whole:
-                self._undelivered[request_id] = worker
-        else:
+            charge = outcome.charge
+            if worker is not None:
+                self.answers[worker].append(m.Settled(request_id, charge, outcome.absorbed))
+            if charge and entry.outcome == "complete":
+                if worker is None:
+                    self._mark([request_id])
+                else:
+                    self._undelivered[request_id] = worker
+        elif worker is not None:
             reason = outcome.reason if isinstance(outcome, Rejected) else "away"
-            self.answers.append((worker, m.NotSettled(request_id, reason)))
+            self.answers[worker].append(m.NotSettled(request_id, reason))
 
     def _mark(self, request_ids: Sequence[str]) -> None:
         if request_ids:
@@ -384,7 +387,7 @@ class Ledger(Credit):
                 del self._writing[job.entry.request_id]
                 if writing.lease is not None:
                     writing.lease.posted -= 1
-                    writing.lease.free += 0 if writing.lease.gone else writing.charge
+                writing.purse.uncharge(writing.charge, writing.lease)
                 if writing.budget is not None:
                     writing.budget.posted -= writing.charge
             else:

@@ -45,9 +45,9 @@ class Settle(msgspec.Struct, array_like=True, tag="s", frozen=True, gc=False):
 
 
 class Delivered(msgspec.Struct, array_like=True, tag="d", frozen=True, gc=False):
-    """The client has the end of the answer. No answer."""
+    """The clients have the ends of these answers. No answer."""
 
-    request_id: str
+    request_ids: list[str]
 
 
 class OpenHold(msgspec.Struct, array_like=True, frozen=True, gc=False):

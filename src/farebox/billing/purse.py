@@ -23,12 +23,12 @@ _SETTLE_DOWN_S = 1.0  # after a top-up brought little, so that a poor account is
 
 @dataclass(slots=True)
 class Lease:
-    """Credit that may be spent without asking the store. `free` is neither held nor spent."""
+    """Credit that may be spent without asking the store. Who still has one that is not its purse's
+    any more has lost it: the store knows it no more, and what is given back to it is lost too.
+    """
 
     lease_id: int
-    free: int = 0
     posted: int = 0  # calls on their way into the store
-    gone: bool = False  # the store knows it no more: what is given back to it is lost with it
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Purse:
 
     account_id: int
     lease: Lease | None = None
+    free: int = 0  # of the lease, neither held nor spent: what may be held
     held: int = 0  # of calls in flight
     queue: deque[Waiting] = field(default_factory=deque["Waiting"])
     asked: bool = False  # a Grant is on its way
@@ -54,11 +55,6 @@ class Purse:
     quiet_until_s: float = 0.0
 
     @property
-    def free(self) -> int:
-        """What may be held."""
-        return self.lease.free if self.lease else 0
-
-    @property
     def is_idle(self) -> bool:
         """No call is in flight, waits, or is being written."""
         return not (self.held or self.queue or self.asked or (self.lease and self.lease.posted))
@@ -72,9 +68,8 @@ class Purse:
         """Hold so much more, which is free; the lease that it is of."""
         lease = self.lease
         if amount:
-            assert lease is not None
-            assert 0 < amount <= lease.free
-            lease.free -= amount
+            assert 0 < amount <= self.free
+            self.free -= amount
             self.held += amount
         self.used_s = now_s
         if amount >= self.largest:
@@ -86,21 +81,25 @@ class Purse:
         """A hold of that lease has ended."""
         self.held -= amount
         assert self.held >= 0
-        if amount and lease is not None and not lease.gone:
-            lease.free += amount
+        if lease is self.lease:
+            self.free += amount
         self.used_s = now_s
 
     def charge(self, amount: int) -> Lease | None:
         """So much of what is free is spent, and on its way into the store; the lease it is of."""
         lease = self.lease
         if amount:
-            assert lease is not None
-            assert amount <= lease.free
-            lease.free -= amount
+            assert amount <= self.free
+            self.free -= amount
             self.spent += amount
         if lease is not None:
             lease.posted += 1
         return lease
+
+    def uncharge(self, amount: int, lease: Lease | None) -> None:
+        """What was charged of that lease is not spent after all."""
+        if lease is self.lease:
+            self.free += amount
 
     def ask(self, least: int, need: int, hosts: int, owed: int = 0) -> Grant:
         """The Grant for who waits; at the same time a new block is taken."""
@@ -129,12 +128,11 @@ class Purse:
         if self.lease is None or self.lease.lease_id != lease_id:
             self.lose()
             self.lease = Lease(lease_id)
-        self.lease.free += amount
+        self.free += amount
 
     def lose(self) -> None:
         """The lease is not there any more, with all that was free or held of it."""
-        if self.lease is not None:
-            self.lease.gone, self.lease.free, self.lease = True, 0, None
+        self.lease, self.free = None, 0
 
     def tick(self, elapsed_s: float, now_s: float) -> None:
         """Follow the spending."""
@@ -152,9 +150,9 @@ class Purse:
             return None
         if self.is_idle and now_s - self.used_s >= idle_s:
             return self.give_up()
-        if lease.free > 4 * self.block and now_s - self.largest_s >= _STILL_S:
-            amount = lease.free - self.block
-            lease.free -= amount
+        if self.free > 4 * self.block and now_s - self.largest_s >= _STILL_S:
+            amount = self.free - self.block
+            self.free -= amount
             return Return(lease.lease_id, self.account_id, amount, close=False)
         return None
 
@@ -164,9 +162,9 @@ class Purse:
         if lease is None:
             return None
         close = self.is_idle
-        if not (close or lease.free):
+        if not (close or self.free):
             return None
-        amount, lease.free = lease.free, 0
+        amount, self.free = self.free, 0
         if close:
             self.lease = None
         return Return(lease.lease_id, self.account_id, amount, close)

@@ -19,7 +19,7 @@ from farebox.core.settings import Settings
 # Of all that the processes of a gateway say to each other: this bus, what a ledger process is
 # ordered, and its and the counting process's messages. It goes up when one of another number would
 # not understand them, and a reload then refuses to mix the two.
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE_BYTES = 1024 * 1024  # Start, the longest message, is about 1 KiB
 
 

@@ -62,6 +62,7 @@ class LedgerBooks:
         self._held: dict[str, tuple[m.Hold, int]] = {}  # with how much is held altogether
         self._settling: dict[str, _Settling] = {}
         self._out: list[m.Request] = []
+        self._delivered: list[str] = []  # to be said with it, in one message
         self._transport: asyncio.Transport | None = None
         self._closing: asyncio.Event | None = None  # then set when nothing is being settled
         self._hears: dict[type[m.Answer], Callable[[Any], None]] = {
@@ -111,21 +112,24 @@ class LedgerBooks:
         request_id = settlement.request_id
         answer: asyncio.Future[Settled] = self._loop.create_future()
         until_s = clock.monotonic_s() + self._patience_s
-        settling = self._settling.pop(request_id, None)
-        if settling is None:
+        if request_id in self._settling:
+            settling = self._settling.pop(request_id)
+            settling.until_s = until_s
+            settling.answers.append(answer)
+        else:
             message = m.Settle(entry_of(settlement))
             settling = _Settling(message, self._held.pop(request_id, None), until_s, [answer])
             self._send(message)
-        else:
-            settling.until_s = until_s
-            settling.answers.append(answer)
         # Those whose time is over first are at the beginning.
         self._settling[request_id] = settling
         return await answer
 
     def delivered(self, request_id: str) -> None:
         """The client has the end of an answer that was settled as complete."""
-        self._send(m.Delivered(request_id))
+        if self._transport is not None:
+            if not (self._out or self._delivered):
+                self._loop.call_soon(self._flush)
+            self._delivered.append(request_id)
 
     async def close(self) -> None:
         """Hang up, as soon as all that was settled is written; but wait no longer than a call."""
@@ -156,12 +160,15 @@ class LedgerBooks:
     def _send(self, message: m.Request) -> None:
         # Without a connection nothing need be kept: all that counts is said on the next one.
         if self._transport is not None:
-            if not self._out:
+            if not (self._out or self._delivered):
                 self._loop.call_soon(self._flush)
             self._out.append(message)
 
     def _flush(self) -> None:
         out, self._out = self._out, []
+        if self._delivered:
+            out.append(m.Delivered(self._delivered))
+            self._delivered = []
         if out and self._transport is not None:
             try:
                 data = wire.frames(out)
@@ -189,20 +196,22 @@ class LedgerBooks:
 
     def received(self, answers: Sequence[m.Answer]) -> None:
         """What the ledger has said."""
+        hears = self._hears
         for answer in answers:
-            hear = self._hears.get(type(answer))
-            if hear is not None:
-                hear(answer)
+            kind = type(answer)
+            if kind in hears:
+                hears[kind](answer)
 
     def _held_for(self, answer: m.Held) -> None:
         request_id = answer.request_id
+        amount = answer.amount
         asked = self._asked.pop(request_id, None)
         if asked is not None and isinstance(asked.message, m.Hold):
-            self._held[request_id] = (asked.message, answer.amount)
+            self._held[request_id] = (asked.message, amount)
         elif request_id in self._held:
-            self._held[request_id] = (self._held[request_id][0], answer.amount)
+            self._held[request_id] = (self._held[request_id][0], amount)
         if asked is not None and not asked.answer.done():
-            asked.answer.set_result(answer.amount)
+            asked.answer.set_result(amount)
 
     def _refused(self, answer: m.Refused) -> None:
         asked = self._asked.pop(answer.request_id, None)
@@ -285,7 +294,7 @@ class LedgerBooks:
     def disconnected(self) -> None:
         """There is no connection any more."""
         self._transport = None
-        self._out = []
+        self._out, self._delivered = [], []
 
 
 def _open(hold: m.Hold, amount: int) -> m.OpenHold:

@@ -75,8 +75,8 @@ class Server:
             m.Hold: ledger.hold,
             m.Extend: ledger.extend,
             m.Release: lambda _, message, now_s: ledger.release(message.request_id, now_s),
-            m.Settle: lambda worker, message, now_s: ledger.settle(worker, message.entry, now_s),
-            m.Delivered: lambda worker, message, _: ledger.delivered(worker, message.request_id),
+            m.Settle: ledger.settle,
+            m.Delivered: lambda worker, message, _: ledger.delivered(worker, message.request_ids),
             m.Resume: lambda worker, message, now_s: ledger.resume(worker, message.holds, now_s),
             m.Recall: lambda worker, message, _: ledger.recall(
                 message.account_id, _Asked(worker, message.account_id)
@@ -218,22 +218,16 @@ class Server:
             self._quiet.set()
 
     def _answer(self) -> None:
-        answers, self._ledger.answers = self._ledger.answers, []
-        by_worker: dict[Any, list[m.Answer]] = {}
-        for worker, answer in answers:
-            told = by_worker.get(worker)
-            if told is None:
-                by_worker[worker] = [answer]
-            else:
-                told.append(answer)
-        for worker, told in by_worker.items():
-            worker.send(told)
+        answers = list(self._ledger.answers.items())
+        self._ledger.answers.clear()
+        for worker, told in answers:
+            cast("_Connection", worker).send(told)
 
     def _tell_recalled(self) -> None:
         recalled, self._ledger.recalled = self._ledger.recalled, []
         for token in recalled:
             if isinstance(token, _Asked):
-                self._ledger.answers.append((token.by, m.Recalled(token.account_id)))
+                self._ledger.answers[token.by].append(m.Recalled(token.account_id))
             elif self._on_recalled is not None:
                 self._on_recalled(str(token))
 
