@@ -138,8 +138,11 @@ async def hold(
     cap = admitted.output_cap
     grows = cap > PART_TOKENS and _may_grow(admitted, find_vendor)
     if not grows:
-        nanocredits = await books.hold(admitted.hold_request(caller, cap))
-        return Holding(books, admitted, nanocredits, admitted.cap_for(nanocredits))
+        request = admitted.hold_request(caller, cap)
+        nanocredits = await books.hold(request)
+        if nanocredits < request.most_nanocredits:
+            cap = admitted.cap_for(nanocredits)
+        return Holding(books, admitted, nanocredits, cap)
     nanocredits = await books.hold(admitted.hold_request(caller, PART_TOKENS))
     if nanocredits < admitted.bound.nanocredits(PART_TOKENS):
         # There is no more to be had: the answer is to end by itself.

@@ -177,12 +177,9 @@ class Passage:
             status, reason = getattr(error, "upstream_status", status), error.reason
         if reason is not None and self.client.gone:
             reason = "client_gone"
-        begun_s, first_s, now_s = self.attempt_s, self.first_s, clock.monotonic_s()
-        ttft_ms = None if first_s is None else _ms(begun_s, first_s)
+        ms, ttft_ms = self.times_ms(self.attempt_s)
         n = len(self.attempts) + 1
-        self.attempts.append(
-            Attempt(n, self.channel.id, status, reason, _ms(begun_s, now_s), ttft_ms)
-        )
+        self.attempts.append(Attempt(n, self.channel.id, status, reason, ms, ttft_ms))
 
     def close(self) -> None:
         """Let go of the upstream; the connection is used again if its answer was read to the
@@ -220,15 +217,11 @@ class Passage:
             math.inf if usage_s is None else usage_s + settings.usage_wait_s,
         )
 
-    @property
-    def ms(self) -> int:
-        """Milliseconds since admission."""
-        return _ms(self.started_s, clock.monotonic_s())
-
-    @property
-    def ttft_ms(self) -> int | None:
-        """Milliseconds from admission to the beginning of the answer."""
-        return None if self.first_s is None else _ms(self.started_s, self.first_s)
+    def times_ms(self, start_s: float) -> tuple[int, int | None]:
+        """Milliseconds from then until now, and until the answer began, if it has."""
+        first_s, now_s = self.first_s, clock.monotonic_s()
+        ttft_ms = None if first_s is None else round((first_s - start_s) * 1000)
+        return round((now_s - start_s) * 1000), ttft_ms
 
     async def ping_if_quiet(self) -> None:
         """A sign of life for a client that has waited long for more of a stream; with its head,
@@ -251,7 +244,8 @@ class Passage:
         """Part of a good answer, with its head before the first."""
         if not self.head_sent:
             self.head_sent = True
-            took = (b"openai-processing-ms", b"%d" % self.ms)
+            ms, _ = self.times_ms(self.started_s)
+            took = (b"openai-processing-ms", b"%d" % ms)
             if self.call.stream:
                 head = (*_STREAM_HEAD, took)
             else:  # then these data are the whole body
@@ -276,7 +270,3 @@ def _listed(adjusted: tuple[str, ...]) -> bytes:
 def _plain(text: str) -> bytes:
     """What a header can hold of a text, sign by sign: a client's own words may be in it."""
     return _UNPRINTABLE.sub(b"_", text.encode("ascii", "replace"))
-
-
-def _ms(start_s: float, end_s: float) -> int:
-    return round((end_s - start_s) * 1000)

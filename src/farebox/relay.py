@@ -1,6 +1,6 @@
 """The story of one call, from admission to settlement.
 
-serve > admit > hold > _try_channels > _attempt > _stream_to_client | _whole > settle > _finish
+serve > admit > hold > _try_channels > _attempt > _stream_to_client | _take_whole > settle > _finish
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         failure = await settle(passage, failure)
         await _finish(passage, failure)
         gateway.sample(passage)
-        await passage.read_last_bytes()
+        if call.stream:
+            await passage.read_last_bytes()
     finally:
         passage.close()
 
@@ -138,7 +139,9 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
     if passage.call.stream and _is_event_stream(head):
         await _stream_to_client(passage, exchange, vendor, channel)
     else:
-        await _whole(passage, exchange, vendor, channel)
+        # All of it is tail: it is kept until the charge is committed.
+        body = await _read_all(passage, exchange, gateway.settings.max_answer_bytes)
+        _take_whole(passage, body, vendor, channel)
 
 
 def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
@@ -192,9 +195,8 @@ async def _stream_to_client(
     passage.complete = True
 
 
-async def _whole(passage: Passage, exchange: Exchange, vendor: Vendor, channel: Channel) -> None:
-    """Read a JSON answer. All of it is tail: it is kept until the charge is committed."""
-    body = await _read_all(passage, exchange, passage.gateway.settings.max_answer_bytes)
+def _take_whole(passage: Passage, body: bytes, vendor: Vendor, channel: Channel) -> None:
+    """Understand a JSON answer."""
     answer = passage.interpreter.answer(body, vendor.endings)
     if answer.error is not None:
         raise vendor.error_event(channel, answer.error)

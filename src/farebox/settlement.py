@@ -15,7 +15,7 @@ from farebox.core.call import Call
 from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.dialects.said import Said
-from farebox.dialects.usage import BYTES_A_TOKEN, Reading, read_usage
+from farebox.dialects.usage import BYTES_A_TOKEN, NO_READING, Reading, read_usage
 from farebox.errors import (
     BillingUnavailable,
     BudgetExceeded,
@@ -50,7 +50,8 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     did.
     """
     gateway, request_id = passage.gateway, passage.call.request_id
-    passage.holding.close()
+    if passage.holding.grows:
+        passage.holding.close()
     try:
         told, counted = _told(passage, failure), None
         if told is not None and told.said is not None and told.reading.usage is None:
@@ -147,6 +148,7 @@ def _reckon(
     caller, call, admitted = passage.caller, passage.call, passage.admitted
     owed = _NOTHING if told is None else _owed(passage, told, counted)
     channel = passage.channel.id if passage.answered and passage.channel else None
+    ms, ttft_ms = passage.times_ms(passage.started_s)
     # In their order: to name twenty fields of a tuple takes as long as to make it.
     return Settlement(
         call.request_id,
@@ -167,8 +169,8 @@ def _reckon(
         owed.tool_calls,
         owed.flags,
         tuple(passage.attempts),
-        passage.ms,
-        passage.ttft_ms,
+        ms,
+        ttft_ms,
     )
 
 
@@ -179,9 +181,9 @@ def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
     if passage.holding.fell_short:
         flags = (*flags, "not_covered")
     tier = told.service_tier
-    if not is_priced_tier(price, tier):
+    if tier is not None and not is_priced_tier(price, tier):
         flags = (*flags, "unpriced_tier")
-        if tier is not None and not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
+        if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
             tier = None  # no name, nor a text that every store could keep; the price is the same
     tool_calls = told.tool_calls
     if tool_calls is None:  # then each counts once that was asked for
@@ -195,7 +197,9 @@ def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
         service_tier=tier,
         tool_calls=tool_calls,
     )
-    return _Owed(fold_images(usage, price), due_nanocredits, tier, tool_calls, flags)
+    if usage.image_input:
+        usage = fold_images(usage, price)
+    return _Owed(usage, due_nanocredits, tier, tool_calls, flags)
 
 
 def _outcome(passage: Passage, failure: FareboxError | None) -> str:
@@ -220,11 +224,11 @@ def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
         return None
     given = passage.answer or passage.stream
     if given is None:
-        return _Told(Reading(None))
+        return _Told(NO_READING)
     holding, tier, tool_calls = passage.holding, given.service_tier, given.tool_calls
     if holding.fell_short:  # what came last did not leave, whatever the upstream says of it
-        return _Told(Reading(None), tier, holding.covered_bytes, None, tool_calls)
-    reading = Reading(None)
+        return _Told(NO_READING, tier, holding.covered_bytes, None, tool_calls)
+    reading = NO_READING
     if given.usage is not None:
         reading = read_usage(given.usage, passage.admitted.model.context)
     return _Told(reading, tier, given.text_bytes, given.said, tool_calls)

@@ -4,9 +4,6 @@ it to the ledger process, into the store or the spool. It is built once, and nob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import msgspec
 
 from farebox.core.ports import Settlement
@@ -66,7 +63,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 ENTRY_FIELDS: tuple[str, ...] = Entry.__struct_fields__
 ENTRY_CLASSES: tuple[str, ...] = ENTRY_FIELDS[11:19]
 assert set(ENTRY_CLASSES) == set(CLASSES)
-_ENCODER = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 
 
 def entry_of(settlement: Settlement) -> Entry:
@@ -95,13 +92,9 @@ def entry_of(settlement: Settlement) -> Entry:
         call.due_nanocredits,
         call.hold_nanocredits,
         call.service_tier,
-        _json(call.tool_calls) if call.tool_calls else "[]",
-        _json(call.flags) if call.flags else "[]",
-        _json(call.attempts) if call.attempts else "[]",
+        _encode(call.tool_calls).decode() if call.tool_calls else "[]",
+        _encode(call.flags).decode() if call.flags else "[]",
+        _encode(call.attempts).decode() if call.attempts else "[]",
         call.ms,
         call.ttft_ms,
     )
-
-
-def _json(values: Sequence[Any]) -> str:
-    return _ENCODER.encode(values).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from farebox.core.price import Price
+from farebox.core.price import Price, in_force
 from farebox.errors import ModelNotAllowed, NotFound
 from farebox.routing.catalogue import Candidate, Catalogue, Group, Model, Offer, matches
 
@@ -69,7 +69,7 @@ def find_offer(  # noqa: PLR0917 (who asks, for what, and when)
     asked = (group.id, globs, name, wires)
     offer = catalogue.offers.get(asked)
     if offer is not None:
-        price = offer.model.price_at(at_us)
+        price = in_force(offer.model.prices, at_us)
         if price is not None:
             return offer, price
     model = choose_model(catalogue, group, globs, name, at_us)
