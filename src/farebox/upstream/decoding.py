@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-_STEP_BYTES = 256 * 1024  # made at once: a small read may stand for a thousand times its size
+_STEP_BYTES = 64 * 1024  # made at once: a small read may stand for a thousand times its size
 _GZIP = 16 + zlib.MAX_WBITS
 _DEFLATE = zlib.MAX_WBITS
 _RAW_DEFLATE = -zlib.MAX_WBITS
@@ -42,7 +42,7 @@ class Decoder:
         return not self.has_rest and (self._inflate.eof or not self._started)
 
     def decode(self, data: bytes) -> bytes:
-        """The next at most 256 KiB; perhaps none yet. Raises DecodingError."""
+        """The next at most 64 KiB; perhaps none yet. Raises DecodingError."""
         data = self._rest + data if self._rest else data
         if not data and not self._is_full:
             return b""
