@@ -6,7 +6,6 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 
 from farebox import vendors
 from farebox.vendors.base import Vendor
@@ -20,10 +19,23 @@ class VendorUnknown(LookupError):
 
 def find(name: str) -> Vendor:
     """The vendor of that name. Raises VendorUnknown, which lists the known ones."""
-    found = all().get(name)
+    # Whether other distributions have some takes a while to find out, and few gateways ask for one.
+    found = ours().get(name) or all().get(name)
     if found is None:
         known = ", ".join(sorted(all()))
         raise VendorUnknown(f"There is no vendor {name!r}. Known vendors: {known}.")
+    return found
+
+
+@cache
+def ours() -> Mapping[str, Vendor]:
+    """Those of this folder by name, looked up once per process."""
+    found: dict[str, Vendor] = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(vendors.__path__)):
+        module = importlib.import_module(f"{vendors.__name__}.{name}")
+        vendor = getattr(module, "VENDOR", None)
+        if isinstance(vendor, Vendor):
+            found[vendor.name] = vendor
     return found
 
 
@@ -34,13 +46,10 @@ def all() -> Mapping[str, Vendor]:  # noqa: A001 (it reads as registry.all())
 
 
 def discover() -> dict[str, Vendor]:
-    """Look for vendors now; our own win over a distribution's of the same name."""
-    found: dict[str, Vendor] = {}
-    for name in sorted(module.name for module in pkgutil.iter_modules(vendors.__path__)):
-        module = importlib.import_module(f"{vendors.__name__}.{name}")
-        vendor = getattr(module, "VENDOR", None)
-        if isinstance(vendor, Vendor):
-            found[vendor.name] = vendor
+    """Look for others' vendors now; our own win over a distribution's of the same name."""
+    from importlib.metadata import entry_points
+
+    found = dict(ours())
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         vendor = entry.load()
         if isinstance(vendor, Vendor):
