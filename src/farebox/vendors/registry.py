@@ -20,7 +20,7 @@ class VendorUnknown(LookupError):
 def find(name: str) -> Vendor:
     """The vendor of that name. Raises VendorUnknown, which lists the known ones."""
     # Whether other distributions have some takes a while to find out, and few gateways ask for one.
-    found = ours().get(name) or all().get(name)
+    found = _ours().get(name) or all().get(name)
     if found is None:
         known = ", ".join(sorted(all()))
         raise VendorUnknown(f"There is no vendor {name!r}. Known vendors: {known}.")
@@ -28,8 +28,12 @@ def find(name: str) -> Vendor:
 
 
 @cache
-def ours() -> Mapping[str, Vendor]:
+def _ours() -> Mapping[str, Vendor]:
     """Those of this folder by name, looked up once per process."""
+    return _in_folder()
+
+
+def _in_folder() -> dict[str, Vendor]:
     found: dict[str, Vendor] = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(vendors.__path__)):
         module = importlib.import_module(f"{vendors.__name__}.{name}")
@@ -46,10 +50,10 @@ def all() -> Mapping[str, Vendor]:  # noqa: A001 (it reads as registry.all())
 
 
 def discover() -> dict[str, Vendor]:
-    """Look for others' vendors now; our own win over a distribution's of the same name."""
+    """Look for vendors now; our own win over a distribution's of the same name."""
     from importlib.metadata import entry_points
 
-    found = dict(ours())
+    found = _in_folder()
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         vendor = entry.load()
         if isinstance(vendor, Vendor):
