@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from farebox.billing.jobs import OpenLease, Spending
 
 USABLE = ("open", "draining")  # states of a lease that may be charged
@@ -64,8 +66,8 @@ class LeaseState:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+# Structs rather than dataclasses, here and below: every batch makes them, in a fifth of the time.
+class Ask(msgspec.Struct, frozen=True):
     """What a batch must know, and the rows of `usage` that it would add."""
 
     accounts: Sequence[int]  # to be locked, in order
@@ -75,8 +77,7 @@ class Ask:
     rows: Sequence[Row]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The answer. `written`: charge and absorbed of the calls that were there before; the rows of
     all others have been inserted.
     """
@@ -88,18 +89,17 @@ class Found:
     written: Mapping[str, tuple[int, int]]
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """What is written at the end of a batch. Lists are in the order in which rows are locked."""
 
-    accounts: list[AccountState] = field(default_factory=list[AccountState])
-    leases: list[LeaseState] = field(default_factory=list[LeaseState])
-    transfers: list[Row] = field(default_factory=list[Row])  # see TRANSFER
-    lease_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
-    usage_hours: list[Row] = field(default_factory=list[Row])  # columns of the table
-    unsealed: list[int] = field(default_factory=list[int])  # hours that may be sealed
-    taken_back: list[str] = field(default_factory=list[str])  # rows of `usage` that must not stay
-    undelivered: list[str] = field(default_factory=list[str])
+    accounts: list[AccountState] = []
+    leases: list[LeaseState] = []
+    transfers: list[Row] = []  # see TRANSFER
+    lease_hours: list[Row] = []  # columns of the table
+    usage_hours: list[Row] = []  # columns of the table
+    unsealed: list[int] = []  # hours that may be sealed
+    taken_back: list[str] = []  # rows of `usage` that must not stay
+    undelivered: list[str] = []
 
 
 class Tables(Protocol):
