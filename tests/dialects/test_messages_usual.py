@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,12 +14,22 @@ from farebox.dialects.body import hides_letters
 from farebox.dialects.chat_weight import Weight, weigh_blocks
 from farebox.dialects.messages import parse, parse_count
 from farebox.dialects.messages_interpreter import MessagesInterpreter
+from farebox.dialects.messages_to_chat import Tool, messages_to_chat
 from farebox.errors import BadRequest
+from tests.dialects.asking import assistant, result, system, text, use, user
 from tests.dialects.translating import SEAL, around
 from tests.dialects.usual import Pairs, odd, outcomes, shuffled, texts, written
 
 OURS = SEAL.seal(around().account_id, "reasoning", "so it is")
 FOREIGN = SEAL.seal(around().account_id + 1, "reasoning", "so it is")
+
+
+def thought(about: str) -> dict[str, Any]:
+    """Thinking that was sealed here."""
+    signature = SEAL.seal(around().account_id, "reasoning", about)
+    return {"type": "thinking", "thinking": about, "signature": signature}
+
+
 _marks = st.sampled_from([[("type", "ephemeral")], [("type", "ephemeral"), ("ttl", "1h")], None])
 _marked: dict[str, st.SearchStrategy[Any]] = {"cache_control": _marks}
 _inputs = st.builds(
@@ -76,7 +87,9 @@ def _requests(draw: st.DrawFn) -> Pairs:
     """A request's members, its messages among them."""
     first: Pairs = [("role", "user"), ("content", draw(_content))]
     turns = [draw(_turns(n)) for n in range(draw(st.integers(0, 3)))]
-    messages = sum(turns, (first,))
+    messages = list(sum(turns, (first,)))
+    if draw(st.sampled_from([False, False, True])) and turns:  # else all take turns
+        del messages[draw(st.integers(0, len(messages) - 1))]
     search = [("type", "web_search_20250305"), ("name", "web_search")]
     schema = [("type", "object"), ("properties", [("file_id", [])])]
     others: Pairs = [
@@ -87,7 +100,7 @@ def _requests(draw: st.DrawFn) -> Pairs:
         ("metadata", [("user_id", "u")]),
     ]
     others = draw(st.lists(st.sampled_from(others), unique_by=lambda member: member[0]))
-    needed = [("model", "m"), ("max_tokens", 9), ("messages", messages)]
+    needed = [("model", "m"), ("max_tokens", 9), ("messages", tuple(messages))]
     return draw(st.permutations([*needed, *others]))
 
 
@@ -98,6 +111,15 @@ def _check_is_the_same(call: Call, body: bytes) -> None:
     assert call.writes_1h == may_write
     quick = list(outcomes(call, MessagesInterpreter, searched=False))
     assert quick == list(outcomes(call, MessagesInterpreter, searched=True))
+    assert _tools_of(call) == _tools_of(call._replace(message_words=None))
+
+
+def _tools_of(call: Call) -> list[tuple[str, Tool]]:
+    """The client's tools, also those that only earlier calls name."""
+    try:
+        return list(messages_to_chat(call, around()).tools.items())
+    except BadRequest:
+        return []
 
 
 @given(_requests())
@@ -136,6 +158,39 @@ def test_what_is_odd_is_read_as_any_other_or_not_at_all(body: bytes) -> None:
         return
     if call.message_words is not None:
         _check_is_the_same(call, body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [assistant("a"), assistant("b"), user("c")],
+        [assistant(""), user("b")],
+        [user("b"), assistant("c")],
+        [assistant(use())],
+        [assistant(use()), user("b")],
+        [assistant(use()), assistant("a"), user(result())],
+        [assistant(use()), user(text("b"), result())],
+        [assistant(use()), user(text(""), result(), text("b"))],
+        [assistant(use()), user(result(), text("b"), result())],
+        [assistant(use("t1"), use("t1")), user(result("t1"))],
+        [assistant(use("t1"), use("t2")), user(result("t2"), text("b"), result("t1"))],
+        [assistant(use("t1"), use("t2")), user(result("t2"), result("t1"))],
+        [assistant(use("")), user(result(""))],
+        [assistant(use(), text("a"), text("b")), user(result(), text("c"))],
+        [assistant(use()), user(result()), system("x"), user("b")],
+        [assistant(thought(""), use()), user(result())],
+        [assistant(thought("a"), thought("b"), use()), user(result())],
+    ],
+)
+def test_whoever_speaks_when_it_is_the_same(said: list[Any]) -> None:
+    """Who has the word twice, answers late or never, and what stands between, is as it was; and so
+    is a thought of nothing.
+    """
+    body = {"model": "m", "max_tokens": 9, "messages": [user("a"), *said]}
+    data = json.dumps(body).encode()
+    call = parse(data, "req_1")
+    assert call.message_words is not None
+    _check_is_the_same(call, data)
 
 
 def _body(block: str, system: str = '"Be brief."') -> bytes:

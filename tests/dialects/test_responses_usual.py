@@ -14,6 +14,7 @@ from farebox.dialects.chat_weight import Weight, weigh_input
 from farebox.dialects.responses import asks_to_compact, parse, with_input
 from farebox.dialects.responses_interpreter import ResponsesInterpreter
 from farebox.errors import BadRequest
+from farebox.server.items import split
 from tests.dialects.translating import SEAL, around
 from tests.dialects.usual import Pairs, odd, outcomes, shuffled, texts, written
 
@@ -88,6 +89,7 @@ def _check_is_the_same(call: Call, size_bytes: int) -> None:
     assert Weight(call.text_bytes, call.table_tokens) == weigh_input(size_bytes, raw)
     assert call.wires == ("responses", "chat")
     assert not asks_to_compact(call.fields)
+    assert split(call) == split(call._replace(message_words=None))
     quick = list(outcomes(call, ResponsesInterpreter, searched=False))
     assert quick == list(outcomes(call, ResponsesInterpreter, searched=True))
 

@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 
 from farebox.core.call import Call
 from farebox.dialects.interpreter import Dialect
+from farebox.dialects.recall import Recall
 from farebox.errors import BadRequest
 from farebox.vendors.anthropic import VENDOR as ANTHROPIC
 from farebox.vendors.base import Vendor
 from farebox.vendors.deepseek import VENDOR as DEEPSEEK
 from farebox.vendors.openai import VENDOR as OPENAI
-from tests.dialects.translating import around
+from tests.dialects.translating import ACCOUNT, around
 from tests.vendors.contract import channel_of
 
 Pairs = list[tuple[str, Any]]
 """An object's members as they are written, perhaps with a key twice; lists are tuples here."""
 
+_RECALL = Recall()
+_RECALL.note(ACCOUNT, ["toolu_1", "c1"], "so it was")
 # Who is asked in each dialect. DeepSeek's messages are edited most.
 _ASKED = {"chat": (OPENAI, DEEPSEEK), "responses": (OPENAI,), "messages": (ANTHROPIC,)}
 
@@ -110,7 +113,7 @@ def _sent(
     call: Call, dialect: Dialect, wire: str, vendor: Vendor, *, searched: bool
 ) -> tuple[Any, ...]:
     unknown = {"message_words": None} if searched else {}
-    outgoing = dialect(call._replace(**unknown), around()).outgoing(wire)
+    outgoing = dialect(call._replace(**unknown), around(recall=_RECALL)).outgoing(wire)
     prepared = vendor.prepare(
         channel_of(vendor), "up-1", outgoing.call._replace(**unknown), 321, "hop", "alice"
     )

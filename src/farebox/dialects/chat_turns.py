@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from farebox.dialects.values import Object
 
@@ -27,16 +27,14 @@ Content = str | list[Object]
 """A text, or a list of parts only where there is more than text: pictures, or marks on the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A message."""
 
     role: Literal["system", "user", "assistant"]
     content: Content
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(NamedTuple):
     """A tool call under the upstream's name."""
 
     id: str
@@ -44,8 +42,7 @@ class Called:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """What a tool call gave; parts that are no text stand by themselves. `cache_control` is
     Anthropic's mark on it, for an upstream that takes such marks.
     """
@@ -56,8 +53,7 @@ class Returned:
     cache_control: Object | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Thought:
+class Thought(NamedTuple):
     """Reasoning in full, if it is known, and its summary."""
 
     text: str | None
@@ -109,8 +105,7 @@ def words_of(messages: Sequence[Object]) -> frozenset[bytes] | None:
     return frozenset(words)
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """Calls of one id that have no result yet; a later answer may use the id again."""
 
     answer: int
@@ -192,6 +187,8 @@ class _Arranger:
         self._messages.append({"role": role, "content": content})
 
     def _close_answer(self) -> None:
+        if not self._texts and not self._calls:
+            return
         content = _joined(self._texts)
         calls, self._texts, self._calls = self._calls, [], []
         if not content and not calls:
@@ -207,16 +204,12 @@ class _Arranger:
 
     def _add_calls(self, message: Object, calls: list[tuple[int, Called]]) -> None:
         ids = _unique([call.id for _, call in calls])
-        message["tool_calls"] = [
-            {
-                "id": call_id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call_id, (_, call) in zip(ids, calls, strict=True)
-        ]
+        called: list[Object] = []
+        message["tool_calls"] = called
         media: list[Object] = []
-        for call_id, (at, _) in zip(ids, calls, strict=True):
+        for call_id, (at, call) in zip(ids, calls, strict=True):
+            function = {"name": call.name, "arguments": call.arguments}
+            called.append({"id": call_id, "type": "function", "function": function})
             result = self._pairs.results.get(at)
             content = NO_OUTPUT if result is None else _as_tools(result)
             if result is not None and result.media:
@@ -228,17 +221,19 @@ class _Arranger:
 
     def _reasoning(self, calls: list[tuple[int, Called]]) -> str:
         thoughts, self._thoughts = self._thoughts, []
-        if not thoughts or any(thought.text is None for thought in thoughts):
+        if None in [thought.text for thought in thoughts] or not thoughts:
             for _, call in calls:
                 remembered = self._recalled(call.id)
                 if remembered is not None:
                     return remembered
-        texts = (t.summary if t.text is None else t.text for t in thoughts)
+        texts = [t.summary if t.text is None else t.text for t in thoughts]
         return "\n\n".join(filter(None, texts))
 
 
 def _joined(contents: list[Content]) -> Content:
     """One content of several; texts alone become one text."""
+    if len(contents) == 1 and isinstance(contents[0], str):
+        return contents[0]
     said = list(filter(None, contents))
     texts = [content for content in said if isinstance(content, str)]
     if len(texts) == len(said):
@@ -275,6 +270,8 @@ def _labelled(label: str, media: tuple[Object, ...]) -> list[Object]:
 def _unique(ids: list[str]) -> list[str]:
     """The ids of one answer's calls, numbered where one comes twice."""
     taken = set(ids)
+    if len(taken) == len(ids):
+        return ids
     seen: dict[str, int] = {}
     unique: list[str] = []
     for call_id in ids:

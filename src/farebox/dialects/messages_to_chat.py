@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from farebox.core.call import Call
@@ -21,6 +22,7 @@ from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.messages_to_chat_content import Notes, text_part
 from farebox.dialects.messages_to_chat_tools import Tools, fits_strictly
 from farebox.dialects.messages_to_chat_turns import read_effort, read_turns
+from farebox.dialects.messages_to_chat_usual import usual_messages
 from farebox.dialects.values import Object, as_list, as_object, malformed, unknown
 from farebox.errors import BadRequest
 
@@ -105,12 +107,7 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     _refuse_theirs(fields)
     tools = Tools(noted)
     tools.read(value_of(fields, "tools"))
-    read = read_turns(
-        value_of(fields, "system"), value_of(fields, "messages"), tools, around, noted
-    )
-    messages = join_users(
-        arrange(read.turns, "", lambda call_id: around.recall.find(around.account_id, call_id))
-    )
+    messages, effort = _read_messages(call, tools, around, noted)
     if not messages:
         raise BadRequest("'messages' must say something.", param="messages", code="invalid_value")
     _mark_last(messages, fields, noted)
@@ -119,7 +116,7 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     body: Object = {"model": call.model, "messages": messages}
     body |= {name: fields[name] for name in _SAME if value_of(fields, name) is not None}
     body |= {"stop": list(stops)} if stops else {}
-    body |= _output_fields(fields, read.effort, thinking, noted)
+    body |= _output_fields(fields, effort, thinking, noted)
     body |= tools.choose(value_of(fields, "tool_choice"))
     body |= {"stream": True} if call.stream else {}
     missed = [name for name in _MISSED if value_of(fields, name)]
@@ -140,6 +137,27 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
         omits_thinking=thinking.omitted,
         stop_sequences=stops,
     )
+
+
+def _read_messages(
+    call: Call, tools: Tools, around: Circumstances, noted: Notes
+) -> tuple[list[Object], str | None]:
+    """The messages, and the effort that the last of the system's asked for."""
+
+    def recalled(call_id: str) -> str | None:
+        return around.recall.find(around.account_id, call_id)
+
+    system, raw = value_of(call.fields, "system"), call.fields["messages"]
+    if call.message_words is not None and not noted.keeps_marks:
+        head = read_turns(system, [], tools, around, noted)
+        opened = partial(around.seal.open, around.account_id, "reasoning")
+        usual = usual_messages(raw, tools.toolbox, recalled, opened)
+        if usual is not None:
+            messages, dropped = usual
+            noted.dropped += dropped
+            return arrange(head.turns, "", recalled) + messages, None
+    read = read_turns(system, value_of(call.fields, "messages"), tools, around, noted)
+    return join_users(arrange(read.turns, "", recalled)), read.effort
 
 
 def _refuse_theirs(fields: Fields) -> None:

@@ -40,7 +40,7 @@ class Notes:
 
     def __init__(self, *, keeps_marks: bool) -> None:
         self.dropped: list[str] = []
-        self._keeps_marks = keeps_marks
+        self.keeps_marks = keeps_marks
 
     def mark_of(self, holder: Object, path: str) -> Object | None:
         """The mark on a block, a tool, or the whole request, if marks are kept. Raises
@@ -55,7 +55,7 @@ class Notes:
         ttl = mark.get("ttl")
         if ttl not in (None, "5m", "1h"):
             raise unknown(f"{path}.ttl", ttl, "5m or 1h")
-        if not self._keeps_marks:
+        if not self.keeps_marks:
             self.drop_mark()
             return None
         return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": ttl}
@@ -81,9 +81,8 @@ def text_part(text: str) -> Object:
 
 def as_content(parts: list[Object], joint: str) -> Content:
     """Parts as one text where they are no more than that: not every upstream takes a list."""
-    if all(part.keys() == {"type", "text"} for part in parts):
-        return joint.join(cast("str", part["text"]) for part in parts)
-    return parts
+    texts = [cast("str", part["text"]) for part in parts if "text" in part and len(part) == 2]
+    return joint.join(texts) if len(texts) == len(parts) else parts
 
 
 class BlockReader:
@@ -101,7 +100,8 @@ class BlockReader:
             raise malformed(path, "a string or a list of blocks", content)
         parts: list[Object] = []
         for at, value in enumerate(cast("list[object]", content)):
-            parts += self.block(as_object(value, f"{path}[{at}]"), f"{path}[{at}]", kinds)
+            where = f"{path}[{at}]"
+            parts += self.block(as_object(value, where), where, kinds)
         return parts
 
     def block(self, block: Object, path: str, kinds: tuple[str, ...]) -> list[Object]:
@@ -113,8 +113,14 @@ class BlockReader:
             wanted = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if kinds[1:] else kinds[0]
             raise unknown(f"{path}.type", kind, wanted)
         parts = _READERS[kind](self, block, path)
-        self.notes.put_mark(parts, self.notes.mark_of(block, f"{path}.cache_control"))
+        self.notes.put_mark(parts, self.mark_of(block, path))
         return parts
+
+    def mark_of(self, block: Object, path: str) -> Object | None:
+        """The mark on a block; most have none. Raises BadRequest."""
+        if "cache_control" not in block:
+            return None
+        return self.notes.mark_of(block, f"{path}.cache_control")
 
 
 def refuse_id(path: str) -> BadRequest:

@@ -28,8 +28,8 @@ from farebox.dialects.messages_to_chat_tools import Tools
 from farebox.dialects.seal import Foreign, is_ours
 from farebox.dialects.values import (
     Object,
-    as_list,
     as_object,
+    as_objects,
     malformed,
     name_at,
     optional_text,
@@ -42,7 +42,7 @@ SUMMARY_INTRO = "A summary of the conversation so far, which stands in its place
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 # For Anthropic's accounts alone; it changes with each version, and so would spoil every cache.
 _BILLING_HEADER = "x-anthropic-billing-header:"
-_ERROR = "Error: "
+ERROR = "Error: "
 _SHOWN_CHARS = 100
 _USERS = (*USERS, "tool_result")
 # What a vendor's tools did, and what else chat has no place for. Their endings name most.
@@ -100,10 +100,7 @@ class _Reader:
         self.result.turns.append(Said("system", as_content(parts, "\n\n")))
 
     def read_messages(self, value: object) -> None:
-        messages = [
-            as_object(message, f"messages[{at}]")
-            for at, message in enumerate(as_list(value, "messages"))
-        ]
+        messages = as_objects(value, "messages")
         for at, message in enumerate(messages):
             if message.get("role") == "user":
                 self._last_user = at
@@ -161,7 +158,8 @@ class _Reader:
         for at, block in enumerate(_as_blocks(content, path)):
             where = f"{path}[{at}]"
             if block.get("type") == "tool_result":
-                self._say(parts)
+                if parts:
+                    self._say(parts)
                 self._returned(block, where)
                 returned = True
             else:
@@ -170,9 +168,8 @@ class _Reader:
             self._say(parts or [text_part("")])
 
     def _say(self, parts: list[Object]) -> None:
-        if parts:
-            self.result.turns.append(Said("user", as_content(list(parts), "\n\n")))
-            parts.clear()
+        self.result.turns.append(Said("user", as_content(list(parts), "\n\n")))
+        parts.clear()
 
     def _returned(self, block: Object, path: str) -> None:
         use_id = name_at(block, "tool_use_id", path)
@@ -184,20 +181,24 @@ class _Reader:
                 param=f"{path}.tool_use_id",
                 code="invalid_value",
             )
-        content = block.get("content")
-        read = self._blocks.read([] if content is None else content, f"{path}.content", RESULTS)
+        text, media, mark = self._read_result(block.get("content"), f"{path}.content")
+        mark = self._blocks.mark_of(block, path) or mark
+        if block.get("is_error") is True:
+            text = f"{ERROR}{text}"
+        self.result.turns.append(Returned(use_id, text, media, mark))
+
+    def _read_result(
+        self, content: object, path: str
+    ) -> tuple[str, tuple[Object, ...], Object | None]:
+        """What a tool gave: its text, what is no text, and the last mark on the text."""
+        if isinstance(content, str):
+            return content, (), None
+        read = self._blocks.read([] if content is None else content, path, RESULTS)
         texts = [part for part in read if part["type"] == "text"]
-        text = "\n".join(cast("str", part["text"]) for part in texts)
+        text = "\n".join([cast("str", part["text"]) for part in texts])
         marks = [part["cache_control"] for part in texts if "cache_control" in part]
-        mark = self._notes.mark_of(block, f"{path}.cache_control") or (marks or [None])[-1]
-        self.result.turns.append(
-            Returned(
-                use_id,
-                f"{_ERROR}{text}" if block.get("is_error") is True else text,
-                tuple(part for part in read if part["type"] != "text"),
-                cast("Object | None", mark),
-            )
-        )
+        media = tuple([part for part in read if part["type"] != "text"])
+        return text, media, cast("Object | None", marks[-1] if marks else None)
 
     def _assistant(self, content: object, path: str) -> None:
         parts: list[Object] = []
@@ -206,20 +207,21 @@ class _Reader:
             if kind == "text":
                 parts += self._blocks.block(block, where, TEXTS)
                 continue
-            self._answer(parts)
+            if parts:
+                self._answer(parts)
             if isinstance(kind, str) and kind in _READERS:
                 _READERS[kind](self, block, where)
             elif isinstance(kind, str) and (kind.endswith(_NO_PLACE) or kind in _NO_PLACE_MORE):
                 self._notes.dropped.append(f"messages.{kind}")
             else:
                 raise unknown(f"{where}.type", kind, "text, thinking or tool_use")
-        self._answer(parts)
+        if parts:
+            self._answer(parts)
 
     def _answer(self, parts: list[Object]) -> None:
-        if parts:
-            # Nothing between them: with citations, one sentence is several blocks.
-            self.result.turns.append(Said("assistant", as_content(list(parts), "")))
-            parts.clear()
+        # Nothing between them: with citations, one sentence is several blocks.
+        self.result.turns.append(Said("assistant", as_content(list(parts), "")))
+        parts.clear()
 
     def tool_use(self, block: Object, path: str) -> None:
         use_id = name_at(block, "id", path)
@@ -285,8 +287,7 @@ def _as_blocks(content: object, path: str) -> list[Object]:
         return [text_part(content)]
     if not isinstance(content, list):
         raise malformed(path, "a string or a list of blocks", content)
-    blocks = cast("list[object]", content)
-    return [as_object(block, f"{path}[{at}]") for at, block in enumerate(blocks)]
+    return as_objects(cast("list[object]", content), path)
 
 
 def _is_billing(parts: list[Object]) -> bool:

@@ -44,21 +44,29 @@ class _Marked(_Block):
     cache_control: _Mark | UnsetType | None = UNSET
 
 
-class _Text(_Marked, tag="text", kw_only=True):
+class Text(_Marked, tag="text", kw_only=True):
+    """A text."""
+
     text: str
     citations: UnsetType | None = UNSET
 
 
-class _Thinking(_Block, tag="thinking"):
+class Thinking(_Block, tag="thinking"):
+    """Thoughts, with the signature of whoever made them."""
+
     thinking: str
     signature: str | UnsetType | None = UNSET
 
 
-class _Redacted(_Block, tag="redacted_thinking"):
+class Redacted(_Block, tag="redacted_thinking"):
+    """Thoughts that the vendor keeps to itself."""
+
     data: str
 
 
-class _Use(_Marked, tag="tool_use", kw_only=True):
+class Use(_Marked, tag="tool_use", kw_only=True):
+    """A call of a tool."""
+
     id: str
     name: str
     # Its members may have any name; that they are all read shows that they can be read.
@@ -66,21 +74,25 @@ class _Use(_Marked, tag="tool_use", kw_only=True):
     caller: _Caller | UnsetType | None = UNSET
 
 
-class _Result(_Marked, tag="tool_result", kw_only=True):
+class Result(_Marked, tag="tool_result", kw_only=True):
+    """What it gave."""
+
     tool_use_id: str
-    content: str | list[_Text] | UnsetType = UNSET
+    content: str | list[Text] | UnsetType = UNSET
     is_error: bool | UnsetType | None = UNSET
 
 
-class _Message(_Shape):
+class Message(_Shape):
+    """A message of the usual shape."""
+
     role: Literal["user", "assistant", "system"]
-    content: str | list[_Text | _Thinking | _Redacted | _Use | _Result]
+    content: str | list[Text | Thinking | Redacted | Use | Result]
 
 
-_SYSTEM: msgspec.json.Decoder[str | list[_Text] | None] = msgspec.json.Decoder(
-    str | list[_Text] | None
+_SYSTEM: msgspec.json.Decoder[str | list[Text] | None] = msgspec.json.Decoder(
+    str | list[Text] | None
 )
-_MESSAGES = msgspec.json.Decoder(list[_Message])
+MESSAGES = msgspec.json.Decoder(list[Message])
 
 
 def words_of(fields: Fields) -> frozenset[bytes] | None:
@@ -90,12 +102,12 @@ def words_of(fields: Fields) -> frozenset[bytes] | None:
     """
     try:
         _SYSTEM.decode(fields.get("system", _NULL))
-        messages = _MESSAGES.decode(fields["messages"])
+        messages = MESSAGES.decode(fields["messages"])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     for message in messages:
         if isinstance(message.content, list):
             for block in message.content:
-                if isinstance(block, _Thinking) and block.signature and is_ours(block.signature):
+                if isinstance(block, Thinking) and block.signature and is_ours(block.signature):
                     return frozenset((_SIGNED,))
     return frozenset()

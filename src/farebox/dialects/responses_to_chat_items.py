@@ -19,8 +19,8 @@ from farebox.dialects.interpreter import Circumstances
 from farebox.dialects.seal import Foreign, Purpose, is_ours
 from farebox.dialects.values import (
     Object,
-    as_list,
     as_object,
+    as_objects,
     malformed,
     name_at,
     optional_text,
@@ -33,6 +33,8 @@ SUMMARY_INTRO = "A summary of the conversation so far, which was too long to be 
 _VENDORS_BLOB = "gAAAA"  # how OpenAI's sealed texts begin
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS = frozenset(("input_text", "output_text", "text", "summary_text", "reasoning_text"))
+_SEARCHED = TOOL_SEARCH + "_output"
+_BRINGING_TOOLS = ("additional_tools", _SEARCHED)
 # What a vendor's tools did, and what else chat has no place for. Their endings name most.
 _NO_PLACE = ("_call", "_call_output", "mcp_list_tools", "mcp_approval_request")
 _NO_PLACE_MORE = ("mcp_approval_response", "program", "program_output")
@@ -52,13 +54,10 @@ def read_items(value: object, toolbox: Toolbox, around: Circumstances) -> Read:
     """A decoded `input`. Tools that its items bring are declared first. Raises BadRequest."""
     if isinstance(value, str):
         return Read([Said("user", value)])
-    items = [
-        as_object(item, f"input[{at}]")
-        for at, item in enumerate([] if value is None else as_list(value, "input"))
-    ]
+    items = [] if value is None else as_objects(value, "input")
     found: dict[int, list[str]] = {}
     for at, item in enumerate(items):
-        if item.get("type") in ("additional_tools", "tool_search_output"):
+        if item.get("type") in _BRINGING_TOOLS:
             found[at] = toolbox.declare(item.get("tools"), f"input[{at}].tools")
     reader = _Reader(toolbox, around, found, len(items) - 1)
     for at, item in enumerate(items):
@@ -83,7 +82,11 @@ class _Reader:
             kind = "message" if "role" in item else "item_reference" if "id" in item else None
         if not isinstance(kind, str):
             raise malformed(f"{path}.type", "a type of item", kind)
-        if kind == TOOL_SEARCH + "_output":
+        if kind in _READERS:
+            turn = _READERS[kind](self, item, path)
+            if turn is not None:
+                self.result.turns.append(turn)
+        elif kind == _SEARCHED:
             self._searched(item, path, self._found[at])
         elif kind == "compaction_trigger":
             if at != self._last:
@@ -93,10 +96,6 @@ class _Reader:
                     code="invalid_value",
                 )
             self.result.compacts = True
-        elif kind in _READERS:
-            turn = _READERS[kind](self, item, path)
-            if turn is not None:
-                self.result.turns.append(turn)
         elif kind.endswith(_NO_PLACE) or kind in _NO_PLACE_MORE:
             self.result.dropped.append(kind)
         elif kind != "additional_tools":
@@ -116,7 +115,7 @@ class _Reader:
         if role == "system":
             return Said(role, "\n\n".join(_texts(content, where)))
         parts = _parts(content, where)
-        if all(isinstance(part, str) for part in parts):
+        if _are_texts(parts):
             # As one text: not every upstream takes a list of them.
             return Said("user", "\n\n".join(cast("list[str]", parts)))
         return Said("user", [_text_part(p) if isinstance(p, str) else p for p in parts])
@@ -144,7 +143,10 @@ class _Reader:
 
     def output(self, item: Object, path: str) -> Turn:
         call_id = name_at(item, "call_id", path)
-        parts = _parts(item.get("output"), f"{path}.output")
+        output = item.get("output")
+        if isinstance(output, str):
+            return Returned(call_id, output)
+        parts = _parts(output, f"{path}.output")
         text = "\n".join(part for part in parts if isinstance(part, str))
         media = tuple(part for part in parts if not isinstance(part, str))
         return Returned(call_id, text, media)
@@ -152,8 +154,9 @@ class _Reader:
     def reasoning(self, item: Object, path: str) -> Turn:
         opened = self._open(item, "reasoning", path)
         # Content may be null, and one without text is as good as none.
-        content = "\n\n".join(_texts(item.get("content") or [], f"{path}.content"))
-        summary = "\n\n".join(_texts(item.get("summary") or [], f"{path}.summary"))
+        content, summary = item.get("content"), item.get("summary")
+        content = "\n\n".join(_texts(content, f"{path}.content")) if content else ""
+        summary = "\n\n".join(_texts(summary, f"{path}.summary")) if summary else ""
         return Thought(content or opened, summary)
 
     def compaction(self, item: Object, path: str) -> Turn | None:
@@ -231,13 +234,17 @@ def _sealed_elsewhere(path: str) -> BadRequest:
 def _texts(content: object, path: str) -> list[str]:
     """The texts of content that may hold nothing else. Raises BadRequest."""
     parts = _parts(content, path)
-    if not all(isinstance(part, str) for part in parts):
+    if not _are_texts(parts):
         raise BadRequest(
             f"'{path}' can only hold text for this model. Send other parts as the user's.",
             param=path,
             code="unsupported_value",
         )
     return cast("list[str]", parts)
+
+
+def _are_texts(parts: list[str | Object]) -> bool:
+    return all([isinstance(part, str) for part in parts])  # noqa: C419 (mostly it is one part)
 
 
 def _text_part(text: str) -> Object:
@@ -250,9 +257,25 @@ def _parts(content: object, path: str) -> list[str | Object]:
         return [content]
     if not isinstance(content, list):
         raise malformed(path, "a string or a list of parts", content)
-    parts = cast("list[object]", content)
-    read = (_part(part, f"{path}[{at}]") for at, part in enumerate(parts))
-    return [part for part in read if part is not None]
+    parts: list[str | Object] = []
+    for at, value in enumerate(cast("list[object]", content)):
+        part = _plain_text(value)
+        if part is None:
+            part = _part(value, f"{path}[{at}]")
+        if part is not None:
+            parts.append(part)
+    return parts
+
+
+def _plain_text(value: object) -> str | None:
+    """The text of a part, if it is that of the user's or the model's which most parts are."""
+    if not isinstance(value, dict):
+        return None
+    part = cast("Object", value)
+    kind, text = part.get("type"), part.get("text")
+    if isinstance(text, str) and kind in ("input_text", "output_text"):
+        return text
+    return None
 
 
 def _part(value: object, path: str) -> str | Object | None:

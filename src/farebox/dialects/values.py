@@ -12,6 +12,7 @@ from farebox.errors import BadRequest
 Object = dict[str, object]
 """A JSON object as it was decoded, or as it is to be encoded."""
 
+_OBJECTS = frozenset((dict,))
 _SHOWN_CHARS = 100  # of a value in an error
 _KINDS: dict[type, str] = {
     str: "a string",
@@ -54,6 +55,16 @@ def as_list(value: object, path: str) -> list[object]:
     return cast("list[object]", value)
 
 
+def as_objects(value: object, path: str) -> list[Object]:
+    """A list of objects. Raises BadRequest."""
+    values = as_list(value, path)
+    # Of thousands none mostly is anything else, and none of their places has to be told.
+    if not _OBJECTS.issuperset(map(type, values)):
+        for at, member in enumerate(values):
+            as_object(member, f"{path}[{at}]")
+    return cast("list[Object]", values)
+
+
 def text_at(holder: Object, name: str, path: str) -> str:
     """A member that is a string, which may be empty. Raises BadRequest."""
     value = holder.get(name)
@@ -64,7 +75,9 @@ def text_at(holder: Object, name: str, path: str) -> str:
 
 def name_at(holder: Object, name: str, path: str) -> str:
     """A member that is a string of at least a character. Raises BadRequest."""
-    value = text_at(holder, name, path)
+    value = holder.get(name)
+    if not isinstance(value, str):
+        raise malformed(f"{path}.{name}", "a string", value)
     if not value:
         raise BadRequest(
             f"'{path}.{name}' must not be empty.", param=f"{path}.{name}", code="invalid_value"
@@ -74,4 +87,5 @@ def name_at(holder: Object, name: str, path: str) -> str:
 
 def optional_text(holder: Object, name: str, path: str) -> str | None:
     """A member that is a string, or absent, or null. Raises BadRequest."""
-    return None if holder.get(name) is None else text_at(holder, name, path)
+    value = holder.get(name)
+    return value if value is None or isinstance(value, str) else text_at(holder, name, path)

@@ -71,6 +71,8 @@ def heads(items: Iterable[msgspec.Raw]) -> list[Head]:
 def split(call: Call) -> tuple[list[msgspec.Raw], list[str | None]]:
     """The items of a call's input, and beside each the id that it references. Raises BadRequest."""
     items = read_items(call.fields)
+    if call.message_words is not None:
+        return items, [None] * len(items)  # usual items are known to be there themselves
     return items, [head.reference for head in heads(items)]
 
 
