@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from farebox.core.call import Call
 from farebox.dialects import chat
+from farebox.dialects.chat_usual import KnownEnvelopes
 from farebox.errors import BadRequest, FareboxError, NotFound, UpstreamFailed
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -24,7 +25,7 @@ def _parse(**fields: Any) -> Call:
 def test_a_plain_request_asks_for_little() -> None:
     """No stream, one choice, no cap; it weighs its bytes, and its messages are usual ones."""
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
-    call = chat.parse(body, "req_1")
+    call = chat.parse(body, "req_1", known=KnownEnvelopes(1, 1))
     assert call == Call(
         "req_1",
         "chat",

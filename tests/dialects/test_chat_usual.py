@@ -7,132 +7,26 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from farebox.dialects.body import decode_fields
-from farebox.dialects.chat_usual import WORDS, Asked, Usual, read_usual
+from farebox.dialects.chat_envelope import COUNTED, refuse_near_names
+from farebox.dialects.chat_usual import WORDS, KnownEnvelopes, Usual, read_usual
 from farebox.dialects.chat_weight import Weight, weigh
 from farebox.errors import BadRequest
-
-Pairs = list[tuple[str, Any]]
-"""An object's members as they are written, perhaps with a key twice; lists are tuples here."""
-
-texts = st.text(st.sampled_from('ab"\\{}[],:é\n'), max_size=8) | st.sampled_from(
-    ["file_id", "developer", '"messages":[{"role":"user"}]', "https://a.example/x_url"]
-)
-parts = st.builds(
-    lambda text, mark: [("type", "text"), ("text", text), *mark],
-    texts,
-    st.sampled_from([[], [("cache_control", [("type", "ephemeral")])]]),
-)
-calls = st.builds(
-    lambda name, said: [
-        ("id", "c"),
-        ("type", "function"),
-        ("function", [("name", name), ("arguments", said)]),
-    ],
-    texts,
-    texts,
-)
-usual_members: dict[str, st.SearchStrategy[Any]] = {
-    "content": texts | st.none() | st.lists(parts, min_size=1, max_size=2).map(tuple),
-    "name": texts,
-    "tool_calls": st.lists(calls, max_size=2).map(tuple) | st.none(),
-    "tool_call_id": texts,
-    "reasoning_content": texts | st.none(),
-    "refusal": st.none(),
-    "annotations": st.just(()),
-    "audio": st.none(),
-    "function_call": st.none(),
-}
-roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
-
-
-@st.composite
-def usual_messages(draw: st.DrawFn) -> Pairs:
-    """A message, its members in any order."""
-    names = draw(st.lists(st.sampled_from(sorted(usual_members)), unique=True, max_size=4))
-    members = [("role", draw(roles)), *((name, draw(usual_members[name])) for name in names)]
-    return draw(st.permutations(members))
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> Pairs:
-    """A request's members, its messages among them."""
-    others: Pairs = [
-        ("model", "m"),
-        ("stream", draw(st.sampled_from([True, False, None]))),
-        ("n", draw(st.integers(1, 128) | st.none())),
-        ("max_tokens", draw(st.integers(1, 9) | st.none())),
-        ("stop", ("a", "]")),
-        ("metadata", [("messages", ())]),
-        ("messages\\", "messages"),
-    ]
-    others = others[:1] + draw(st.lists(st.sampled_from(others[1:]), unique_by=lambda m: m[0]))
-    messages = tuple(draw(st.lists(usual_messages(), min_size=1, max_size=4)))
-    return draw(st.permutations([*others, ("messages", messages)]))
-
-
-def _text(value: Any, blank: str = "") -> str:
-    """A value as JSON, with this between its signs."""
-    if isinstance(value, tuple):
-        inner = f",{blank}".join(_text(each, blank) for each in value)
-        return f"[{inner}]"
-    if isinstance(value, list):
-        members = (f"{json.dumps(key)}:{blank}{_text(each, blank)}" for key, each in value)
-        return "{" + f",{blank}".join(members) + "}"
-    return json.dumps(value, ensure_ascii=False)
-
-
-# What makes a request an unusual one, or none at all: some text in place of some other.
-oddities = st.sampled_from(
-    [
-        "",
-        " ",
-        "[",
-        "]",
-        "{",
-        "}",
-        '"',
-        ",",
-        "\\",
-        "\\u0061",
-        "null",
-        "1e999",
-        '"content":"x",',
-        '"content":[{"type":"image_url","image_url":"u"}],',
-        '"messages":[],',
-        '"messages":[{"role":"user","content":"other"}],',
-        '"file_id":"f",',
-        '"audio":{"id":"a"},',
-        '"x":{"messages":[{"role":"user"}]},',
-        ',"a":1}',
-        "]}",
-        "\udcff",
-    ]
-)
-
-
-@st.composite
-def odd_bodies(draw: st.DrawFn) -> bytes:
-    """A request with something put into it, in place of a few bytes or of none."""
-    text = _text(draw(requests()), draw(st.sampled_from(["", "", "", " "])))
-    for _ in range(draw(st.integers(0, 3))):
-        at = draw(st.integers(0, len(text)))
-        text = text[:at] + draw(oddities) + text[at + draw(st.integers(0, 2)) :]
-    return text.encode(errors="surrogateescape")
+from tests.dialects.usual_bodies import Pairs, odd_bodies, requests, text_of
 
 
 def _read(body: bytes) -> Usual | str | None:
-    """What was read of it, or why it is refused."""
+    """What was read of it without knowing its envelope, or why it is refused."""
     try:
-        return read_usual(body)
+        return read_usual(body, KnownEnvelopes(1, 1))
     except BadRequest as error:
         return error.message
 
 
 def _general(body: bytes) -> tuple[list[tuple[str, bytes]], Weight]:
     fields = decode_fields(body)
+    refuse_near_names(fields, COUNTED)
     return [(name, bytes(raw)) for name, raw in fields.items()], weigh(body, fields["messages"])
 
 
@@ -150,16 +44,17 @@ def _check_is_the_same(usual: Usual, body: bytes) -> None:
     assert weight == Weight(len(body))
     plain: dict[str, Any] = json.loads(body)
     assert usual.words == _words_in(plain["messages"])
-    asked = {name: plain.get(name) for name in Asked.__struct_fields__}
-    assert {name: getattr(usual.asked, name) for name in asked} == asked
+    envelope = usual.envelope
+    assert (envelope.model, envelope.stream) == (plain["model"], plain.get("stream") or False)
+    assert (envelope.output_cap, envelope.choices) == (plain.get("max_tokens"), plain.get("n") or 1)
 
 
 @given(requests())
 def test_a_usual_request_is_read_as_any_other(request_: Pairs) -> None:
     """Fields and their order, what was asked for, the weight; and which words there are."""
-    body = _text(request_).encode()
-    usual = read_usual(body)
-    assert usual is not None
+    body = text_of(request_).encode()
+    usual = _read(body)
+    assert isinstance(usual, Usual)
     _check_is_the_same(usual, body)
 
 
@@ -175,7 +70,7 @@ def test_what_is_odd_is_read_as_any_other_or_not_at_all(body: bytes) -> None:
     usual = _read(body)
     if isinstance(usual, str):
         with pytest.raises(BadRequest) as caught:
-            decode_fields(body)
+            _general(body)
         assert caught.value.message == usual
     elif usual is not None:
         _check_is_the_same(usual, body)

@@ -35,6 +35,8 @@ class Call(NamedTuple):
     # Of a conversation of the usual shape: which words it has that edits look for, as the file of
     # its dialect that ends in `_usual` says. None: they are to be looked for.
     message_words: frozenset[bytes] | None = None
+    # Stands for all that `fields` are but their messages: calls of one number differ only there.
+    envelope: int | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -12,14 +12,17 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
-from farebox.dialects.chat_usual import (
+from farebox.dialects.chat_envelope import (
+    COUNTED,
     MAX_CHOICES,
     MAX_MODEL_CHARS,
     MAX_TOKENS,
     Asked,
     StreamOptions,
-    read_usual,
+    read_envelope,
+    refuse_near_names,
 )
+from farebox.dialects.chat_usual import KNOWN, KnownEnvelopes, read_usual
 from farebox.dialects.chat_weight import Weight, weigh
 from farebox.errors import BadRequest, FareboxError
 
@@ -28,60 +31,39 @@ DONE = b"data: [DONE]\n\n"
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 
-# What the price, the hold or the choice of a model hangs on.
-_COUNTED = frozenset(
-    (
-        "model",
-        "messages",
-        "max_tokens",
-        "max_completion_tokens",
-        "n",
-        "stream",
-        "stream_options",
-        "service_tier",
-        "tools",
-        "web_search_options",
-        "modalities",
-        "store",
-    )
-)
-
-
-class _Tool(msgspec.Struct, frozen=True):
-    type: str
-
-
-def parse(body: bytes, request_id: str, hops: tuple[str, ...] = ()) -> Call:
+def parse(
+    body: bytes, request_id: str, hops: tuple[str, ...] = (), known: KnownEnvelopes = KNOWN
+) -> Call:
     """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
-    usual = read_usual(body)
+    usual = read_usual(body, known)
     if usual is None:
         fields = decode_fields(body)
-        refuse_near_names(fields, _COUNTED)
+        refuse_near_names(fields, COUNTED)
         asked = _read(fields)
         weight, words = weigh(body, fields["messages"]), None
+        envelope = read_envelope(fields, asked)
     else:
-        fields, asked, words = usual
-        refuse_near_names(fields, _COUNTED)
+        envelope, fields, words = usual
         weight = Weight(len(body))
-    options, stream = asked.stream_options, asked.stream or False
-    caps = [cap for cap in (asked.max_completion_tokens, asked.max_tokens) if cap is not None]
+    # By position where there are most: a name costs as much as its value.
     return Call(
-        request_id=request_id,
-        dialect="chat",
-        model=asked.model,
-        fields=fields,
-        stream=stream,
-        include_usage=bool(stream and options and options.include_usage),
-        output_cap=min(caps) if caps else None,
-        choices=asked.n or 1,
-        text_bytes=weight.text_bytes,
-        table_tokens=weight.table_tokens,
-        service_tier=asked.service_tier,
-        hosted_tools=_hosted_tools(fields),
+        request_id,
+        "chat",
+        envelope.model,
+        fields,
+        envelope.stream,
+        envelope.include_usage,
+        envelope.output_cap,
+        envelope.choices,
+        weight.text_bytes,
+        weight.table_tokens,
+        envelope.service_tier,
+        envelope.hosted_tools,
         wires=("chat", "responses"),
-        audio_output="audio" in (asked.modalities or ()),
+        audio_output=envelope.audio_output,
         hops=hops,
         message_words=words,
+        envelope=envelope.number,
     )
 
 
@@ -119,19 +101,6 @@ def read_model(fields: Fields) -> str:
     return model
 
 
-def refuse_near_names(fields: Fields, counted: frozenset[str]) -> None:
-    """Raises BadRequest for a key that is one of these but for its case."""
-    # What is priced must be what is sent, and some upstreams, such as all that are written in Go,
-    # take "MAX_TOKENS" for max_tokens.
-    for name in fields:
-        if name not in counted and name.casefold() in counted:
-            raise BadRequest(
-                f"The key {name!r} is not known. Write {name.casefold()!r}.",
-                param=name,
-                code="unknown_parameter",
-            )
-
-
 def check_messages(fields: Fields) -> None:
     """Raises BadRequest for what is no list of messages. Only its beginning is looked at, since it
     may be megabytes; what is in it is for others to judge.
@@ -150,27 +119,6 @@ def check_messages(fields: Fields) -> None:
             param="messages",
             code="invalid_value",
         )
-
-
-def _hosted_tools(fields: Fields) -> tuple[str, ...]:
-    """Tools that run at the vendor, for which it may charge by the call: what is no function of
-    the client's.
-    """
-    if "tools" not in fields and "web_search_options" not in fields:
-        return ()
-    tools = read_field(fields, "tools", list[_Tool], "a list of objects with a type") or []
-    hosted = {hosted_name(tool.type) for tool in tools} - {"function", "custom"}
-    if read_field(fields, "web_search_options", dict[str, msgspec.Raw], "an object") is not None:
-        hosted.add("web_search")
-    return tuple(sorted(hosted))
-
-
-def hosted_name(kind: str) -> str:
-    """The name under which a tool is priced: without the date or `preview` of a version."""
-    for name in ("web_search", "computer"):
-        if kind.startswith(name):
-            return name
-    return kind
 
 
 def error_object(error: FareboxError) -> dict[str, object]:

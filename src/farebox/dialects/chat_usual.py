@@ -7,17 +7,23 @@ left to the ways that are for everything.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from farebox.dialects.body import check_text, decode_fields
+from farebox.core.known import Known
+from farebox.dialects.body import LARGE_BYTES, check_text, decode_checked
+from farebox.dialects.chat_envelope import (
+    COUNTED,
+    Asked,
+    Envelope,
+    read_envelope,
+    refuse_near_names,
+)
 from farebox.errors import BadRequest
 
-MAX_CHOICES = 128
-MAX_TOKENS = 2**31 - 1
-MAX_MODEL_CHARS = 256
 _MESSAGES = b'"messages":[{'
 _NO_MESSAGES = b"[]"
 _NOTHING = msgspec.Raw(b"")
@@ -65,28 +71,6 @@ class _Message(_Shape):
     function_call: UnsetType | None = UNSET
 
 
-_Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
-
-
-class StreamOptions(msgspec.Struct, frozen=True):
-    """What of them the gateway must know."""
-
-    include_usage: bool | None = None
-
-
-class Asked(msgspec.Struct):
-    """What the price, the hold or the choice of a model hangs on, but for messages and tools."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: _Count | None = None
-    max_completion_tokens: _Count | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)] | None = None
-    service_tier: str | None = None
-    modalities: list[str] | None = None
-
-
 class _Body(Asked, kw_only=True):
     messages: list[_Message]
 
@@ -102,18 +86,28 @@ WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 """A role and members of messages; of usual messages it is known which of them there are."""
 
 
+# By where the messages begin, and the body without them: clients mostly send the same again around
+# other messages. Large ones hold a hundred tools.
+KnownEnvelopes = Known[tuple[int, bytes], Envelope]
+KNOWN = KnownEnvelopes(most=1000, most_bytes=4 * 1024 * 1024)
+_NUMBERS = count(1)
+
+
 class Usual(NamedTuple):
-    """A request of the usual shape: its fields as body.py gives them, and what was read of it."""
+    """A request of the usual shape: its envelope, its fields as body.py gives them, and which of
+    WORDS its messages have.
+    """
 
+    envelope: Envelope
     fields: dict[str, msgspec.Raw]
-    asked: Asked
-    words: frozenset[bytes]  # of WORDS
+    words: frozenset[bytes]
 
 
-def read_usual(body: bytes) -> Usual | None:
+def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
     """A request whose messages are written without blanks, and are text and calls of functions
     alone, with no key twice; None for every other. Raises BadRequest and TooLarge as
-    decode_fields() does.
+    decode_fields(), refuse_near_names() and read_envelope() do, which an envelope that is known
+    has passed before.
     """
     found = body.find(_MESSAGES)
     if found < 0:
@@ -127,13 +121,24 @@ def read_usual(body: bytes) -> Usual | None:
         # a key that comes twice, then what follows it here would begin within it. That is no end
         # of a JSON object: it closes too much, or has a quote too many.
         end = start + size_bytes
-        fields = decode_fields(body[:start] + _NO_MESSAGES + body[end:])
+        rest = body[:start] + _NO_MESSAGES + body[end:]
+        key = start, rest
+        envelope = known.find(key)
+        fields = decode_checked(rest) if envelope is None else dict(envelope.fields)
     except (msgspec.MsgspecError, BadRequest, ValueError, RecursionError):
         return None
-    if bytes(fields.get("messages", b"")) != _NO_MESSAGES:
-        return None  # what was found is a key of that name further within
+    if envelope is None:
+        if bytes(fields.get("messages", b"")) != _NO_MESSAGES:
+            return None  # what was found is a key of that name further within
+        refuse_near_names(fields, COUNTED)
+        envelope = read_envelope(fields, asked)
+        # What is large is read in another thread.
+        if len(body) <= LARGE_BYTES and known.has_come(key):
+            numbered = envelope._replace(fields=dict(fields), number=next(_NUMBERS))
+            if known.keep(key, numbered, len(rest)):
+                envelope = numbered
     fields["messages"] = msgspec.Raw(memoryview(body)[start:end])
-    return Usual(fields, asked, words)
+    return Usual(envelope, fields, words)
 
 
 def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:

@@ -13,7 +13,8 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, hides_letters, read_field
-from farebox.dialects.chat import MAX_TOKENS, check_messages, read_model, refuse_near_names
+from farebox.dialects.chat import check_messages, read_model
+from farebox.dialects.chat_envelope import MAX_TOKENS, refuse_near_names
 from farebox.dialects.chat_weight import Weight, weigh_blocks
 from farebox.dialects.messages_usual import words_of
 from farebox.errors import BadRequest

@@ -13,7 +13,8 @@ import msgspec
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
-from farebox.dialects.chat import MAX_TOKENS, hosted_name, read_model, refuse_near_names
+from farebox.dialects.chat import read_model
+from farebox.dialects.chat_envelope import MAX_TOKENS, hosted_name, refuse_near_names
 from farebox.dialects.chat_weight import Weight, weigh_input
 from farebox.dialects.responses_usual import words_of
 from farebox.errors import BadRequest

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from farebox.core.call import Call
-from farebox.dialects.chat import hosted_name
+from farebox.dialects.chat_envelope import hosted_name
 from farebox.dialects.chat_mend import NOTHING, is_set
 from farebox.dialects.interpreter import Circumstances, Outgoing
 from farebox.dialects.raw import read_raw, to_raw

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
-from farebox.dialects.chat import hosted_name
+from farebox.dialects.chat_envelope import hosted_name
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
 from farebox.dialects.chat_tools import Tool, Toolbox
 from farebox.dialects.chat_turns import arrange, words_of
