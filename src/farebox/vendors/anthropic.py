@@ -23,6 +23,7 @@ class Anthropic(Vendor):
     speaks = ("messages", "chat")
     json_schema = False
     max_choices = 1
+    remembers = True
 
     def chat_url(self, channel: Channel) -> str:
         """Behind the version, which a base URL may leave out as those of its SDKs do."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from farebox import __version__
 from farebox.core.call import Call, Headers
@@ -15,7 +15,7 @@ from farebox.core.channel import Channel, ChannelOptions
 from farebox.core.ports import UpstreamHead, UpstreamRequest
 from farebox.dialects.interpreter import Endings
 from farebox.errors import BadRequest, UpstreamRefused
-from farebox.vendors import messages, refusals, responses
+from farebox.vendors import messages, refusals, remembered, responses
 from farebox.vendors.apart import keep_apart, keep_messages_apart
 from farebox.vendors.body import (
     DEVELOPER_TO_SYSTEM,
@@ -25,6 +25,7 @@ from farebox.vendors.body import (
     edit_messages,
     json_schema_to_object,
 )
+from farebox.vendors.remembered import Prepared
 from farebox.vendors.thinking import fit_effort
 
 _CHAT_PATH = "/chat/completions"
@@ -37,13 +38,6 @@ _CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 MORE_THAN_HELD = ("n_predict", "n_cmpl", "best_of")
 _NO_CODES: Final[Mapping[str, refusals.Kind]] = {}
 _NO_NAMES: Final[Mapping[str, str]] = {}
-
-
-class Prepared(NamedTuple):
-    """A request ready to send, and what was changed for it, such as `max_tokens=renamed`."""
-
-    request: UpstreamRequest
-    adjusted: tuple[str, ...] = ()
 
 
 class Vendor:
@@ -66,6 +60,10 @@ class Vendor:
     drop_of_responses: ClassVar[tuple[str, ...]] = ()  # and those of its Responses API
     rename: ClassVar[Mapping[str, str]] = _NO_NAMES  # request field -> its name there
     message_edits: ClassVar[tuple[MessageEdit, ...]] = ()
+    # Whether a chat may be prepared as one before it that differs in nothing but messages. It may
+    # if messages are only looked at through the methods of Body, and if headers hang on nothing
+    # else of a call than that it is a chat, its hops, and whether it streams.
+    remembers: ClassVar[bool] = False
 
     # How it answers.
     finish_reasons: ClassVar[Mapping[str, str]] = _NO_NAMES  # foreign -> OpenAI's
@@ -74,6 +72,10 @@ class Vendor:
     # Whether all tokens of output that it charges for are text in its chat streams, thoughts too.
     # Who cannot be sure of that says no; then the longest answer is held for from the beginning.
     shows_all_output: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        # What a vendor promises, another one that is built on it may not keep.
+        cls.remembers = vars(cls).get("remembers", False)
 
     @property
     def endings(self) -> Endings:
@@ -94,9 +96,16 @@ class Vendor:
         `model` is the name at the vendor, `output_cap` the most tokens that it may write, `hop`
         this instance's id, `account` the caller's name.
         """
+        is_shared = not channel.dedicated_account or channel.dedicated_account != account
+        key = None
+        if call.envelope is not None and self.remembers and call.dialect == "chat":
+            asked = call.envelope, call.message_words, output_cap, call.hops
+            key = self, id(channel), model, is_shared, hop, asked
+            known = remembered.find(key)
+            if known is not None:
+                return known.prepared(call.fields["messages"])
         body = Body(call.fields, call.message_words)
         body.put("model", model)
-        is_shared = not channel.dedicated_account or channel.dedicated_account != account
         if call.dialect == "responses":
             url = self.responses_url(channel)
             self._edit_responses(body, channel.options, call, output_cap, is_shared)
@@ -112,7 +121,10 @@ class Vendor:
             body.encode(),
             first_byte_timeout_s=channel.first_byte_timeout_s,
         )
-        return Prepared(request, tuple(body.adjusted))
+        prepared = Prepared(request, tuple(body.adjusted))
+        if key is not None:
+            remembered.remember(key, channel, call, body, prepared)
+        return prepared
 
     def _edit_chat(
         self, body: Body, options: ChannelOptions, call: Call, output_cap: int, is_shared: bool
@@ -130,7 +142,8 @@ class Vendor:
             ask_for_usage(body)
         if is_shared:
             keep_apart(body)
-        self._fit_wish(body, "reasoning_effort", options, call)
+        if call.effort_is_wish:
+            self._fit_wish(body, "reasoning_effort", options)
         self.adapt(body)
         if not _either(options.json_schema, self.json_schema):
             json_schema_to_object(body)
@@ -148,7 +161,8 @@ class Vendor:
         responses.shape(body, call, output_cap)
         if is_shared:
             keep_apart(body)
-        self._fit_wish(body, "reasoning", options, call)
+        if call.effort_is_wish:
+            self._fit_wish(body, "reasoning", options)
         self.adapt_responses(body)
         if not _either(options.json_schema, self.json_schema):
             responses.json_schema_to_object(body)
@@ -253,9 +267,7 @@ class Vendor:
                 body.note(name, what)
         body.put(field, output_cap)
 
-    def _fit_wish(self, body: Body, field: str, options: ChannelOptions, call: Call) -> None:
-        if not call.effort_is_wish:
-            return
+    def _fit_wish(self, body: Body, field: str, options: ChannelOptions) -> None:
         model = str(body.value("model"))
         if not _either(options.reasoning_effort, self.takes_effort(model)):
             body.drop(field)
@@ -266,7 +278,8 @@ class Vendor:
 
     def _name_there(self, field: str, options: ChannelOptions) -> str:
         """What the field is called where it is sent."""
-        return dict(options.rename).get(field) or self.rename.get(field, field)
+        there = dict(options.rename).get(field) if options.rename else None
+        return there or self.rename.get(field, field)
 
     def _drop_and_rename(
         self, body: Body, refused: tuple[str, ...], options: ChannelOptions, call: Call

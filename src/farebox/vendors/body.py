@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, cast
 
 import msgspec
@@ -34,17 +34,20 @@ def mentions(data: bytes, needle: bytes) -> bool:
 class Body:
     """The top level of a request. What is not touched stays the bytes that came, in their order."""
 
-    __slots__ = ("adjusted", "fields", "message_words")
+    __slots__ = ("adjusted", "fields", "message_words", "messages_read")
 
     def __init__(
         self, fields: Mapping[str, msgspec.Raw], message_words: frozenset[bytes] | None = None
     ) -> None:
         self.fields: dict[str, object] = dict(fields)
         self.message_words = message_words  # as a Call has them; None: to be looked for
+        self.messages_read = False  # whether anything may hang on more of them than their words
         self.adjusted: list[str] = []
 
     def raw(self, name: str) -> bytes:
         """A field as JSON; `null` if it is not there."""
+        if name == "messages":
+            self.messages_read = True
         value = self.fields.get(name)
         if value is None:
             return NULL
@@ -64,6 +67,8 @@ class Body:
 
     def value(self, name: str) -> object:
         """A field decoded. Raises BadRequest if it is not JSON."""
+        if name == "messages":
+            self.messages_read = True
         value = self.fields.get(name)
         return decode(bytes(value), name) if isinstance(value, msgspec.Raw) else value
 
@@ -81,8 +86,7 @@ class Body:
 
     def note(self, field: str, what: str) -> None:
         """Name an adjustment for the header `x-farebox-adjusted`; the same one is named once."""
-        # Field names may be an operator's own words, and a header holds only plain ones.
-        adjustment = f"{_UNFIT_FOR_HEADER.sub('_', field)}={what}"
+        adjustment = f"{_plain(field)}={what}"
         if adjustment not in self.adjusted:
             self.adjusted.append(adjustment)
 
@@ -94,6 +98,21 @@ class Body:
     def encode(self) -> bytes:
         """The body to send."""
         return msgspec.json.encode(self.fields)
+
+    def around(self, name: str) -> tuple[bytes, bytes]:
+        """The body to send up to the value of this field, and what follows it."""
+        names = list(self.fields)
+        at = names.index(name)
+        before = {each: self.fields[each] for each in names[:at]}
+        after = {each: self.fields[each] for each in names[at + 1 :]}
+        start = msgspec.json.encode({**before, name: 0}).removesuffix(b"0}")
+        return start, (b"," if after else b"") + msgspec.json.encode(after).removeprefix(b"{")
+
+
+@lru_cache(maxsize=1000)
+def _plain(field: str) -> str:
+    # Field names may be an operator's own words, and a header holds only plain ones.
+    return _UNFIT_FOR_HEADER.sub("_", field)
 
 
 def decode(data: bytes, param: str) -> object:

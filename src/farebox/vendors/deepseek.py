@@ -21,6 +21,7 @@ class DeepSeek(Vendor):
     json_schema = False
     failing_finish_reasons = frozenset({"insufficient_system_resource"})
     shows_all_output = True
+    remembers = True
 
     def messages_url(self, channel: Channel) -> str:
         """Beside its other APIs, under a path of its own."""

@@ -18,6 +18,7 @@ class Local(Vendor):
     max_choices = 1
     drop = MORE_THAN_HELD
     shows_all_output = True
+    remembers = True
 
 
 VENDOR = Local()

@@ -19,6 +19,7 @@ class MiMo(Vendor):
     json_schema = False
     drop_of_responses = ("context_management", "client_metadata")
     shows_all_output = True
+    remembers = True
 
     def messages_url(self, channel: Channel) -> str:
         """Beside its other APIs, under a path of its own."""

@@ -22,6 +22,7 @@ class OpenAI(Vendor):
     speaks = ("chat", "responses")
     drop = ("top_k",)
     message_edits = (DROP_REASONING,)
+    remembers = True
 
     def takes_effort(self, model: str) -> bool:
         """Models that reason do, and all others refuse it."""

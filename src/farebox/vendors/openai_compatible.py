@@ -15,6 +15,7 @@ class OpenAICompatible(Vendor):
     max_tokens_field = "max_tokens"
     developer_role = False
     drop = MORE_THAN_HELD
+    remembers = True
 
 
 VENDOR = OpenAICompatible()

@@ -10,6 +10,7 @@ class Zai(Zhipu):
     title = "Z.ai"
     base_url = "https://api.z.ai/api/paas/v4"
     env_name = "ZAI_API_KEY"
+    remembers = True
 
 
 VENDOR = Zai()

@@ -46,6 +46,7 @@ class Zhipu(Vendor):
     failing_finish_reasons = frozenset({"network_error"})
     error_codes = _CODES
     shows_all_output = True
+    remembers = True
 
     def takes_effort(self, model: str) -> bool:
         """All of its models think, or can be told not to."""
