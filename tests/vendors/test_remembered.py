@@ -81,7 +81,7 @@ def _prepared(
         request, adjusted = vendor.prepare(channel, "up-1", call, cap, hop, "alice")
     except BadRequest as error:
         return error.message, error.param, error.code
-    return (*request, adjusted)
+    return (*msgspec.structs.astuple(request), adjusted)
 
 
 def _check_is_prepared_as_unknown(vendor: Vendor, channel: Channel, call: Call, cap: int) -> None:

@@ -4,7 +4,7 @@ for and sent somewhere.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Asked(msgspec.Struct):
     modalities: list[str] | None = None
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """An envelope as a Call has it. `fields` are all of the request's, in their order; what
     `messages` are there is no part of it.
     """

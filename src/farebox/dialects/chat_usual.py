@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from farebox.core.known import Known
 from farebox.dialects.body import LARGE_BYTES, check_text, decode_checked
@@ -134,7 +135,7 @@ def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
         envelope = read_envelope(fields, asked)
         # What is large is read in another thread.
         if len(body) <= LARGE_BYTES and known.has_come(key):
-            numbered = envelope._replace(fields=dict(fields), number=next(_NUMBERS))
+            numbered = replace(envelope, fields=dict(fields), number=next(_NUMBERS))
             if known.keep(key, numbered, len(rest)):
                 envelope = numbered
     fields["messages"] = msgspec.Raw(memoryview(body)[start:end])

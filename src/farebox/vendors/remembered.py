@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
     adjusted: tuple[str, ...] = ()
 
 
-class Remembered(NamedTuple):
+class Remembered(msgspec.Struct, frozen=True, gc=False):
     """A chat that was prepared, but for its messages."""
 
     channel: Channel  # kept, so that its id stays its own
