@@ -5,13 +5,18 @@ import io
 import json
 import logging
 
+import msgspec
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farebox.core.call import Attempt
 from farebox.core.ids import new_key
 from farebox.core.ports import Settled
+from farebox.core.usage import CLASSES, Usage
 from farebox.telemetry import logs
+from farebox.telemetry.access import line_of
 from farebox.telemetry.record import Record, current_record
 from tests.settlements import settlement
 
@@ -162,6 +167,17 @@ def test_the_access_line_of_a_call(stream):
         "failed": ["first: connect"],
         "ttft_ms": 4,
     }
+
+
+@given(st.lists(st.integers(0, 2**53), min_size=len(CLASSES), max_size=len(CLASSES)))
+def test_an_access_line_has_the_tokens_that_there_were(counts):
+    """By class and in the order of the classes, written by either way."""
+    record = Record("req_1", "POST")
+    record.settlement, record.settled = settlement(usage=Usage(*counts)), Settled(40, 2)
+    line = line_of(record, "/v1/chat/completions", 200, 0.1)
+    there = {name: count for name, count in zip(CLASSES, counts, strict=True) if count}
+    written = json.loads(msgspec.json.encode(line))["tokens"], msgspec.to_builtins(line)["tokens"]
+    assert [list(each.items()) for each in written] == [list(there.items())] * 2
 
 
 def test_the_access_line_of_a_refusal_says_why(stream):

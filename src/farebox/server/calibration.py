@@ -42,7 +42,10 @@ class Calibration:
 
     def sample(self, passage: Passage) -> None:
         """Look at a call that is over, if it is one to look at and its turn. Returns at once."""
-        if not self._in_use() or not _is_reported(passage):
+        asked_s = self._counting.asked_s
+        if asked_s is None or clock.monotonic_s() >= asked_s + IN_USE_S:
+            return  # nobody counts
+        if not _is_reported(passage):
             return
         if self._task is not None and not self._task.done():
             return
@@ -53,10 +56,6 @@ class Calibration:
         self._taken[model] = taken + 1
         self._next_s = now_s + PAUSE_S
         self._task = asyncio.create_task(self._measure(passage))
-
-    def _in_use(self) -> bool:
-        asked_s = self._counting.asked_s
-        return asked_s is not None and clock.monotonic_s() < asked_s + IN_USE_S
 
     async def _measure(self, passage: Passage) -> None:
         gateway, account_id = passage.gateway, passage.caller.account.id

@@ -25,6 +25,13 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     error: str | None = None  # the code or type that the client was told
 
 
+# Counts by class, of which a line has those that there were. It is made in a quarter of the time
+# that a dict of them takes.
+Tokens = msgspec.defstruct(
+    "Tokens", [(name, int, 0) for name in CLASSES], omit_defaults=True, gc=False
+)
+
+
 class CallLine(Line, omit_defaults=True, kw_only=True, gc=False):
     """Of a call that was settled."""
 
@@ -32,7 +39,7 @@ class CallLine(Line, omit_defaults=True, kw_only=True, gc=False):
     channel: str | None
     stream: bool
     outcome: str
-    tokens: dict[str, int]  # by class, those that there were
+    tokens: msgspec.Struct  # Tokens
     charge_nanocredits: int
     absorbed_nanocredits: int
     flags: tuple[str, ...]
@@ -59,19 +66,21 @@ def line_of(record: Record, route: str, status: int | None, duration_s: float) -
     settlement, settled = record.settlement, record.settled
     if settlement is None or settled is None:
         return Line(*shared)
-    tokens = zip(CLASSES, settlement.usage, strict=True)
-    failed = [f"{each.channel}: {each.error}" for each in settlement.attempts if each.error]
+    failed: list[str] | None = None
+    for each in settlement.attempts:
+        if each.error:
+            failed = [*(failed or ()), f"{each.channel}: {each.error}"]
     return CallLine(
         *shared,
         model=settlement.model,
         channel=settlement.channel,
         stream=settlement.stream,
         outcome=settlement.outcome,
-        tokens={name: count for name, count in tokens if count},
+        tokens=Tokens(*settlement.usage),
         charge_nanocredits=settled.charge_nanocredits,
         absorbed_nanocredits=settled.absorbed_nanocredits,
         flags=settlement.flags,
         attempts=len(settlement.attempts),
-        failed=failed or None,
+        failed=failed,
         ttft_ms=settlement.ttft_ms,
     )

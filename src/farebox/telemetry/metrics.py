@@ -162,19 +162,24 @@ class Metrics:
     def request_started(self) -> None:
         """A request's head has arrived."""
         self._serving += 1
-        self._count_soon()
+        if self._timer is None:
+            self._count_soon()
 
     def request_finished(self, route: str, status: int | None, duration_s: float) -> None:
         """A request is over; `route` is a pattern, never what a client wrote. None: no answer."""
         self._serving -= 1
         self._answered.append((route, status, duration_s))
-        self._count_soon()
+        if self._timer is None:
+            self._count_soon()
 
     def call_finished(self, settlement: Settlement, settled: Settled) -> None:
         """A call is settled. To be told in the task that serves it, or in one that it started."""
         self._settled.append((settlement, settled))
-        self._count_soon()
-        _tell_record(settlement, settled)
+        if self._timer is None:
+            self._count_soon()
+        record = current_record.get()
+        if record is not None:
+            record.settlement, record.settled = settlement, settled
 
     def finish(self) -> None:
         """Count what was noted last: the process is about to end."""
@@ -183,8 +188,6 @@ class Metrics:
         self._count()
 
     def _count_soon(self) -> None:
-        if self._timer is not None:
-            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -259,10 +262,3 @@ def _taken(notes: deque[_T]) -> Iterator[_T]:
     with suppress(IndexError):
         while True:
             yield notes.popleft()
-
-
-def _tell_record(settlement: Settlement, settled: Settled) -> None:
-    record = current_record.get()
-    if record is not None:
-        record.settlement = settlement
-        record.settled = settled
