@@ -122,7 +122,7 @@ async def test_an_answer_is_sent_with_its_request_id(carrier):
     head with the first of the body.
     """
     connection = connect(carrier)
-    async with connection.client() as client:
+    with connection.client() as client:
         await client.send_head(200, ((b"content-type", b"text/event-stream"),))
         await client.send(b"a")
         await client.send(b"b", last=True)
@@ -147,16 +147,15 @@ async def test_an_answer_is_sent_with_its_request_id(carrier):
 async def test_a_header_that_would_be_two_is_never_sent(value):
     """The lane writes heads itself, so it looks at the values itself, as uvicorn does."""
     connection = LaneConnection()
-    async with connection.client() as client:
-        with pytest.raises(RuntimeError):
-            await client.send_head(200, ((b"x-farebox-adjusted", value),))
+    with connection.client() as client, pytest.raises(RuntimeError):
+        await client.send_head(200, ((b"x-farebox-adjusted", value),))
     assert connection.sent == []
 
 
 async def test_a_hang_up_is_told_once_and_sending_goes_nowhere(carrier):
     """Whoever waits for it is called once; sending to a client that has gone does nothing."""
     connection, calls = connect(carrier), []
-    async with connection.client() as client:
+    with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
         connection.leave()
         await settle()
@@ -172,7 +171,7 @@ async def test_a_hang_up_is_told_once_and_sending_goes_nowhere(carrier):
 async def test_a_callback_can_be_taken_back(carrier):
     """None forgets the callback."""
     connection, calls = connect(carrier), []
-    async with connection.client() as client:
+    with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
         client.on_gone(None)
         connection.leave()
@@ -184,7 +183,7 @@ async def test_a_callback_can_be_taken_back(carrier):
 async def test_the_end_of_a_complete_answer_is_no_hang_up(carrier):
     """Servers say `disconnect` after the last byte too; nobody left then."""
     connection, calls = connect(carrier), []
-    async with connection.client() as client:
+    with connection.client() as client:
         client.on_gone(lambda: calls.append("gone"))
         await client.send_head(200, HEAD)
         await client.send(b"x", last=True)
@@ -197,7 +196,7 @@ async def test_the_end_of_a_complete_answer_is_no_hang_up(carrier):
 async def test_sending_waits_for_a_slow_client(carrier):
     """Back-pressure reaches the sender."""
     connection = connect(carrier)
-    async with connection.client() as client:
+    with connection.client() as client:
         await client.send_head(200, HEAD)
         connection.take(False)
         sending = asyncio.create_task(client.send(b"x"))
@@ -212,7 +211,7 @@ async def test_sending_waits_for_a_slow_client(carrier):
 async def test_a_client_that_takes_nothing_counts_as_gone(carrier):
     """After the limit without progress the sender goes on, as if the client had hung up."""
     connection, calls = connect(carrier), []
-    async with connection.client(stall_s=0.1) as client:
+    with connection.client(stall_s=0.1) as client:
         client.on_gone(lambda: calls.append("gone"))
         await asyncio.sleep(0.15)  # idle time is no stall
         assert not client.gone
@@ -230,7 +229,7 @@ async def test_being_cancelled_from_outside_is_not_swallowed(carrier):
     """Only the stall timer's own cancellation ends in the client."""
     connection = connect(carrier)
     connection.take(False)
-    async with connection.client() as client:
+    with connection.client() as client:
         sending = asyncio.create_task(client.send(b"x"))
         await settle()
         sending.cancel()
@@ -243,7 +242,7 @@ async def test_nothing_is_left_when_the_call_is_over(carrier):
     """Neither a task nor a timer outlives a call."""
     before = asyncio.all_tasks()
     connection, calls = connect(carrier), []
-    async with connection.client(stall_s=0.05) as client:
+    with connection.client(stall_s=0.05) as client:
         client.on_gone(lambda: calls.append("gone"))
         await client.send_head(200, ())
         await client.send(b"x")

@@ -8,7 +8,17 @@ from farebox.core.call import Headers
 from farebox.server.client import AsgiClient
 from farebox.server.forms import Form
 from farebox.server.heads import Head
-from farebox.server.reply import Asgi, ClientGone, Message, Receive, Reply, Scope, Send
+from farebox.server.reply import (
+    CLOSE,
+    Asgi,
+    ClientGone,
+    Message,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    raise_if_gone,
+)
 
 
 class AsgiRequest:
@@ -36,6 +46,10 @@ class AsgiRequest:
     def length_bytes(self) -> int | None:
         """Of the body, as the head says it."""
         return self.head.length_bytes
+
+    def whole(self) -> bytes | None:
+        """Never: ASGI's `receive` has to be awaited."""
+        return None
 
     async def read(self) -> tuple[bytes, bool]:
         """The next part of the body, and whether more will come. Raises ClientGone."""
@@ -69,7 +83,9 @@ class AsgiReply(Reply):
         """Send one ASGI message."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._extra]
+            own = self._form.ids(self.request_id)
+            extra = (*own, CLOSE) if self._closes else own
+            message["headers"] = [*message.get("headers", ()), *extra]
         await self._send(message)
 
     @property
@@ -86,10 +102,25 @@ class AsgiReply(Reply):
         """Send a part of the body; `last` ends the answer."""
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
+    async def cut_off(self, error: BaseException) -> None:
+        """Leave it to the ASGI server."""
+        raise error
+
+    def end(self) -> None:
+        """The ASGI server sees by itself that nothing more comes."""
+
     async def respond(self, response: Asgi) -> None:
         """Let a framework's response answer."""
         await response(self._request.scope, self._request.receive, self)
 
     def client(self, stall_s: float) -> AsgiClient:
         """The relay's client; it watches for the disconnect."""
-        return AsgiClient(self._request.receive, self, stall_s)
+        return _Client(self._request.receive, self, stall_s)
+
+
+class _Client(AsgiClient):
+    __slots__ = ()
+
+    def __exit__(self, *ended: object) -> None:
+        super().__exit__(*ended)
+        raise_if_gone(self, ended[1])

@@ -7,10 +7,10 @@ import zlib
 
 from farebox.core.settings import Settings
 from farebox.errors import BadRequest, TooLarge
+from farebox.server.heads import UNCODED
 from farebox.server.reply import Request
 
 _GZIP_OR_ZLIB = 47  # zlib's wbits that recognise either header by themselves
-_PLAIN = (b"", b"identity")
 _DEFLATED = (b"gzip", b"x-gzip", b"deflate")
 
 
@@ -33,16 +33,21 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     where it sends JSON.
     """
     head = request.head
+    limit_bytes = settings.max_body_bytes
+    body = request.whole() if head.is_plain else None
+    if body is not None:  # as for nearly every call
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return body
     if head.has_parts:
         raise UnsupportedMedia(
             "A multipart body is not read here. Send JSON with 'Content-Type: application/json'."
         )
-    if head.coding not in _PLAIN and head.coding not in _DEFLATED:
+    if head.coding not in UNCODED and head.coding not in _DEFLATED:
         raise UnsupportedMedia(
             f"Content-Encoding {head.coding.decode('latin-1')[:40]!r} is not read here. "
             "Send the body as it is, or as gzip or deflate."
         )
-    limit_bytes = settings.max_body_bytes
     if (request.length_bytes or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     if request.arrived:
@@ -55,7 +60,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
             raise BodyTimeout(
                 f"The body did not arrive within {settings.body_timeout_s:g} s."
             ) from None
-    if head.coding in _PLAIN:
+    if head.coding in UNCODED:
         return body
     # In a thread: inflating up to the limit takes a tenth of a second and more.
     return await asyncio.to_thread(_inflate, body, limit_bytes)

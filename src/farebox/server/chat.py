@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from farebox import relay
 from farebox.dialects import chat
-from farebox.server.incoming import answer_call, receive_call
+from farebox.server.incoming import receive_call
 from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
@@ -11,4 +12,5 @@ from farebox.server.state import State
 async def complete(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, request, reply, chat.parse)
-    await answer_call(state, caller, call, reply)
+    with reply.client(state.settings.idle_timeout_s) as client:
+        await relay.serve(state.gateway, caller, call, client)

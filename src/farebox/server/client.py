@@ -24,7 +24,7 @@ class Sending(Protocol):
 
 
 class AsgiClient:
-    """One call's client. Use it as an async context manager: leaving stops the watch.
+    """One call's client. Use it as a context manager: leaving stops the watch.
 
     The client has gone when it closed its connection, or when it took nothing for `stall_s`
     while something waited to be sent.
@@ -57,10 +57,10 @@ class AsgiClient:
         self._watch = self._loop.create_task(self._wait_for_disconnect(receive))
         self._timer = self._loop.call_later(stall_s, self._check_stall)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._callback = None
         self._watch.cancel()

@@ -12,13 +12,14 @@ from functools import partial
 
 import msgspec
 
+from farebox import relay
 from farebox.core.call import Call, Headers
 from farebox.core.ports import Client
 from farebox.dialects import chat, responses
 from farebox.dialects.responses_to_chat import COMPACT
 from farebox.errors import UpstreamFailed
 from farebox.server.client import Wrapped
-from farebox.server.incoming import answer_call, receive_call
+from farebox.server.incoming import receive_call
 from farebox.server.items import heads, with_ids
 from farebox.server.kept import FALSE, Resolved, off_loop, resolve
 from farebox.server.reply import Reply, Request, error_headers
@@ -37,8 +38,9 @@ async def compact(state: State, request: Request, reply: Reply) -> None:
     work = partial(responses.with_input, resolved.call, items)
     call = await off_loop(sum(map(len, items)), work)
     seal = partial(state.gateway.seal.seal, caller.account.id, "compaction")
-    around = partial(_CompactingClient, resolved=resolved, seal=seal)
-    await answer_call(state, caller, call, reply, around=around)
+    with reply.client(state.settings.idle_timeout_s) as client:
+        compacting = _CompactingClient(client, resolved, seal)
+        await relay.serve(state.gateway, caller, call, compacting)
 
 
 def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:

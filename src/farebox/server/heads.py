@@ -12,6 +12,7 @@ from typing import NamedTuple
 from farebox.errors import BadRequest
 
 HOP = b"x-farebox-hop"  # written by vendors/
+UNCODED = (b"", b"identity")  # content codings that leave a body as it is
 _LENGTH = b"content-length"
 _KEYS = (b"authorization", b"x-api-key")
 _VERSIONS = ("1.1", "1.0")
@@ -64,7 +65,7 @@ def check_head(method: bytes, url: bytes, version: str, headers: Headers, limit_
 class Head:
     """What a head says to those who serve its request."""
 
-    __slots__ = ("coding", "fields", "has_parts", "headers", "hops")
+    __slots__ = ("coding", "fields", "has_parts", "headers", "hops", "is_plain")
 
     def __init__(self, headers: Headers) -> None:
         """`headers` as they came, names in lower case."""
@@ -73,6 +74,7 @@ class Head:
         self.hops = tuple(value for name, value in headers if name == HOP)
         self.coding = fields.get(b"content-encoding", b"").strip().lower()
         self.has_parts = fields.get(b"content-type", b"").lower().startswith(b"multipart/")
+        self.is_plain = self.coding in UNCODED and not self.has_parts  # the body, as it comes
 
     @property
     def length_bytes(self) -> int | None:

@@ -25,7 +25,15 @@ from farebox.core.call import Headers
 from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
 from farebox.server.heads import Head, KnownHead, KnownHeads
-from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply, Scope
+from farebox.server.reply import (
+    CLOSE,
+    Asgi,
+    ClientGone,
+    Message,
+    Reply,
+    Scope,
+    raise_if_gone,
+)
 from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
 from farebox.telemetry import logs
@@ -46,6 +54,13 @@ class _Route:
     path: str
     handle: Handler
     form: Form
+    id_lines: bytes  # of a head, with a place for the request's id
+
+    @classmethod
+    def of(cls, path: str, handle: Handler) -> _Route:
+        form = form_of(path, ())
+        lines = [b"%b: %%(id)b\r\n" % name for name in form.id_headers]
+        return cls(path, handle, form, b"".join(lines))
 
 
 class Lane:
@@ -55,7 +70,7 @@ class Lane:
         self._state = state
         self.heads = KnownHeads()
         self._routes = {
-            path.encode(): _Route(path, handle, form_of(path, ()))
+            path.encode(): _Route.of(path, handle)
             for (method, path), handle in HOT.items()
             if method == "POST"
         }
@@ -76,7 +91,7 @@ class Lane:
         self, connection: HttpToolsProtocol, known: KnownHead, length_bytes: int
     ) -> LaneCycle:
         """The request behind a head that went by this lane before, with a body of this length."""
-        route = self._route(known.url)
+        route = self._routes.get(known.url) or self._route(known.url)
         assert route is not None
         return LaneCycle(self._state, route, connection, known.head, length_bytes)
 
@@ -102,6 +117,7 @@ class LaneCycle(Reply):
         "_stall_s",
         "_stalled",
         "_state",
+        "_task",
         "_transport",
         "_unread_bytes",
         "_waiter",
@@ -111,6 +127,7 @@ class LaneCycle(Reply):
         "keep_alive",
         "length_bytes",
         "more_body",
+        "path",
         "response_complete",
         "response_started",
         "waiting_for_100_continue",
@@ -128,6 +145,7 @@ class LaneCycle(Reply):
     ) -> None:
         super().__init__(new_request_id(clock.now_us()), route.form, close=state.draining)
         self._state = state
+        self.path = route.path  # another would not have come here
         self._route = route
         self._connection = connection
         self._transport = connection.transport
@@ -148,26 +166,34 @@ class LaneCycle(Reply):
         self._left_bytes = 0  # of the body, as its Content-Length says
         self._stalled = False
         self._stall_s = state.settings.idle_timeout_s
+        self._task: asyncio.Task[None] | None = None  # which serves it
         self._callback: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None  # the task, where it waits to be told
 
-    # What uvicorn's protocol class calls.
+    def start(self) -> None:
+        """Serve it in a task. That is among uvicorn's, which a drain waits for, until it ends."""
+        connection = self._connection
+        serving = serve(self._state, self, self, self._route.handle)
+        task = self._task = connection.loop.create_task(serving)
+        connection.tasks.add(task)
 
-    async def run_asgi(self, _app: object) -> None:
-        """Serve it. Nothing is raised."""
-        try:
-            await serve(self._state, self, self, self._route.handle)
-        except BaseException as error:  # noqa: BLE001 (as uvicorn: the connection is to have an end)
-            logs.log.error("cut_off", exc_info=error)
-            if not self.response_started:
-                await self.send_head(500, _FAILED_HEADERS)
-                await self.send(_FAILED, last=True)
-        finally:
-            if self._stalled:
-                self._transport.abort()  # to close it would wait for the client to take the rest
-            elif not self.response_complete and not self.disconnected:
-                self._transport.close()
-            self._connection = cast("Any", None)  # else the two would keep each other
+    async def cut_off(self, error: BaseException) -> None:
+        """Answer as uvicorn does, if nothing was sent."""
+        logs.log.error("cut_off", exc_info=error)
+        if not self.response_started:
+            await self.send_head(500, _FAILED_HEADERS)
+            await self.send(_FAILED, last=True)
+
+    def end(self) -> None:
+        """Nothing more comes: an answer that is not whole ends with its connection."""
+        if self._stalled:
+            self._transport.abort()  # to close it would wait for the client to take the rest
+        elif not self.response_complete and not self.disconnected:
+            self._transport.close()
+        self._connection.tasks.discard(cast("Any", self._task))
+        self._connection = self._task = cast("Any", None)  # else they would keep each other
+
+    # What uvicorn's protocol class calls.
 
     @property
     def message_event(self) -> LaneCycle:
@@ -200,17 +226,23 @@ class LaneCycle(Reply):
                     self._flow.pause_reading()
             elif more and self._unread_bytes < _WORTH_READING_BYTES:
                 return  # over a network it comes in hundreds of parts
-        self.set()
-
-    @property
-    def path(self) -> str:
-        """The route's: another path would not have come here."""
-        return self._route.path
+        if self._waiter is not None:
+            self.set()
 
     @property
     def arrived(self) -> bool:
         """Whether all of the body is here."""
         return not self.more_body
+
+    def whole(self) -> bytes | None:
+        """All of the body, if it came in one piece and nothing is to be said or done before."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        parts = self._parts
+        if len(parts) != 1:
+            return None
+        self._parts, self._unread_bytes = [], 0
+        return parts[0]
 
     async def read(self) -> tuple[bytes, bool]:
         """What has come of the body, and whether more will. Raises ClientGone."""
@@ -247,20 +279,19 @@ class LaneCycle(Reply):
         self._head = self._head_bytes(status, headers)
 
     def _head_bytes(self, status: int, headers: Headers) -> bytes:
-        lines = [STATUS_LINE[status]]
+        lines = [_first_lines(status, *self._connection.server_state.default_headers)]
         self._chunked = True
         says_close = False
-        for header in (*self._connection.server_state.default_headers, *headers):
-            if header[0] == b"content-length":
+        for name, value in headers:
+            if name == b"content-length":
                 self._chunked = False
-                self._left_bytes = int(header[1])
-            elif header[0] == CLOSE[0]:
+                self._left_bytes = int(value)
+            elif name == CLOSE[0]:
                 self.keep_alive, says_close = False, True
-            lines.append(_line(*header))
-        lines += [b"%b: %b\r\n" % header for header in self._extra]  # which no other answer has
-        if CLOSE in self._extra:
-            self.keep_alive, says_close = False, True
-        if not self.keep_alive and not says_close:
+            lines.append(_line(name, value))
+        lines.append(self._route.id_lines % {b"id": self.request_id.encode()})
+        if self._closes or not (self.keep_alive or says_close):
+            self.keep_alive = False
             lines.append(b"connection: close\r\n")
         lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
         return b"".join(lines)
@@ -294,7 +325,8 @@ class LaneCycle(Reply):
 
     def _end(self) -> None:
         self.response_complete = True
-        self.set()
+        if self._waiter is not None:
+            self.set()
         if not self.keep_alive:
             self._transport.close()
         self._connection.on_response_complete()
@@ -324,13 +356,15 @@ class LaneCycle(Reply):
         self._stall_s = stall_s
         return self
 
-    async def __aenter__(self) -> Self:
-        if not self.disconnected:
+    def __enter__(self) -> Self:
+        if self._flow.read_paused and not self.disconnected:
             self._flow.resume_reading()  # else a hang-up would not be noticed
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._callback = None
+        if error is not None:
+            raise_if_gone(self, error)
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call this once when the client hangs up (at once if it has); None forgets it."""
@@ -346,6 +380,11 @@ class LaneCycle(Reply):
         except TimeoutError:
             self._stalled = True
             self.set()
+
+
+@lru_cache(maxsize=16)  # these are the same for a second
+def _first_lines(status: int, *headers: tuple[bytes, bytes]) -> bytes:
+    return b"".join((STATUS_LINE[status], *[_line(*header) for header in headers]))
 
 
 @lru_cache(maxsize=256)  # most lines of most answers are the same

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 
+from farebox import relay
 from farebox.core.call import Headers
 from farebox.dialects import messages
 from farebox.errors import BadRequest
 from farebox.server.forms import ANTHROPIC_VERSION
-from farebox.server.incoming import answer_call, receive_call
+from farebox.server.incoming import receive_call
 from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
@@ -25,7 +26,8 @@ async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, request, reply, messages.parse)
     call = call._replace(passed_headers=_passed_headers(request))
-    await answer_call(state, caller, call, reply)
+    with reply.client(state.settings.idle_timeout_s) as client:
+        await relay.serve(state.gateway, caller, call, client)
 
 
 def _passed_headers(request: Request) -> Headers:

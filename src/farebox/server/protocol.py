@@ -82,7 +82,11 @@ class Protocol(HttpToolsProtocol):
             data = self._receive(data)
             if not data:
                 return
-        is_idle = self._is_idle
+        latest = self.cycle
+        # Whether this is the first of a request, and no other is being answered.
+        is_idle = not self._in_head and (
+            latest is None or (latest.response_complete and not latest.more_body)
+        )
         if not (is_idle and self._begin_known(data)):
             self._whole = data if is_idle else None
             self._parse(data)
@@ -183,7 +187,8 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -191,17 +196,12 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if isinstance(cycle, LaneCycle):
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
 
     # A request whose head is known goes past the parser, which stands between two requests then.
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether the next byte is the first of a request, and no other is being answered."""
-        latest = self.cycle
-        return not self._in_head and (
-            latest is None or (latest.response_complete and not latest.more_body)
-        )
 
     def _begin_known(self, data: bytes) -> bool:
         """Begin the request that `data` begin with, if its head is known."""
@@ -209,16 +209,19 @@ class Protocol(HttpToolsProtocol):
         found = lane.heads.find(data) if lane is not None else None
         if lane is None or found is None:
             return False
-        known, self._left_bytes, body_at = found
+        known, length_bytes, body_at = found
         self.url, self.headers = known.url, known.head.headers
-        self._begin(lane.take_known(self, known, self._left_bytes))
-        rest = self._receive(data[body_at:])
-        if rest:
-            self._parse(rest)
+        self.cycle = cycle = lane.take_known(self, known, length_bytes)
+        end = body_at + length_bytes
+        self._left_bytes = max(0, end - len(data))
+        cycle.take_part(data[body_at:end], more=self._left_bytes > 0)
+        self._start_asgi_task(cast("Any", cycle), None)
+        if len(data) > end:
+            self._parse(data[end:])
         return True
 
     def _receive(self, data: bytes) -> bytes:
-        """Take of this what is of the body behind a known head; the rest."""
+        """Take of this what is left of the body behind a known head; the rest."""
         part, rest = data[: self._left_bytes], data[self._left_bytes :]
         self._left_bytes -= len(part)
         self.cycle.take_part(part, more=self._left_bytes > 0)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from farebox.core.call import Headers
@@ -59,6 +59,10 @@ class Request(Protocol):
         """Whether all of the body is here."""
         ...
 
+    def whole(self) -> bytes | None:
+        """All of the body, if it is here at once; None: read() it."""
+        ...
+
     async def read(self) -> tuple[bytes, bool]:
         """The next part of the body, and whether more will come. Raises ClientGone."""
         ...
@@ -67,12 +71,11 @@ class Request(Protocol):
 class Reply(ABC):
     """What answers: it adds the request's id to each head and remembers the status."""
 
-    __slots__ = ("_extra", "_form", "request_id", "status")
+    __slots__ = ("_closes", "_form", "request_id", "status")
 
     def __init__(self, request_id: str, form: Form, *, close: bool) -> None:
         """`close`: ask the client to use another connection next time."""
-        own = form.ids(request_id)
-        self._extra: Headers = (*own, CLOSE) if close else own
+        self._closes = close
         self._form = form
         self.request_id = request_id
         self.status: int | None = None
@@ -95,10 +98,19 @@ class Reply(ABC):
         """Let a framework's response answer, once the request is read."""
 
     @abstractmethod
-    def client(self, stall_s: float) -> AbstractAsyncContextManager[Client]:
+    def client(self, stall_s: float) -> AbstractContextManager[Client]:
         """The relay's client, for the time that the call takes. It has gone when it closed its
-        connection, or when it took nothing for `stall_s` while something waited to be sent.
+        connection, or when it took nothing for `stall_s` while something waited to be sent; then
+        ClientGone is raised in place of a FareboxError, which nobody is there to be told.
         """
+
+    @abstractmethod
+    async def cut_off(self, error: BaseException) -> None:
+        """Whatever has no answer of its own, or came in the way of one, has ended the request."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Nothing more comes: an answer that is not whole ends with its connection."""
 
     async def error(self, error: FareboxError, headers: Headers = ()) -> None:
         """Answer with an error: its status, its headers and these, and its body."""
@@ -113,6 +125,12 @@ class Reply(ABC):
         await self.send(data)
         await _discard_rest(self.request)
         await self.send(b"", last=True)
+
+
+def raise_if_gone(client: Client, error: object) -> None:
+    """Raise ClientGone if this ended a call whose client has gone."""
+    if isinstance(error, FareboxError) and client.gone:
+        raise ClientGone from error
 
 
 async def _discard_rest(request: Request) -> None:

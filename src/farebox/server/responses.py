@@ -5,11 +5,10 @@ Answering is the relay's; reading what is kept is stored_responses.py's.
 
 from __future__ import annotations
 
-from functools import partial
-
+from farebox import relay
 from farebox.dialects import responses
 from farebox.server import background
-from farebox.server.incoming import answer_call, receive_call
+from farebox.server.incoming import receive_call
 from farebox.server.kept import TRUE, keeping, resolve
 from farebox.server.reply import Reply, Request
 from farebox.server.state import State
@@ -22,5 +21,6 @@ async def create(state: State, request: Request, reply: Reply) -> None:
     if call.fields.get("background") == TRUE:
         await reply.respond(await background.begin(state, caller, resolved))
         return
-    around = partial(keeping, state=state, caller=caller, resolved=resolved)
-    await answer_call(state, caller, resolved.call, reply, around=around)
+    with reply.client(state.settings.idle_timeout_s) as client:
+        kept = keeping(client, state, caller, resolved)
+        await relay.serve(state.gateway, caller, resolved.call, kept)

@@ -46,16 +46,21 @@ async def serve(
     current_record.set(record)
     state.metrics.request_started()
     try:
-        await handle(state, request, reply)
-    except ClientGone:
-        pass
-    except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
-        await _answer_failure(reply, error, record)
+        try:
+            await handle(state, request, reply)
+        except ClientGone:
+            pass
+        except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
+            await _answer_failure(reply, error, record)
+        finally:
+            duration_s = clock.monotonic_s() - started_s
+            pattern = request.path if route is None else route()
+            state.metrics.request_finished(pattern, reply.status, duration_s)
+            logs.access(record, pattern, reply.status, duration_s)
+    except BaseException as error:  # noqa: BLE001 (the worker ends, or a defect in what stands above)
+        await reply.cut_off(error)
     finally:
-        duration_s = clock.monotonic_s() - started_s
-        pattern = request.path if route is None else route()
-        state.metrics.request_finished(pattern, reply.status, duration_s)
-        logs.access(record, pattern, reply.status, duration_s)
+        reply.end()
 
 
 async def _answer_failure(reply: Reply, error: Exception, record: Record) -> None:

@@ -182,7 +182,7 @@ class Session:
         call = resolved.call
         if create.generate:
             stall_s = state.settings.idle_timeout_s
-            async with AsgiClient(self._until_gone, frames, stall_s) as client:
+            with AsgiClient(self._until_gone, frames, stall_s) as client:
                 kept = keeping(client, state, caller, resolved)
                 try:
                     await relay.serve(state.gateway, caller, call, kept)
