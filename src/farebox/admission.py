@@ -90,16 +90,11 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
             " Ask the operator to give the account another one."
         )
     offer, price = find_offer(catalogue, group, key.models, call.model, call.wires, at_us)
-    model, channels, wires = offer
+    model, channels = offer.model, offer.channels
     if call.service_tier is not None or call.hosted_tools:
         call = _priced(call, price, model.id)
-    wait_s = memory.hangups.wait_s(key.id, clock.monotonic_s())
-    if wait_s:
-        raise TooManyRequests(
-            "Too many calls of this key were hung up before their answer began. Try again in"
-            f" {wait_s} s, and wait for answers.",
-            retry_after_s=wait_s,
-        )
+    if key.id in memory.hangups.keys:
+        _refuse_hangups(memory.hangups, key.id)
     if not channels:
         _refuse_dialect(catalogue, model, call)
         raise Overloaded(
@@ -118,11 +113,22 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
         price,
         rate_ppm,
         channels,
-        wires,
+        offer.wires,
         bound(call, price, rate_ppm, tokens, at_us),
         output_cap,
         call.output_cap is not None and output_cap < call.output_cap,
     )
+
+
+def _refuse_hangups(hangups: Hangups, key_id: str) -> None:
+    """Raises TooManyRequests if this key has to wait."""
+    wait_s = hangups.wait_s(key_id, clock.monotonic_s())
+    if wait_s:
+        raise TooManyRequests(
+            "Too many calls of this key were hung up before their answer began. Try again in"
+            f" {wait_s} s, and wait for answers.",
+            retry_after_s=wait_s,
+        )
 
 
 _ROUTES = {

@@ -35,6 +35,15 @@ def test_a_key_waits_for_its_own_hang_ups_only() -> None:
     assert (hangups.wait_s("key_1", 1.0), hangups.wait_s("key_2", 1.0)) == (59, 0)
 
 
+def test_only_keys_that_hung_up_need_be_asked_about() -> None:
+    """Until their time is over."""
+    hangups = Hangups()
+    hangups.note("key_1", 0.0)
+    assert list(hangups.keys) == ["key_1"]
+    hangups.wait_s("key_1", 60.0)
+    assert not hangups.keys
+
+
 def test_an_attack_of_many_keys_is_forgotten_rather_than_remembered() -> None:
     """Memory is bounded."""
     hangups = Hangups()

@@ -37,7 +37,7 @@ MESSAGE = {**COMPACTION, "type": "message"}
 ADVISER = {**COMPACTION, "type": "advisor_message", "model": "another"}
 
 
-def _chat(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
+def chat(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -48,7 +48,7 @@ def _chat(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
 
 SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
     "openai": (
-        _chat(
+        chat(
             100,
             50,
             prompt_tokens_details={
@@ -68,12 +68,12 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         (),
     ),
     "openai, all details null": (
-        _chat(100, 50, prompt_tokens_details=None, completion_tokens_details=None),
+        chat(100, 50, prompt_tokens_details=None, completion_tokens_details=None),
         Usage(100, output=50),
         (),
     ),
     "openai, each detail null": (
-        _chat(
+        chat(
             9,
             5,
             prompt_tokens_details={"cached_tokens": None},
@@ -83,12 +83,12 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         (),
     ),
     "openai, the write overlaps the read": (
-        _chat(100, 0, prompt_tokens_details={"cached_tokens": 80, "cache_write_tokens": 30}),
+        chat(100, 0, prompt_tokens_details={"cached_tokens": 80, "cache_write_tokens": 30}),
         Usage(0, 80, 20),
         ("write_overlap",),
     ),
     "more read than there was": (
-        _chat(100, 0, prompt_tokens_details={"cached_tokens": 120, "audio_tokens": 9}),
+        chat(100, 0, prompt_tokens_details={"cached_tokens": 120, "audio_tokens": 9}),
         Usage(0, 100),
         ("cached_exceeds_prompt",),
     ),
@@ -104,7 +104,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         (),
     ),
     "deepseek": (
-        _chat(
+        chat(
             100,
             50,
             prompt_cache_hit_tokens=64,
@@ -119,7 +119,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         Usage(36, 64, output=5),
         (),
     ),
-    "kimi": (_chat(100, 50, cached_tokens=30), Usage(70, 30, output=50), ()),
+    "kimi": (chat(100, 50, cached_tokens=30), Usage(70, 30, output=50), ()),
     "xai": (
         {
             "prompt_tokens": 100,
@@ -131,7 +131,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         (),
     ),
     "reasoning is inside wherever the total says so": (
-        _chat(100, 50, completion_tokens_details={"reasoning_tokens": 40}),
+        chat(100, 50, completion_tokens_details={"reasoning_tokens": 40}),
         Usage(100, output=50),
         (),
     ),
@@ -183,18 +183,18 @@ SHAPES: dict[str, tuple[dict[str, Any], Usage, tuple[str, ...]]] = {
         ("estimated",),
     ),
     "a proxy with both": (
-        {**ANTHROPIC, **_chat(4096, 503, prompt_tokens_details={"cached_tokens": 1800})},
+        {**ANTHROPIC, **chat(4096, 503, prompt_tokens_details={"cached_tokens": 1800})},
         Usage(2296, 1800, output=503),
         (),
     ),
-    "zero is zero": (_chat(0, 0), Usage(), ()),
+    "zero is zero": (chat(0, 0), Usage(), ()),
     "hits and misses alone": (
-        _chat(10, 5, prompt_cache_hit_tokens=4, prompt_cache_miss_tokens=6),
+        chat(10, 5, prompt_cache_hit_tokens=4, prompt_cache_miss_tokens=6),
         Usage(6, 4, output=5),
         (),
     ),
     "reasoning beside the output": (
-        {**_chat(10, 5, completion_tokens_details={"reasoning_tokens": 3}), "total_tokens": 18},
+        {**chat(10, 5, completion_tokens_details={"reasoning_tokens": 3}), "total_tokens": 18},
         Usage(10, output=8),
         (),
     ),
@@ -234,13 +234,13 @@ PLACES = [
 ]
 
 
-def _as_json(reported: object) -> msgspec.Raw:
+def as_json(reported: object) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(reported).encode())  # which takes integers of any size
 
 
 def _with(place: str, value: object) -> dict[str, Any]:
     table, _, name = place.rpartition(".")
-    return _chat(9, 5, **({table: {name: value}} if table else {name: value}))
+    return chat(9, 5, **({table: {name: value}} if table else {name: value}))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -249,15 +249,7 @@ def test_absurd_counts_are_no_usage(place: str, value: object) -> None:
     """Negative, no whole number, or above four of the largest contexts: flagged, wherever it is."""
     reported = _with(place, value)
     assert read_usage(reported) == Reading(None, ("bad_usage",))
-    assert read_usage(_as_json(reported)) == Reading(None, ("bad_usage",))
-
-
-def test_an_absurd_count_need_not_be_the_one_that_counts() -> None:
-    """Hits are given in two places: an absurd one in either is no usage."""
-    details = {"cached_tokens": 1}
-    reported = _chat(9, 5, prompt_tokens_details=details, prompt_cache_hit_tokens=10_000_001)
-    assert read_usage(reported) == Reading(None, ("bad_usage",))
-    assert read_usage(_as_json(reported)) == Reading(None, ("bad_usage",))
+    assert read_usage(as_json(reported)) == Reading(None, ("bad_usage",))
 
 
 @pytest.mark.parametrize("key", ["input_tokens", "cache_read_input_tokens", "output_tokens"])
@@ -266,39 +258,6 @@ def test_absurd_counts_of_anthropics_are_no_usage(key: str) -> None:
     assert read_usage({**ANTHROPIC, key: -1}) == Reading(None, ("bad_usage",))
     compacted = {**ANTHROPIC, "iterations": [{**COMPACTION, key: -1}]}
     assert read_usage(compacted) == Reading(None, ("bad_usage",))
-
-
-def test_four_contexts_are_believed_and_no_more() -> None:
-    """The model's own context is the measure where it is known."""
-    for form in (dict[str, Any], _as_json):
-        reported = form(_chat(4000, 4000))
-        assert read_usage(reported, context=1000).usage == Usage(4000, output=4000)
-        absurd = (_chat(4001, 0), _chat(0, 4001), {"prompt_tokens": 1, "total_tokens": 4002})
-        for reported in map(form, absurd):
-            assert read_usage(reported, context=1000) == Reading(None, ("bad_usage",))
-    assert read_usage(_chat(10_000_000, 0)).usage == Usage(10_000_000)
-
-
-USUAL = b'"prompt_tokens":1,"completion_tokens":2,"total_tokens":3'
-BROKEN = (b'"a":1e999', b'"a":"\xff"', b'"\xff":1', b'"a":"\\ud800"', b'"a":' + b"[" * 5000)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b'{"prompt_tokens":1e999}',
-        b'{"a":"\xff"}',
-        b"[" * 5000,
-        b"",
-        b"{",
-        b"nope",
-        *(b"{%b,%b}" % (USUAL, more) for more in BROKEN),
-        *(b'{%b,"prompt_tokens_details":{%b}}' % (USUAL, more) for more in BROKEN),
-    ],
-)
-def test_usage_that_cannot_be_decoded_is_no_usage(text: bytes) -> None:
-    """A number out of range, broken text, or a trap for the decoder."""
-    assert read_usage(msgspec.Raw(text)) == Reading(None, ("bad_usage",))
 
 
 counts = st.integers(0, 50)
@@ -352,58 +311,6 @@ reports = st.dictionaries(
         },
     ).map(lambda tables: {**flat, **tables})
 )
-
-
-few = st.integers(0, 6)
-odd_texts = st.one_of(
-    few.map(str), few.map(str), st.sampled_from(["null", "-1", "true", "1.0", '"1"', "9" * 30])
-)
-
-
-def _members(*names: str) -> st.SearchStrategy[str]:
-    """Some of these members, in any order, some of them twice."""
-    return st.lists(st.tuples(st.sampled_from(names), odd_texts), max_size=4).map(
-        lambda pairs: ",".join(f'"{name}":{value}' for name, value in pairs)
-    )
-
-
-ON_INPUT = ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens")
-ON_OUTPUT = ("reasoning_tokens", "audio_tokens", "accepted_prediction_tokens")
-objects = st.one_of(_members(*ON_INPUT, *ON_OUTPUT), _members(*ON_INPUT, "other")).map(
-    "{%s}".__mod__
-)
-more_members = _members(
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "input_tokens",
-    "output_tokens",
-    "input_tokens_details",
-    "cache_read_input_tokens",
-    "other",
-)
-
-
-@st.composite
-def usual_texts(draw: st.DrawFn) -> str:
-    """Usage as JSON: mostly of the usual shape, and mostly with the right sum."""
-    prompt, output = draw(few), draw(few)
-    total = prompt + output if draw(few) else draw(few)
-    parts = [f'"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total}']
-    for side, members in (("prompt", _members(*ON_INPUT)), ("completion", _members(*ON_OUTPUT))):
-        if draw(st.booleans()):
-            found = draw(st.one_of(members.map("{%s}".__mod__), objects, odd_texts))
-            parts.append(f'"{side}_tokens_details":{found}')
-    cache = draw(_members("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"))
-    more = draw(more_members) if not draw(few) else ""
-    return "{" + ",".join(draw(st.permutations([p for p in (*parts, cache, more) if p]))) + "}"
-
-
-@given(usual_texts(), st.sampled_from([None, 1]))
-def test_usage_as_json_reads_as_the_same_decoded(text: str, context: int | None) -> None:
-    """The usual shapes are checked while they are decoded: to the same end as by the rules."""
-    decoded = msgspec.json.decode(text)
-    assert read_usage(msgspec.Raw(text.encode()), context) == read_usage(decoded, context)
 
 
 ANTHROPICS = (
@@ -463,8 +370,8 @@ def test_chat_and_responses_charge_equally(price: Price, sizes: tuple[int, ...])
     prompt, cached, written, audio, output, reasoning = sizes
     on_input = {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": audio}
     on_output = {"reasoning_tokens": reasoning}
-    chat = read_usage(
-        _chat(prompt, output, prompt_tokens_details=on_input, completion_tokens_details=on_output)
+    told = read_usage(
+        chat(prompt, output, prompt_tokens_details=on_input, completion_tokens_details=on_output)
     )
     responses = read_usage(
         {
@@ -475,7 +382,7 @@ def test_chat_and_responses_charge_equally(price: Price, sizes: tuple[int, ...])
             "total_tokens": prompt + output,
         }
     )
-    assert chat == responses
-    assert chat.usage is not None
+    assert told == responses
+    assert told.usage is not None
     assert responses.usage is not None
-    assert bill(chat.usage, price, PPM, NOON) == bill(responses.usage, price, PPM, NOON)
+    assert bill(told.usage, price, PPM, NOON) == bill(responses.usage, price, PPM, NOON)

@@ -21,6 +21,7 @@ class Hangups:
         # When each is forgotten. The end is kept and not the beginning, so that who waits as long
         # as told has waited long enough, whatever a sum of floats is rounded to.
         self._ends_s: dict[str, deque[float]] = {}
+        self.keys = self._ends_s.keys()  # of which some were; all others may call
 
     def note(self, key_id: str, now_s: float) -> None:
         """A call of this key was cancelled before the upstream answered."""

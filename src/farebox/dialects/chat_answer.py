@@ -7,7 +7,7 @@ Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -37,7 +37,7 @@ _RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.encode
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An answer as it goes to the client, and what billing must know of it."""
 
     body: bytes
@@ -71,7 +71,7 @@ def _read(
     failing_finish_reasons: frozenset[str],
 ) -> Answer:
     answer = _ANSWER.decode(body)
-    if is_set(answer.error):
+    if answer.error is not NOTHING and is_set(answer.error):
         return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
     if answer.choices is None:
         raise msgspec.ValidationError("no choices")
@@ -80,8 +80,11 @@ def _read(
         reason = choice.finish_reason or ""
         if reason in failing_finish_reasons:
             raise broke_off(f"finish_{reason}")
-        changed = changed or reason in finish_reasons or _has_broken_call(choice.message)
-        text_bytes += text_length(choice.message, escaped=escaped)
+        message = choice.message
+        if message is not None:
+            changed = changed or (bool(message.tool_calls) and _has_broken_call(message))
+            text_bytes += text_length(message, escaped=escaped)
+        changed = changed or reason in finish_reasons
     if changed or answer.model != call.model:
         fields = _FIELDS.decode(body)
         fields["model"] = msgspec.Raw(_encode(call.model))

@@ -12,7 +12,7 @@ The shape decides, not the vendor's name:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, cast
 
 import msgspec
 
@@ -51,7 +51,7 @@ _ON_OUTPUT = frozenset(("reasoning_tokens", "audio_tokens"))
 Fields = Mapping[str, object]
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What was read: None where nothing usable was reported, and what was odd about it."""
 
     usage: Usage | None

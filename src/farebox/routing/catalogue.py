@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+
+import msgspec
 
 from farebox.core.channel import Channel
 from farebox.core.price import Price, in_force
@@ -56,7 +57,7 @@ class Group:
     models: tuple[str, ...] = ("*",)
 
 
-class Candidate(NamedTuple):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A channel that can serve a call, the model's name there, and the dialect to speak to it."""
 
     channel: Channel
@@ -64,7 +65,7 @@ class Candidate(NamedTuple):
     wire: str
 
 
-class Offer(NamedTuple):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """What a name means to a caller: the model, the channels that can serve it, best first, and the
     dialects to speak to them.
     """
