@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.billing.charge import is_priced_tier
 from farebox.billing.hold import (
@@ -183,7 +184,7 @@ def _priced(call: Call, price: Price, model: str) -> Call:
         )
     if not without:
         return call
-    return call._replace(hosted_tools=tuple(t for t in call.hosted_tools if t in priced))
+    return replace(call, hosted_tools=tuple(t for t in call.hosted_tools if t in priced))
 
 
 def _output_cap(memory: Memory, key_id: str, call: Call, model: Model) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.billing.charge import (
     EXACT,
@@ -283,7 +284,7 @@ def test_the_sum_alone_is_what_the_lines_add_up_to(
 @given(usages, prices(long_multipliers=dear), rates, st.sampled_from(CLASSES), tokens)
 def test_more_tokens_never_cost_less(usage, price, rate_ppm, name, more) -> None:
     """The charge is monotone in every class, also over a threshold that makes it dearer."""
-    larger = usage._replace(**{name: getattr(usage, name) + more})
+    larger = replace(usage, **{name: getattr(usage, name) + more})
     assert (
         bill(larger, price, rate_ppm, NOON).due_nanocredits
         >= bill(usage, price, rate_ppm, NOON).due_nanocredits
@@ -295,8 +296,8 @@ def test_a_read_that_becomes_uncached_input_never_costs_less(usage, price, rate_
     """As long as reads are not dearer than input."""
     assume(price.cache_read <= price.input)
     moved = min(moved, usage.cache_read)
-    uncached = usage._replace(
-        cache_read=usage.cache_read - moved, uncached_input=usage.uncached_input + moved
+    uncached = replace(
+        usage, cache_read=usage.cache_read - moved, uncached_input=usage.uncached_input + moved
     )
     assert (
         bill(uncached, price, rate_ppm, NOON).due_nanocredits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.billing.charge import ORDINARY_TIERS, bill, is_priced_tier
 from farebox.billing.hold import Bound, InputEstimate, bound
@@ -48,7 +49,7 @@ def test_output_that_costs_nothing_has_no_limit() -> None:
 
 def test_a_hold_is_input_at_its_dearest_and_output_of_all_choices() -> None:
     """rate × (input × dearest input price + choices × cap × output price), rounded up."""
-    limits = bound(CALL._replace(choices=3), PRICE, 1_200_000, 1000, NOON)
+    limits = bound(replace(CALL, choices=3), PRICE, 1_200_000, 1000, NOON)
     assert limits.nanocredits(0) == 1000 * 5_000 * 12 // 10  # a write costs 1.25 of the input
     assert limits.nanocredits(50) == 1000 * 6_000 + 3 * 50 * 24_000
 
@@ -85,8 +86,8 @@ def answered_calls(draw: st.DrawFn) -> tuple[Call, Price, int, Usage, str | None
     some = draw(st.sampled_from([0, most]) | st.integers(0, most))
     output = draw(st.just(cap * call.choices) | st.integers(0, cap * call.choices))
     spoken = draw(st.sampled_from([0, output])) if call.audio_output else 0
-    usage = Usage(output=output - spoken, audio_output=spoken)._replace(
-        **{first: some, second: most - some}
+    usage = replace(
+        Usage(output=output - spoken, audio_output=spoken), **{first: some, second: most - some}
     )
     return call, price, cap, usage, tier
 
@@ -114,13 +115,13 @@ TIERED = {"input": "4", "output": "20", "cache_write": "4"}
         pytest.param({"image_input": "50"}, CALL, 1000 * 50_000, id="images"),
         pytest.param(
             {"tiers": {"flex": "0.5"}},
-            CALL._replace(service_tier="flex"),
+            replace(CALL, service_tier="flex"),
             1000 * 4_000,
             id="a cheap tier may be answered by the ordinary one",
         ),
         pytest.param(
             {"tiers": {"priority": "2"}},
-            CALL._replace(service_tier="priority"),
+            replace(CALL, service_tier="priority"),
             1000 * 8_000,
             id="the tier asked for",
         ),
@@ -129,7 +130,7 @@ TIERED = {"input": "4", "output": "20", "cache_write": "4"}
         ),
         pytest.param(
             {"tiers": {"flex": "0.5", "priority": "2"}},
-            CALL._replace(service_tier="auto"),
+            replace(CALL, service_tier="auto"),
             1000 * 8_000,
             id="auto may be any tier",
         ),
@@ -160,7 +161,7 @@ TIERED = {"input": "4", "output": "20", "cache_write": "4"}
         ),
         pytest.param(
             {"tools": {"web_search": "0.01"}},
-            CALL._replace(hosted_tools=("web_search",)),
+            replace(CALL, hosted_tools=("web_search",)),
             1000 * 4_000 + 10_000_000,
             id="a hosted tool, once",
         ),
@@ -178,7 +179,7 @@ def test_spoken_output_is_held_only_for_who_asks_for_it() -> None:
     """Audio costs more than text by far."""
     price = read_price({**TIERED, "audio_output": "80"})
     assert bound(CALL, price, PPM, 0, NOON).nanocredits(1) == 20_000
-    spoken = CALL._replace(audio_output=True)
+    spoken = replace(CALL, audio_output=True)
     assert bound(spoken, price, PPM, 0, NOON).nanocredits(1) == 80_000
 
 
@@ -190,13 +191,13 @@ def test_an_unknown_key_is_held_at_one_token_a_byte() -> None:
     """Byte-level BPE never makes more of a byte; and what to expect is a quarter of that."""
     estimate = InputEstimate()
     assert _tokens(estimate) == 1000
-    assert _tokens(estimate, CALL._replace(text_bytes=0)) == 0
+    assert _tokens(estimate, replace(CALL, text_bytes=0)) == 0
     assert estimate.likely_tokens(CALL, "key_1", "m") == 250
 
 
 def test_what_a_table_counts_comes_on_top() -> None:
     """Images are no bytes; and to be expected is a tenth of what they may be at most."""
-    call = CALL._replace(table_tokens=10_000)
+    call = replace(CALL, table_tokens=10_000)
     estimate = InputEstimate()
     assert _tokens(estimate, call) == 11_000
     assert estimate.likely_tokens(call, "key_1", "m") == 1_250
@@ -229,10 +230,10 @@ def test_an_estimate_stays_within_a_quarter_and_one(reported: int, held: int) ->
 @pytest.mark.parametrize(
     ("call", "reported"),
     [
-        (CALL._replace(text_bytes=0), 10),
-        (CALL._replace(table_tokens=5), 900),
+        (replace(CALL, text_bytes=0), 10),
+        (replace(CALL, table_tokens=5), 900),
         (CALL, 0),
-        (CALL._replace(text_bytes=500_000), 800),
+        (replace(CALL, text_bytes=500_000), 800),
     ],
 )
 def test_nothing_is_learnt_where_bytes_say_nothing(call: Call, reported: int) -> None:
@@ -269,6 +270,6 @@ def test_an_estimate_never_exceeds_the_bytes(reports: list[tuple[int, int]]) -> 
     """And never falls below a quarter of them, rounded up."""
     estimate = InputEstimate()
     for text_bytes, reported in reports:
-        estimate.learn(CALL._replace(text_bytes=text_bytes), "key_1", "m", reported)
+        estimate.learn(replace(CALL, text_bytes=text_bytes), "key_1", "m", reported)
     assert 250 <= _tokens(estimate) <= 1000
     assert estimate.likely_tokens(CALL, "key_1", "m") <= 1000

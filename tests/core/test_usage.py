@@ -1,6 +1,7 @@
 """Usage: disjoint classes of tokens, their sum, and how receipts show them."""
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.core.usage import CLASSES, Usage
 
@@ -10,7 +11,7 @@ FULL = Usage(1, 20, 300, 4_000, 50_000, 600_000, 7_000_000, 80_000_000)
 def test_the_input_is_all_classes_but_the_outputs() -> None:
     """What a long-context threshold is compared with: images and audio are input too."""
     assert FULL.input_total == 80_054_321
-    assert FULL._replace(output=0, audio_output=0).input_total == FULL.input_total
+    assert replace(FULL, output=0, audio_output=0).input_total == FULL.input_total
 
 
 def test_every_class_of_a_receipt_is_there() -> None:

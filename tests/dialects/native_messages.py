@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import httpx2
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.core.usage import Usage
@@ -29,7 +30,7 @@ def asked(**changes: Any) -> Call:
     """A call whose search has a price."""
     body = {"model": "m", "max_tokens": 4096, "messages": [{"role": "user", "content": "hi"}]}
     call = parse(json.dumps({**body, "tools": TOOLS}).encode(), "req_abc")
-    return call._replace(hosted_tools=("web_search",), **changes)
+    return replace(call, hosted_tools=("web_search",), **changes)
 
 
 def upstream(script: str = SCRIPT, **fields: Any) -> list[Event]:

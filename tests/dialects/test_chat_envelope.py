@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects import chat
@@ -30,7 +31,7 @@ def _read(body: bytes, known: KnownEnvelopes) -> Any:
     except BadRequest as error:
         return type(error), error.message, error.param, error.code
     fields = [(name, bytes(raw)) for name, raw in call.fields.items()]
-    return call._replace(envelope=None, fields={}), fields
+    return replace(call, envelope=None, fields={}), fields
 
 
 def _check_is_read_as_unknown(body: bytes, known: KnownEnvelopes) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.interpreter import Circumstances, Outgoing
@@ -47,7 +48,7 @@ def turns(*contents: Any) -> list[dict[str, Any]]:
 def call_for(messages: Any = None, hosted: tuple[str, ...] = (), **fields: Any) -> Call:
     """A call as admission leaves it: with those hosted tools that have a price."""
     body = {"model": "m", "max_tokens": 4096, "messages": messages or turns("hi"), **fields}
-    return parse(json.dumps(body).encode(), "req_1")._replace(hosted_tools=hosted)
+    return replace(parse(json.dumps(body).encode(), "req_1"), hosted_tools=hosted)
 
 
 def native(messages: Any = None, hosted: tuple[str, ...] = (), **fields: Any) -> Outgoing:

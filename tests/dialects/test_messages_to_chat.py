@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.dialects import messages as dialect
 from farebox.dialects.messages_to_chat import MessagesToChat, messages_to_chat
@@ -43,19 +44,21 @@ def test_a_plain_text_is_a_users_message() -> None:
 
 def test_the_call_is_the_same_but_for_what_belongs_to_its_dialect() -> None:
     """What billing and routing know stays."""
-    asked = call_for(
-        stream=True,
-        speed="fast",
-        tools=[
-            {"type": "web_search_20250305", "name": "web_search"},
-            {"name": "f", "input_schema": {"type": "object"}},
-        ],
-        cache_control={"type": "ephemeral", "ttl": "1h"},
-    )._replace(
+    asked = replace(
+        call_for(
+            stream=True,
+            speed="fast",
+            tools=[
+                {"type": "web_search_20250305", "name": "web_search"},
+                {"name": "f", "input_schema": {"type": "object"}},
+            ],
+            cache_control={"type": "ephemeral", "ttl": "1h"},
+        ),
         passed_headers=((b"anthropic-beta", b"x"),),
     )
     outgoing = messages_to_chat(asked, around()).call
-    assert outgoing == asked._replace(
+    assert outgoing == replace(
+        asked,
         dialect="chat",
         fields=outgoing.fields,
         hosted_tools=(),

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.usage import Usage
 from farebox.dialects.messages_stream import NativeMessage
@@ -35,9 +36,9 @@ def test_an_answer_that_broke_off_is_charged_for_what_had_come() -> None:
     passed = run([bytes_of(found[:-2])])
     told = read_usage(found[0]["message"]["usage"]).usage
     assert told is not None
-    assert passed.reading == Reading(told._replace(output=125), ("estimated",))
+    assert passed.reading == Reading(replace(told, output=125), ("estimated",))
     capped = run([bytes_of(found[:-2])], call=asked(output_cap=50))
-    assert capped.reading == Reading(told._replace(output=50), ("estimated",))
+    assert capped.reading == Reading(replace(told, output=50), ("estimated",))
 
 
 @pytest.mark.parametrize("usage", [None, "many", {}, {"input_tokens": 1}])
@@ -138,7 +139,7 @@ def test_calls_count_under_the_name_that_has_a_price(name: str, kind: str, tool:
     begun = {"type": "content_block_start", "index": 0, "content_block": block}
     found = upstream("say: a", thinking=None)
     parts = [bytes_of([found[0], begun, *found[1:]])]
-    priced = run(parts, call=asked()._replace(hosted_tools=(tool,)))
+    priced = run(parts, call=replace(asked(), hosted_tools=(tool,)))
     assert priced.stream.tool_calls == ((tool, 1),)
     assert run(parts).stream.tool_calls == ()
 

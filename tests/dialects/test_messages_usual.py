@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import hides_letters
@@ -111,7 +112,7 @@ def _check_is_the_same(call: Call, body: bytes) -> None:
     assert call.writes_1h == may_write
     quick = list(outcomes(call, MessagesInterpreter, searched=False))
     assert quick == list(outcomes(call, MessagesInterpreter, searched=True))
-    assert _tools_of(call) == _tools_of(call._replace(message_words=None))
+    assert _tools_of(call) == _tools_of(replace(call, message_words=None))
 
 
 def _tools_of(call: Call) -> list[tuple[str, Tool]]:

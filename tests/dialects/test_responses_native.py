@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.interpreter import Circumstances, Outgoing
@@ -38,7 +39,7 @@ MESSAGE = {
 def call_for(input: Any = "hi", hosted: tuple[str, ...] = (), **fields: Any) -> Call:
     """A call as admission leaves it: with those hosted tools that have a price."""
     body = {"model": "m", "input": input, **fields}
-    return parse(json.dumps(body).encode(), "req_1")._replace(hosted_tools=hosted)
+    return replace(parse(json.dumps(body).encode(), "req_1"), hosted_tools=hosted)
 
 
 def native(input: Any = "hi", hosted: tuple[str, ...] = (), **fields: Any) -> Outgoing:
@@ -313,6 +314,6 @@ def test_any_items_go_out_or_are_refused(items: list[Any]) -> None:
         return
     body = body_of(outgoing)
     assert not any("fb1." in str(i.get("encrypted_content")) for i in body["input"])
-    again = to_native(outgoing.call._replace(hosted_tools=()), AROUND)
+    again = to_native(replace(outgoing.call, hosted_tools=()), AROUND)
     assert again.call.fields == outgoing.call.fields
     assert again.adjusted == ()

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.dialects import responses
 from farebox.dialects.responses_to_chat import COMPACT, ToChat, to_chat
@@ -45,7 +46,7 @@ def test_the_call_is_the_same_but_for_dialect_fields_and_hosted_tools() -> None:
     ).encode()
     asked = responses.parse(raw, "req_1", ("hop",))
     outgoing = to_chat(asked, around()).call
-    assert outgoing == asked._replace(dialect="chat", fields=outgoing.fields, hosted_tools=())
+    assert outgoing == replace(asked, dialect="chat", fields=outgoing.fields, hosted_tools=())
     assert asked.hosted_tools == ("web_search",)
     assert (outgoing.output_cap, outgoing.stream) == (99, True)
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.chat_weight import Weight, weigh_input
@@ -89,7 +90,7 @@ def _check_is_the_same(call: Call, size_bytes: int) -> None:
     assert Weight(call.text_bytes, call.table_tokens) == weigh_input(size_bytes, raw)
     assert call.wires == ("responses", "chat")
     assert not asks_to_compact(call.fields)
-    assert split(call) == split(call._replace(message_words=None))
+    assert split(call) == split(replace(call, message_words=None))
     quick = list(outcomes(call, ResponsesInterpreter, searched=False))
     assert quick == list(outcomes(call, ResponsesInterpreter, searched=True))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.interpreter import Dialect
@@ -113,8 +114,8 @@ def _sent(
     call: Call, dialect: Dialect, wire: str, vendor: Vendor, *, searched: bool
 ) -> tuple[Any, ...]:
     unknown = {"message_words": None} if searched else {}
-    outgoing = dialect(call._replace(**unknown), around(recall=_RECALL)).outgoing(wire)
+    outgoing = dialect(replace(call, **unknown), around(recall=_RECALL)).outgoing(wire)
     prepared = vendor.prepare(
-        channel_of(vendor), "up-1", outgoing.call._replace(**unknown), 321, "hop", "alice"
+        channel_of(vendor), "up-1", replace(outgoing.call, **unknown), 321, "hop", "alice"
     )
     return (wire, prepared.request.body, outgoing.adjusted, prepared.adjusted)

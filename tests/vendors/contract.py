@@ -41,7 +41,7 @@ def call_of(body: bytes, **changes: Any) -> Call:
     call = Call(
         "req_1", "chat", "the-model", fields, stream=fields.get("stream") == msgspec.Raw(b"true")
     )
-    return call._replace(**changes)
+    return msgspec.structs.replace(call, **changes)
 
 
 def prepared(vendor: Vendor, body: bytes, channel: Channel | None = None) -> Prepared:

@@ -86,7 +86,7 @@ def _prepared(
 
 def _check_is_prepared_as_unknown(vendor: Vendor, channel: Channel, call: Call, cap: int) -> None:
     for _ in range(3):
-        expected = _prepared(vendor, channel, call._replace(envelope=None), cap)
+        expected = _prepared(vendor, channel, replace(call, envelope=None), cap)
         assert _prepared(vendor, channel, call, cap) == expected
 
 
@@ -172,7 +172,7 @@ def _call(messages: bytes = HELLO, *more: tuple[str, Any]) -> Call:
 def test_the_third_of_three_chats_is_known() -> None:
     """The first may be the only one; the second shows that it is not."""
     assert _edits(_Counting(), _call()) == 2
-    assert _edits(_Counting(), _call()._replace(envelope=None)) == 3
+    assert _edits(_Counting(), replace(_call(), envelope=None)) == 3
     assert _edits(_Counting(), _call(), dedicated_account="bob") == 2
 
 
@@ -187,7 +187,7 @@ def test_what_hangs_on_messages_is_not_remembered() -> None:
     schema = ("response_format", {"type": "json_schema", "json_schema": {}})
     as_text = ChannelOptions(json_schema=False)
     assert _edits(_Counting(), _call(HELLO, schema), options=as_text) == 3
-    assert _edits(_Counting(), _call()._replace(text_bytes=LARGE_BYTES + 1)) == 3
+    assert _edits(_Counting(), replace(_call(), text_bytes=LARGE_BYTES + 1)) == 3
 
 
 def test_a_vendor_built_on_another_promises_for_itself() -> None:
@@ -201,7 +201,7 @@ def test_a_vendor_built_on_another_promises_for_itself() -> None:
     assert not vendor.remembers
     for request_id in ("a", "b", "c", "d"):
         prepared = vendor.prepare(
-            channel_of(vendor), "m", call._replace(request_id=request_id), CAP, HOP
+            channel_of(vendor), "m", replace(call, request_id=request_id), CAP, HOP
         )
         assert prepared.request.headers == ((b"x-request", request_id.encode()),)
 
@@ -242,10 +242,10 @@ def test_whatever_else_is_asked_for_is_another() -> None:
     """Another vendor, model, cap, hop, account, or way that the call came."""
     call = _call(HELLO, ("store", True))
     channel = channel_of(find("openai"), dedicated_account="alice")
-    calls = (call, call._replace(hops=("inst_a",)))
+    calls = (call, replace(call, hops=("inst_a",)))
     vendors = (find("openai"), find("deepseek"))
     asked = product(vendors, ("a", "b"), calls, (1, 2), ("h1", "h2"), ("alice", "bob"))
     for vendor, model, each, cap, hop, account in [*asked] * 3:
-        unknown = each._replace(envelope=None)
+        unknown = replace(each, envelope=None)
         expected = vendor.prepare(channel, model, unknown, cap, hop, account)
         assert vendor.prepare(channel, model, each, cap, hop, account) == expected

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from farebox.core.money import PPM, show_exact, show_ppm
 from farebox.core.price import Price
 from farebox.core.usage import Usage
@@ -75,16 +77,15 @@ def charge(
     A tier without a price runs at the list price. A hosted tool without one costs nothing;
     admission has refused it before. Images count as text unless the model has a price for them.
     """
-    uncached, read, write, write_1h, audio, output, audio_output, images = usage
     on_input = (
-        uncached * price.input
-        + read * price.cache_read
-        + write * price.cache_write
-        + write_1h * price.cache_write_1h
-        + audio * price.audio_input
-        + images * price.images
+        usage.uncached_input * price.input
+        + usage.cache_read * price.cache_read
+        + usage.cache_write * price.cache_write
+        + usage.cache_write_1h * price.cache_write_1h
+        + usage.audio_input * price.audio_input
+        + usage.image_input * price.images
     )
-    on_output = output * price.output + audio_output * price.audio_output
+    on_output = usage.output * price.output + usage.audio_output * price.audio_output
     if price.is_flat:
         exact = on_input + on_output
     else:
@@ -135,7 +136,7 @@ def fold_images(usage: Usage, price: Price) -> Usage:
     """Images count as text unless the model has a price for them."""
     if price.image_input is not None or not usage.image_input:
         return usage
-    return usage._replace(uncached_input=usage.uncached_input + usage.image_input, image_input=0)
+    return replace(usage, uncached_input=usage.uncached_input + usage.image_input, image_input=0)
 
 
 def multipliers(

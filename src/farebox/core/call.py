@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """A parsed request. `fields` is the body's top level, each value as the raw JSON that came."""
 
     request_id: str

@@ -2,11 +2,11 @@
 business.
 """
 
-from typing import NamedTuple
+import msgspec
 
 
-class Usage(NamedTuple):
-    """Token counts, each ≥ 0, no token in two classes."""
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Token counts, each ≥ 0, no token in two classes. As JSON it names those that there were."""
 
     uncached_input: int = 0
     cache_read: int = 0
@@ -20,15 +20,21 @@ class Usage(NamedTuple):
     @property
     def input_total(self) -> int:
         """All input tokens: what a long-context threshold is compared with."""
-        uncached, read, write, write_1h, audio, _output, _audio_output, images = self
-        return uncached + read + write + write_1h + audio + images
+        return (
+            self.uncached_input
+            + self.cache_read
+            + self.cache_write
+            + self.cache_write_1h
+            + self.audio_input
+            + self.image_input
+        )
 
     def as_dict(self) -> dict[str, int]:
         """The counts by class as receipts show them; images only where there are some."""
-        counts = self._asdict()
+        counts = msgspec.structs.asdict(self)
         if not self.image_input:
             del counts["image_input"]
         return counts
 
 
-CLASSES: tuple[str, ...] = Usage._fields
+CLASSES: tuple[str, ...] = Usage.__struct_fields__

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, read_field
@@ -104,7 +105,7 @@ def chat_to_responses(call: Call) -> Outgoing:
     raw_fields = {name: _raw(value) for name, value in out.items()}
     # What was made of usual messages mostly is a usual input, and is quicker read than searched.
     words = None if call.message_words is None else words_of(raw_fields["input"])
-    sent = call._replace(dialect="responses", fields=raw_fields, message_words=words, envelope=None)
+    sent = replace(call, dialect="responses", fields=raw_fields, message_words=words, envelope=None)
     return Outgoing(sent, (*conversation.adjusted, *adjusted))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import hides_letters
@@ -91,7 +92,7 @@ def to_native_messages(call: Call, around: Circumstances) -> Outgoing:
     # Usual messages that have none of these members are known to need no change.
     if call.message_words != frozenset() and is_set(fields.get("messages", NOTHING)):
         native.converse(fields)
-    return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
+    return Outgoing(replace(call, fields=fields), tuple(dict.fromkeys(native.adjusted)))
 
 
 def without_thinking(context_management: bytes) -> dict[str, msgspec.Raw]:

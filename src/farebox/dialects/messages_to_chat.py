@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from msgspec.structs import replace
+
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat_fields import encoded, extensions, notes, value_of
@@ -123,7 +125,8 @@ def _translate(call: Call, around: Circumstances, noted: Notes) -> MessagesToCha
     missed += ["speed"] if value_of(fields, "speed") == "fast" else []
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return MessagesToChat(
-        call=call._replace(
+        call=replace(
+            call,
             dialect="chat",
             fields={**encoded(body), **passed},
             hosted_tools=(),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.body import Fields, decode_fields, read_count, read_field
@@ -114,7 +115,8 @@ def with_input(call: Call, items: Sequence[msgspec.Raw]) -> Call:
     size_bytes = sum(map(len, call.fields.values())) - len(call.fields.get("input", b"")) + len(raw)
     fields = {**call.fields, "input": raw}
     weight, words, wires = _judge(fields, size_bytes)
-    return call._replace(
+    return replace(
+        call,
         fields=fields,
         text_bytes=weight.text_bytes,
         table_tokens=weight.table_tokens,

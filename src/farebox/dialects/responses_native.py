@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox.core.call import Call
 from farebox.dialects.chat_envelope import hosted_name
@@ -112,7 +113,7 @@ def to_native(call: Call, around: Circumstances) -> Outgoing:
         native.offer(fields)
     _ask_for_thoughts(fields)
     fields["store"] = _FALSE
-    return Outgoing(call._replace(fields=fields), tuple(dict.fromkeys(native.adjusted)))
+    return Outgoing(replace(call, fields=fields), tuple(dict.fromkeys(native.adjusted)))
 
 
 def _is_list(raw: msgspec.Raw) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from farebox.core.call import Call
 from farebox.dialects.body import Fields
 from farebox.dialects.chat_envelope import hosted_name
@@ -122,7 +124,8 @@ def _translate(call: Call, around: Circumstances) -> ToChat:
         body["stream"] = True
     passed, refused = extensions(fields, _KNOWN, _CHATS_OWN)
     return ToChat(
-        call=call._replace(
+        call=replace(
+            call,
             dialect="chat",
             fields={**encoded(body), **passed},
             hosted_tools=(),

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+import msgspec
 import structlog
 from starlette.responses import Response
 
@@ -125,7 +126,7 @@ async def begin(state: State, caller: Caller, resolved: Resolved) -> Response:
     wants_stream = resolved.call.stream
     # Always a stream to the relay: events are written as they come, and a cancel loses little.
     fields = {**resolved.call.fields, "stream": TRUE}
-    call = resolved.call._replace(stream=True, fields=fields)
+    call = msgspec.structs.replace(resolved.call, stream=True, fields=fields)
     admit(state.gateway.catalogue, state.gateway.memory, caller, call)  # before anything is written
     run = _Run(state, caller, replace(resolved, call=call))
     state.background.add(run.shell.id, run)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from farebox import relay
 from farebox.core.call import Call, Headers
@@ -48,7 +49,7 @@ def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:
     # One JSON answer that is not kept, whatever the body says of that.
     fields = {name: value for name, value in call.fields.items() if name not in _NOT_SENT}
     fields = {**fields, "stream": FALSE, "store": FALSE}
-    return call._replace(stream=False, fields=fields, hosted_tools=())
+    return replace(call, stream=False, fields=fields, hosted_tools=())
 
 
 class _Part(msgspec.Struct, frozen=True):

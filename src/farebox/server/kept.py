@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from farebox.core import clock
 from farebox.core.account import Caller
@@ -112,7 +113,7 @@ async def resolve(
     keeps = wish is not False and _may_keep(settings, size_bytes, items)
     if not keeps and call.fields.get("background") == TRUE:
         raise _background_needs_store(settings)
-    call = call._replace(fields={**call.fields, "store": TRUE if keeps else FALSE})
+    call = replace(call, fields={**call.fields, "store": TRUE if keeps else FALSE})
     adjusted = ("store=dropped",) if wish and not keeps else ()
     return Resolved(call, tuple(items), previous_id, keeps, adjusted, tuple(before))
 

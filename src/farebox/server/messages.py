@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import replace
+
 from farebox import relay
 from farebox.core.call import Headers
 from farebox.dialects import messages
@@ -25,7 +27,7 @@ _MAX_VALUE_BYTES = 4096  # Claude Code names some fifteen betas, of thirty lette
 async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
     caller, call = await receive_call(state, request, reply, messages.parse)
-    call = call._replace(passed_headers=_passed_headers(request))
+    call = replace(call, passed_headers=_passed_headers(request))
     with reply.client(state.settings.idle_timeout_s) as client:
         await relay.serve(state.gateway, caller, call, client)
 

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import astuple
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -223,9 +224,8 @@ class Metrics:
         )
         for (channel, result), count in attempts.items():
             self._attempts_of(channel, str(result or "none")).inc(count)
-        for series, counts in zip(
-            self._tokens_of, zip(*[each.usage for each in settlements], strict=True), strict=True
-        ):
+        tokens = [astuple(each.usage) for each in settlements]
+        for series, counts in zip(self._tokens_of, zip(*tokens, strict=True), strict=True):
             series.inc(sum(counts))
         self._ttft.observe_all(
             [each.ttft_ms / 1000 for each in settlements if each.ttft_ms is not None]
