@@ -284,8 +284,10 @@ def test_the_data_plane_starts_without_the_control_planes_libraries() -> None:
 
 
 @pytest.mark.parametrize("module", [module_name(path) for path in python_files("src/farebox/core")])
-def test_core_needs_the_standard_library_only(module: str) -> None:
-    """A module of core brings in nothing that has to be installed."""
+def test_core_needs_the_standard_library_and_structs_only(module: str) -> None:
+    """A module of core brings in nothing else that has to be installed. Every call makes some
+    fifteen of its values, and a struct is made four times as quickly as a named tuple.
+    """
     before_any = _loaded_by("farebox")  # what the interpreter's own start brings in
     foreign = _loaded_by(module) - before_any - sys.stdlib_module_names - {"farebox"}
-    assert foreign == set()
+    assert foreign <= {"msgspec", "typing_extensions"}  # the second is the first's
