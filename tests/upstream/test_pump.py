@@ -55,6 +55,36 @@ async def test_what_arrives_is_taken_in_the_callback_it_arrives_in(make_client):
         exchange.close()
 
 
+async def test_what_is_large_only_when_decoded_leaves_the_loop_its_turns(make_client):
+    """A few kilobytes that stand for megabytes: others run between each part and the next."""
+    packed = gzip.compress(bytes(8_000_000))
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    script = Paced(chunk(packed) + END, head=head)
+    turns, taken = 0, []  # by how many turns the loop was further when a part was taken
+
+    def turn():
+        nonlocal turns
+        turns += 1
+        if not taken or taken[-1][1]:
+            asyncio.get_running_loop().call_soon(turn)
+
+    def take(data: bytes) -> bool:
+        taken.append((turns, len(data)))
+        return True
+
+    async with raw_server(script) as server:
+        exchange = ask(make_client(), server.url())
+        await head_of(exchange)
+        turn()
+        script.go_on.release()
+        await exchange.pump(take, PATIENCE_S)
+        exchange.close()
+    assert sum(size for _, size in taken) == 8_000_000
+    parts = [at for at, size in taken if size]
+    assert len(parts) > 100
+    assert len(set(parts)) == len(parts)
+
+
 async def test_who_wants_no_more_gets_the_rest_later(make_client):
     """Nothing is lost in between, however it is asked for then."""
     script = Paced(chunk(b"one"), chunk(b"two") + END)

@@ -231,8 +231,15 @@ class HttpExchange:
                 data = self._decoded(connection, self._decoder)
             if data:
                 wants_more = take(data)
-                if self._decoder is not None or not wants_more:
-                    continue  # a decoder gives it in parts
+                if not wants_more:
+                    continue
+                if self._decoder is not None:
+                    if self._decoder.has_rest:
+                        # What came in one read may be a thousand times its size: the loop has its
+                        # turn after each part of that.
+                        self._loop.call_soon(self.on_progress)
+                        return
+                    continue
             if self._failure is not None:
                 raise failed(*self._failure)
             connection = self._connection
