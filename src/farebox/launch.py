@@ -1,4 +1,4 @@
-"""Starts a process of the gateway: `python -m farebox.launch farebox.app …` runs that module's main.
+"""Starts a process of the gateway: `python -m farebox.launch farebox.app …` runs that module.
 
 What is here has to be done before the first of its imports. The process itself says when it is
 ready, and the garbage collector begins: core/collector.py.
