@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from itertools import product
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farebox.core.call import Call, Headers
 from farebox.core.channel import Channel, ChannelOptions
@@ -130,7 +131,7 @@ def test_what_goes_out_is_the_same(
     for call in calls:
         assert call.envelope is not None
         _check_is_prepared_as_unknown(vendor, channel, call, cap)
-        _check_is_prepared_as_unknown(vendor, replace(channel, api_key=""), call, CAP)
+        _check_is_prepared_as_unknown(vendor, dataclasses.replace(channel, api_key=""), call, CAP)
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
