@@ -220,36 +220,41 @@ class HttpExchange:
 
     def _pour(self, take: Callable[[bytes], object]) -> None:
         """Give all that there is to read, to its end, or until no more is wanted."""
-        wants_more: object = True
-        while wants_more:
+        if self._decoder is not None:
+            self._pour_decoded(take, self._decoder)
+            return
+        data = b"" if self._connection is None else self._connection.take()
+        if data and not take(data):
+            self._take = None
+        elif self._has_all():
+            take(b"")
+            self._take = None
+
+    def _pour_decoded(self, take: Callable[[bytes], object], decoder: Decoder) -> None:
+        while True:
             connection = self._connection
-            if connection is None:
-                data = b""
-            elif self._decoder is None:
-                data = connection.take()
-            else:
-                data = self._decoded(connection, self._decoder)
+            data = b"" if connection is None else self._decoded(connection, decoder)
             if data:
-                wants_more = take(data)
-                if not wants_more:
-                    continue
-                if self._decoder is not None:
-                    if self._decoder.has_rest:
-                        # What came in one read may be a thousand times its size: the loop has its
-                        # turn after each part of that.
-                        self._loop.call_soon(self.on_progress)
-                        return
-                    continue
-            if self._failure is not None:
-                raise failed(*self._failure)
-            connection = self._connection
-            assert connection is not None
-            if not connection.complete:
+                if not take(data):
+                    break
+                if decoder.has_rest:
+                    # What came in one read may be a thousand times its size: the loop has its turn
+                    # after each part of that.
+                    self._loop.call_soon(self.on_progress)
+                    return
+            elif not self._has_all():
                 return
-            if self._is_at_end(connection):
+            elif self._is_decoded(decoder):
                 take(b"")
                 break
         self._take = None
+
+    def _has_all(self) -> bool:
+        """Whether the answer has come to its end. Raises UpstreamFailed if it never will."""
+        if self._failure is not None:
+            raise failed(*self._failure)
+        assert self._connection is not None
+        return self._connection.complete
 
     def _decoded(self, connection: Connection, decoder: Decoder) -> bytes:
         """What there is to read now; b"" also while more is needed for that."""
@@ -264,12 +269,10 @@ class HttpExchange:
             return b""
         return data
 
-    def _is_at_end(self, connection: Connection) -> bool:
-        """Whether all of a complete answer was given."""
-        decoder = self._decoder
-        if decoder is None:
-            return True
-        if connection.has_unread or decoder.has_rest:
+    def _is_decoded(self, decoder: Decoder) -> bool:
+        """Whether all of an answer that has come to its end was given."""
+        assert self._connection is not None
+        if self._connection.has_unread or decoder.has_rest:
             return False
         if not decoder.is_whole:
             self.fail("truncated", None)
