@@ -181,8 +181,10 @@ def test_each_call_has_fields_of_its_own() -> None:
 
 
 def test_what_is_unusual_or_large_has_no_number() -> None:
-    """Pictures, blanks, and what is read in another thread."""
+    """Pictures, blanks, what is read in another thread, and more fields than anybody sends."""
     picture = b'[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]'
     large = b'[{"role":"user","content":"' + b"x" * LARGE_BYTES + b'"}]'
     for messages in (picture, b'[{"role": "user","content":"x"}]', large):
         assert _numbers(_memory(), *[_body(messages)] * 3) == [None] * 3
+    many = "".join(f'"{n}":1,' for n in range(500)).encode()
+    assert _numbers(_memory(), *[b"{" + many + _body(HELLO)[1:]] * 3) == [None] * 3

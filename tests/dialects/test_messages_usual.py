@@ -151,6 +151,11 @@ def test_a_usual_request_is_read_as_any_other(request_: Pairs) -> None:
     b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"thinking",'
     b'"thinking":"x","signature":"fb1.x"}]}]}'
 )
+@example(
+    b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"},{"role":"assistant",'
+    b'"content":[{"type":"tool_use","id":"t","name":"f","input":{}}]},{"role":"user","content":'
+    b'[{"type":"tool_result","tool_use_id":"t","content":[{"text":"x"}]}]}]}'
+)
 def test_what_is_odd_is_read_as_any_other_or_not_at_all(body: bytes) -> None:
     """Nothing is held to be usual that the general way makes something else of."""
     try:

@@ -91,6 +91,7 @@ WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 # other messages. Large ones hold a hundred tools.
 KnownEnvelopes = Known[tuple[int, bytes], Envelope]
 KNOWN = KnownEnvelopes(most=1000, most_bytes=4 * 1024 * 1024)
+_FIELD_BYTES = 160  # of memory, for its name and Raw
 _NUMBERS = count(1)
 
 
@@ -136,7 +137,7 @@ def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
         # What is large is read in another thread.
         if len(body) <= LARGE_BYTES and known.has_come(key):
             numbered = replace(envelope, fields=dict(fields), number=next(_NUMBERS))
-            if known.keep(key, numbered, len(rest)):
+            if known.keep(key, numbered, len(rest) + _FIELD_BYTES * len(fields)):
                 envelope = numbered
     fields["messages"] = msgspec.Raw(memoryview(body)[start:end])
     return Usual(envelope, fields, words)

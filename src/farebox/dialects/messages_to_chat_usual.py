@@ -14,7 +14,16 @@ import msgspec
 from farebox.dialects.chat_tools import Toolbox
 from farebox.dialects.chat_turns import Recalled
 from farebox.dialects.messages_to_chat_turns import ERROR
-from farebox.dialects.messages_usual import MESSAGES, Message, Redacted, Result, Text, Thinking, Use
+from farebox.dialects.messages_usual import (
+    MESSAGES,
+    Message,
+    Piece,
+    Redacted,
+    Result,
+    Text,
+    Thinking,
+    Use,
+)
 from farebox.dialects.seal import Foreign, is_ours
 from farebox.dialects.values import Object
 
@@ -105,7 +114,7 @@ class _Writer:
             self.dropped.append(_MARK)
         message["content"] = f"{ERROR}{text}" if block.is_error is True else text
 
-    def _text(self, block: Text) -> str:
+    def _text(self, block: Text | Piece) -> str:
         if block.cache_control:
             self.dropped.append(_MARK)
         return block.text

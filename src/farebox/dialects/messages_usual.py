@@ -51,6 +51,16 @@ class Text(_Marked, tag="text", kw_only=True):
     citations: UnsetType | None = UNSET
 
 
+# Where a text stands alone and not in a union: there no tag is asked for.
+class Piece(_Shape, kw_only=True):
+    """A text where nothing else may be."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: _Mark | UnsetType | None = UNSET
+    citations: UnsetType | None = UNSET
+
+
 class Thinking(_Block, tag="thinking"):
     """Thoughts, with the signature of whoever made them."""
 
@@ -78,7 +88,7 @@ class Result(_Marked, tag="tool_result", kw_only=True):
     """What it gave."""
 
     tool_use_id: str
-    content: str | list[Text] | UnsetType = UNSET
+    content: str | list[Piece] | UnsetType = UNSET
     is_error: bool | UnsetType | None = UNSET
 
 
@@ -89,8 +99,8 @@ class Message(_Shape):
     content: str | list[Text | Thinking | Redacted | Use | Result]
 
 
-_SYSTEM: msgspec.json.Decoder[str | list[Text] | None] = msgspec.json.Decoder(
-    str | list[Text] | None
+_SYSTEM: msgspec.json.Decoder[str | list[Piece] | None] = msgspec.json.Decoder(
+    str | list[Piece] | None
 )
 MESSAGES = msgspec.json.Decoder(list[Message])
 
