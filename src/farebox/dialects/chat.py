@@ -43,7 +43,7 @@ def parse(
         weight, words = weigh(body, fields["messages"]), None
         envelope = read_envelope(fields, asked)
     else:
-        envelope, fields, words = usual
+        envelope, fields, words = usual.envelope, usual.fields, usual.words
         weight = Weight(len(body))
     # By position where there are most: a name costs as much as its value.
     return Call(

@@ -8,7 +8,7 @@ left to the ways that are for everything.
 from __future__ import annotations
 
 from itertools import count
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -95,7 +95,7 @@ _FIELD_BYTES = 160  # of memory, for its name and Raw
 _NUMBERS = count(1)
 
 
-class Usual(NamedTuple):
+class Usual(msgspec.Struct, frozen=True):
     """A request of the usual shape: its envelope, its fields as body.py gives them, and which of
     WORDS its messages have.
     """

@@ -6,7 +6,6 @@ Which vendors' chats may be remembered, and by what, base.py knows.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +17,7 @@ from farebox.dialects.body import LARGE_BYTES
 from farebox.vendors.body import Body
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A request ready to send, and what was changed for it, such as `max_tokens=renamed`."""
 
     request: UpstreamRequest
