@@ -79,10 +79,10 @@ def _prepared(
 ) -> tuple[Any, ...]:
     """All that goes out, or the error that it is refused with."""
     try:
-        request, adjusted = vendor.prepare(channel, "up-1", call, cap, hop, "alice")
+        prepared = vendor.prepare(channel, "up-1", call, cap, hop, "alice")
     except BadRequest as error:
         return error.message, error.param, error.code
-    return (*msgspec.structs.astuple(request), adjusted)
+    return (*msgspec.structs.astuple(prepared.request), prepared.adjusted)
 
 
 def _check_is_prepared_as_unknown(vendor: Vendor, channel: Channel, call: Call, cap: int) -> None:
