@@ -165,6 +165,20 @@ def test_an_extension_is_held_beside_the_rest() -> None:
     assert desk.settled(request_id, 25) == m.Settled(request_id, 25, 0)
 
 
+def test_a_budget_forgets_what_a_lost_lease_held_when_more_is_held() -> None:
+    """Once the call is over, all that it has not cost is there for the key's next call."""
+    desk = Desk()
+    first, other = desk.held(20, budget=50), desk.held(1)
+    desk.store.lose(1)
+    desk.settled(other, 0)
+    assert desk.settled(desk.held(1), 1) == m.Settled("req_3", 1, 0)
+    desk.worker.extend(m.Extend(first, 5))
+    desk.world.drain()
+    assert desk.answer(first) == m.Held(first, 5)
+    assert desk.settled(first, 5) == m.Settled(first, 5, 0)
+    assert isinstance(desk.answer(desk.held(40, budget=50)), m.Held)
+
+
 def test_a_released_hold_is_free_for_those_who_wait() -> None:
     """A call that waits is held for when another is given up, if only that can pay for it."""
     desk = Desk(credits=30)

@@ -306,6 +306,8 @@ class Ledger(Credit):
             return  # it ended while it waited for more
         if call.lease is not call.purse.lease:
             call.purse.give_back(call.amount, call.lease, now_s)
+            if call.budget is not None:
+                call.budget.held -= call.amount
             call.amount = 0
         call.lease = call.purse.take(amount, now_s)
         call.amount += amount
