@@ -14,12 +14,13 @@ from farebox.core.kept import KeptResponse
 from farebox.store.connections import both
 from farebox.store.packing import packed, unpacked
 from farebox.store.responses import (
+    APPEND,
     DELETED_US,
     IS_RUNNING,
     RUNNING,
     THIS,
     Responses,
-    add_events,
+    event_rows,
     plain,
 )
 
@@ -76,6 +77,7 @@ class Background(Responses):
             "is_running": int(status in RUNNING),
             "body": None if body is None else packed(body),
         }
+        rows = event_rows(response_id, events)
         engine = self.is_postgresql
         with self._wiping() as driver:
             updated = driver.execute(_GO_ON[engine], names).fetchall()
@@ -83,7 +85,8 @@ class Background(Responses):
                 if status not in RUNNING:
                     driver.execute(_DELETE_BURIED[engine], names)
                 return True
-            add_events(driver, engine, response_id, events)
+            if rows:
+                driver.cursor().executemany(APPEND[engine], rows)
         return bool(updated[0][0])
 
     def events_after(

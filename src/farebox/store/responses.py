@@ -60,7 +60,7 @@ _ITEMS_OF = sa.text(
     "SELECT response_id, side, position, item_id, data FROM response_items WHERE response_id = :id"
 )
 # What is written again after an unclear failure stays as it is.
-_APPEND = both("""
+APPEND = both("""
     INSERT INTO response_events (response_id, sequence, data) VALUES (:id, :sequence, :data)
     ON CONFLICT (response_id, sequence) DO NOTHING
 """)
@@ -120,7 +120,7 @@ class Responses(StoreBase):
         """
         assert response.expires_us > DELETED_US
         names = _row(response)
-        items = _item_rows(response)
+        items, rows = _item_rows(response), event_rows(response.id, events)
         engine = self.is_postgresql
         with self._wiping() as driver:
             known = driver.execute(_KNOWN[engine], names).fetchone()
@@ -136,7 +136,8 @@ class Responses(StoreBase):
             driver.execute(_KEEP[engine], names)
             if items:
                 driver.cursor().executemany(_KEEP_ITEM[engine], items)
-            add_events(driver, engine, response.id, events)
+            if rows:
+                driver.cursor().executemany(APPEND[engine], rows)
 
     def find_response(self, response_id: str, account_id: int, now_us: int) -> KeptResponse | None:
         """The response of that id; None if it is unknown, expired, deleted or another's."""
@@ -279,16 +280,14 @@ class Responses(StoreBase):
         return dropped
 
 
-def add_events(
-    driver: Driver, engine: int, response_id: str, events: Sequence[tuple[int, bytes]]
-) -> None:
-    """Within a transaction: (sequence number, data) of a stream more. May be repeated."""
-    rows = [
+def event_rows(response_id: str, events: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
+    """What APPEND takes of (sequence number, data) of a stream. To be made before a transaction
+    begins: the ledger waits for those of SQLite, and to pack 16 MB takes 0.2 s.
+    """
+    return [
         {"id": plain(response_id), "sequence": number, "data": packed(data)}
         for number, data in events
     ]
-    if rows:
-        driver.cursor().executemany(_APPEND[engine], rows)
 
 
 def plain(text: str) -> str:
