@@ -69,21 +69,12 @@ def cases(options: Options) -> tuple[Case, ...]:
 
 def _plain() -> tuple[Case, ...]:
     large = Case("plain-400k", "plain call, 400 KB body", "call", 32, body_bytes=400_000)
-    # What coding agents send with every call, in the dialects that they speak.
-    translated = [
-        replace(
-            large,
-            name=f"{large.name}-{dialect}",
-            title=f"{large.title}, translated: {name} over chat",
-            dialect=dialect,
-        )
-        for dialect, name in _TRANSLATED
-    ]
+    # Translated, it is what coding agents send with every call, in the dialects that they speak.
     return (
         Case("plain-1k", "plain call, 1 KB body", "call", 64),
         Case("plain-50k", "plain call, 50 KB body", "call", 64, body_bytes=50_000),
         large,
-        *translated,
+        *_translated(large, large.name, f"{large.title},"),
         Case("plain-tls", "plain call, 1 KB body, https upstream", "call", 64),
         Case("steady", "plain call, 200 a second", "call", 32, rate=200.0, with_direct=True),
     )
@@ -96,16 +87,21 @@ def _full_rate() -> tuple[Case, ...]:
     )
     # A client that asks for usage gets the usage event too, so no event is changed or withheld.
     same = replace(base, name="burst-same", title=f"{title} same model name")
-    translated = [
+    translated = _translated(base, "burst", title)
+    return (replace(same, renamed=False, include_usage=True), base, *translated)
+
+
+def _translated(base: Case, name: str, title: str) -> list[Case]:
+    """The same, asked for in each of the dialects that are not the upstream's."""
+    return [
         replace(
             base,
-            name=f"burst-{dialect}",
-            title=f"{title} translated: {name} over chat",
+            name=f"{name}-{dialect}",
+            title=f"{title} translated: {spoken} over chat",
             dialect=dialect,
         )
-        for dialect, name in _TRANSLATED
+        for dialect, spoken in _TRANSLATED
     ]
-    return (replace(same, renamed=False, include_usage=True), base, *translated)
 
 
 def _paced(options: Options) -> tuple[Case, ...]:

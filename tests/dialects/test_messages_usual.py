@@ -19,7 +19,8 @@ from farebox.dialects.messages_to_chat import Tool, messages_to_chat
 from farebox.errors import BadRequest
 from tests.dialects.asking import assistant, result, system, text, use, user
 from tests.dialects.translating import SEAL, around
-from tests.dialects.usual import Pairs, odd, outcomes, shuffled, texts, written
+from tests.dialects.usual import odd, outcomes, shuffled, texts
+from tests.dialects.usual_bodies import Pairs, text_of
 
 OURS = SEAL.seal(around().account_id, "reasoning", "so it is")
 FOREIGN = SEAL.seal(around().account_id + 1, "reasoning", "so it is")
@@ -128,7 +129,7 @@ def test_a_usual_request_is_read_as_any_other(request_: Pairs) -> None:
     """Its weight, and what is sent to upstreams that speak Messages, chat or Responses; or why
     not.
     """
-    body = written(request_).encode()
+    body = text_of(request_).encode()
     call = parse(body, "req_1")
     assert call.message_words is not None
     _check_is_the_same(call, body)

@@ -17,7 +17,8 @@ from farebox.dialects.responses_interpreter import ResponsesInterpreter
 from farebox.errors import BadRequest
 from farebox.server.items import split
 from tests.dialects.translating import SEAL, around
-from tests.dialects.usual import Pairs, odd, outcomes, shuffled, texts, written
+from tests.dialects.usual import odd, outcomes, shuffled, texts
+from tests.dialects.usual_bodies import Pairs, text_of
 
 OURS = SEAL.seal(around().account_id, "reasoning", "so it is")
 FOREIGN = SEAL.seal(around().account_id + 1, "reasoning", "so it is")
@@ -100,7 +101,7 @@ def test_a_usual_request_is_read_as_any_other(request_: Pairs) -> None:
     """Its weight, and what is sent to upstreams that speak Responses and to those that speak chat;
     or why not.
     """
-    body = written(request_).encode()
+    body = text_of(request_).encode()
     call = parse(body, "req_1")
     assert call.message_words is not None
     _check_is_the_same(call, len(body))
@@ -125,7 +126,7 @@ def test_what_is_odd_is_read_as_any_other_or_not_at_all(body: bytes) -> None:
 @given(_inputs)
 def test_a_conversation_that_is_put_in_place_is_read_anew(items: tuple[Pairs, ...]) -> None:
     """What was known of the input before is not what is known of it then."""
-    raw = [msgspec.Raw(written(item).encode()) for item in items]
+    raw = [msgspec.Raw(text_of(item).encode()) for item in items]
     whole = {"model": "m", "input": raw}
     call = with_input(parse(b'{"model":"m","input":"x"}', "req_1"), raw)
     assert call.message_words == parse(msgspec.json.encode(whole), "req_1").message_words

@@ -4,7 +4,6 @@ known to be usual, and of the same one that has to be looked through.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,10 +19,8 @@ from farebox.vendors.base import Vendor
 from farebox.vendors.deepseek import VENDOR as DEEPSEEK
 from farebox.vendors.openai import VENDOR as OPENAI
 from tests.dialects.translating import ACCOUNT, around
+from tests.dialects.usual_bodies import SIGNS, Pairs, text_of
 from tests.vendors.contract import channel_of
-
-Pairs = list[tuple[str, Any]]
-"""An object's members as they are written, perhaps with a key twice; lists are tuples here."""
 
 _RECALL = Recall()
 _RECALL.note(ACCOUNT, ["toolu_1", "c1"], "so it was")
@@ -36,18 +33,7 @@ texts = st.text(st.sampled_from('ab"\\{}[],:é\n'), max_size=8) | st.sampled_fro
 # What makes a request an unusual one, or none at all: some text in place of some other.
 _oddities = st.sampled_from(
     [
-        "",
-        " ",
-        "[",
-        "]",
-        "{",
-        "}",
-        '"',
-        ",",
-        "\\",
-        "\\u0061",
-        "null",
-        "1e999",
+        *SIGNS,
         '"id":"i",',
         '"file_id":"f",',
         '"container":"c",',
@@ -63,20 +49,8 @@ _oddities = st.sampled_from(
         '"tools":[{"type":"code_interpreter","container":"c"}],',
         '"encrypted_content":null,',
         '"1h"',
-        "\udcff",
     ]
 )
-
-
-def written(value: Any, blank: str = "") -> str:
-    """A value as JSON, with this between its signs."""
-    if isinstance(value, tuple):
-        inner = f",{blank}".join(written(each, blank) for each in value)
-        return f"[{inner}]"
-    if isinstance(value, list):
-        members = (f"{json.dumps(key)}:{blank}{written(each, blank)}" for key, each in value)
-        return "{" + f",{blank}".join(members) + "}"
-    return json.dumps(value, ensure_ascii=False)
 
 
 @st.composite
@@ -89,7 +63,7 @@ def shuffled(draw: st.DrawFn, needed: Pairs, optional: dict[str, st.SearchStrate
 @st.composite
 def odd(draw: st.DrawFn, requests: st.SearchStrategy[Pairs]) -> bytes:
     """A request with something put into it, in place of a few bytes or of none."""
-    text = written(draw(requests), draw(st.sampled_from(["", "", " "])))
+    text = text_of(draw(requests), draw(st.sampled_from(["", "", " "])))
     for _ in range(draw(st.integers(0, 3))):
         # Mostly where a member may stand.
         places = [at + 1 for at, sign in enumerate(text) if sign in "{,"]

@@ -110,13 +110,25 @@ def test_a_head_is_known_from_the_second_time_on():
     assert knowing(raw, HEADERS, times=1).find(raw) is None
 
 
+def test_heads_that_never_come_again_displace_none():
+    """As of clients that write a number of their own into each."""
+    raw = BEFORE + b"57" + AFTER
+    heads = knowing(raw, HEADERS)
+    for number in range(3000):
+        other = b"%d" % number
+        heads.learn(raw.replace(b"\xff", other), URL, Head([*HEADERS[:3], (b"x-a", other)]))
+    assert heads.find(raw) is not None
+
+
 def test_many_heads_take_no_more_than_so_much_room():
     """When there are too many, all are forgotten, and those that come again are known again."""
     raw = BEFORE + b"57" + AFTER
     heads = knowing(raw, HEADERS)
     for number in range(1000):
         other = b"%d" % number
-        heads.learn(raw.replace(b"\xff", other), URL, Head([*HEADERS[:3], (b"x-a", other)]))
+        head = Head([*HEADERS[:3], (b"x-a", other)])
+        for _ in range(2):
+            heads.learn(raw.replace(b"\xff", other), URL, head)
     assert heads.find(raw) is None
     for _ in range(2):
         heads.learn(raw, URL, Head(HEADERS))

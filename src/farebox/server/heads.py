@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from farebox.core.known import Known
 from farebox.errors import BadRequest
 
 HOP = b"x-farebox-hop"  # written by vendors/
@@ -96,8 +97,9 @@ class KnownHeads:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], KnownHead] = {}  # by what stands around the length
-        self._seen: set[int] = set()  # hashes of what came
+        most_bytes = _MOST_KNOWN * _MAX_KNOWN_BYTES
+        # By what stands around the length.
+        self._known = Known[tuple[bytes, bytes], KnownHead](_MOST_KNOWN, most_bytes)
 
     def find(self, data: bytes) -> tuple[KnownHead, int, int] | None:
         """The known head that `data` begin with, how long the body is, and where it stands in them.
@@ -107,7 +109,7 @@ class KnownHeads:
         if parts is None:
             return None
         before, digits, after = parts
-        known = self._known.get((before, after))
+        known = self._known.find((before, after))
         if known is None or not digits.isdigit() or len(digits) > _MAX_DIGITS:
             return None
         return known, int(digits), len(before) + len(digits) + len(after)
@@ -122,15 +124,10 @@ class KnownHeads:
         if parts is None:
             return
         before, digits, after = parts
-        seen = hash((before, after))
-        if seen not in self._seen:
-            if len(self._seen) >= _MOST_KNOWN:
-                self._seen.clear()
-                self._known.clear()
-            self._seen.add(seen)
-        elif _is_read_as(before + digits + after, head):
+        key = before, after
+        if self._known.has_come(key) and _is_read_as(before + digits + after, head):
             rest = [header for header in head.headers if header[0] != _LENGTH]
-            self._known[before, after] = KnownHead(url, Head(rest))
+            self._known.keep(key, KnownHead(url, Head(rest)), len(before) + len(after))
 
 
 def _around_length(data: bytes) -> tuple[bytes, bytes, bytes] | None:
