@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farebox.core.kept import MAX_CHAIN_LINKS, ChainTooLong, KeptItem, KeptResponse
-from farebox.store import Store
+from farebox.store import Store, background, packing, responses
 from farebox.store.accounts import StoredAccount
 from farebox.store.responses import MAX_REFERENCES
 
@@ -107,6 +107,27 @@ def test_text_is_kept_in_less_room_than_it_has(sqlite_store: Store) -> None:
     with closing(sqlite3.connect(sqlite_store.path)) as database:
         pages = database.execute("PRAGMA page_count").fetchone()[0]
     assert pages * 4096 < 300_000
+
+
+def test_nothing_is_packed_while_others_wait_to_write(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one writer at a time, and the ledger is one: what is large is packed before."""
+    sqlite_store.create_account("ann")
+    sqlite_store.keep_response(QUEUED)
+    packed: list[bytes] = []
+
+    def pack(data: bytes) -> bytes:
+        with closing(sqlite3.connect(sqlite_store.path, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")  # raises OperationalError if somebody writes
+        packed.append(data)
+        return packing.packed(data)
+
+    monkeypatch.setattr(responses, "packed", pack)
+    monkeypatch.setattr(background, "packed", pack)
+    sqlite_store.append_events("resp_1", 1, [(0, b"event")], "in_progress", b"body")
+    sqlite_store.keep_response(DONE, [(1, b"last")])
+    assert {b"event", b"body", b"last", DONE.body} <= set(packed)
 
 
 def test_a_response_is_replaced_by_what_became_of_it(store: Store, account: StoredAccount) -> None:
