@@ -93,7 +93,7 @@ async def _children(module: str = "farebox.counting.process") -> list[int]:
     await asyncio.sleep(0)
     found = await asyncio.to_thread(
         subprocess.run,
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],
         capture_output=True,
         text=True,
         check=False,

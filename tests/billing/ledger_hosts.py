@@ -303,7 +303,8 @@ class World:
                 others = {n for n in range(self.count) if n != number}
                 self.recalling[number, account_id] = set(others)
                 for other in others:
-                    self.hosts[other].ledger.recall(account_id, (number, account_id))
+                    asked = self.hosts[other]
+                    asked.ledger.recall(account_id, (number, account_id), asked.now_s)
         for number, host in enumerate(self.hosts):
             tokens, host.ledger.recalled = host.ledger.recalled, []
             for token in tokens:

@@ -223,7 +223,7 @@ def test_a_recall_is_answered_when_what_is_given_back_has_arrived() -> None:
     world.clock.now_s += 1
     host.ledger.tick(host.now_s)
     host.take()
-    host.ledger.recall(1, "token")
+    host.ledger.recall(1, "token", host.now_s)
     assert host.ledger.recalled == []
     host.commit()
     assert host.ledger.recalled == []
@@ -232,13 +232,35 @@ def test_a_recall_is_answered_when_what_is_given_back_has_arrived() -> None:
     assert world.store.held(1) == 0
 
 
+def test_what_was_recalled_is_not_taken_again_before_who_recalled_it_has_had_the_time() -> None:
+    """Though a call is in flight and somebody hangs up; a moment later there is credit at hand."""
+    desk = Desk()
+    desk.held(10)
+    passing = desk.host.hire()
+    desk.world.drain()
+    desk.ledger.recall(1, "token", desk.host.now_s)
+    desk.host.take()
+    desk.host.commit()
+    desk.host.hear()
+    assert desk.ledger.recalled == ["token"]
+    assert desk.store.held(1) == 10
+    desk.ledger.recalled.clear()
+    desk.host.disconnect(passing)
+    desk.host.see_broken()
+    desk.world.drain()
+    assert desk.store.held(1) == 10
+    desk.world.clock.now_s += 1
+    desk.held(1)
+    assert desk.store.held(1) > 11
+
+
 def test_a_recall_where_nothing_can_be_given_back_is_answered_at_once() -> None:
     """An account that this host knows nothing of, and a store that is away."""
     desk = Desk()
     desk.settled(desk.held(10), 0)
-    desk.ledger.recall(7, "nothing")
+    desk.ledger.recall(7, "nothing", desk.host.now_s)
     assert desk.ledger.recalled == ["nothing"]
-    desk.ledger.recall(1, "away")
+    desk.ledger.recall(1, "away", desk.host.now_s)
     desk.fail()
     assert desk.ledger.recalled == ["nothing", "away"]
 

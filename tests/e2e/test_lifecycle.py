@@ -37,7 +37,11 @@ class Caller:
             f"Authorization: Bearer {gateway.key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.socket = socket.create_connection((host, int(port)), timeout=30)
-        self.socket.sendall(head.encode() + body)
+        try:
+            self.socket.sendall(head.encode() + body)
+        except OSError:
+            self.socket.close()
+            raise
         self.received = b""
 
     def read_until(self, mark: bytes) -> bytes:
@@ -49,9 +53,9 @@ class Caller:
         return self.received
 
     def read_all(self) -> bytes:
-        while data := self.socket.recv(65536):
-            self.received += data
-        self.socket.close()
+        with self.socket:
+            while data := self.socket.recv(65536):
+                self.received += data
         return self.received
 
     def leave(self) -> None:

@@ -86,10 +86,13 @@ class Credit(ABC):
             purse.recalling = False
             self._serve(purse, now_s)
 
-    def recall(self, account_id: int, token: Hashable) -> None:
-        """Give back what nobody needs of an account; `token` is in `recalled` when it is done."""
+    def recall(self, account_id: int, token: Hashable, now_s: float) -> None:
+        """Give back what nobody needs of an account; `token` is in `recalled` when it is done.
+        For a moment nothing is taken ahead of need, or who recalled it might find it gone again.
+        """
         purse = self._purses.get(account_id)
         if purse is not None:
+            purse.wait_to_top_up(now_s)
             self._return(purse, purse.give_up())
             if purse.returning:
                 self._try_again()

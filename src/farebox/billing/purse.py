@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPEND_S = 10.0  # a block lasts about so long
 _STILL_S = 2.0  # no hold as large as the largest for so long: a busy lease may be cut down
 _DECAY_S = 10.0  # after this, half of the largest hold is forgotten
-_SETTLE_DOWN_S = 1.0  # after a top-up brought little, so that a poor account is not asked always
+_SETTLE_DOWN_S = 1.0  # without a top-up
 
 
 @dataclass(slots=True)
@@ -116,13 +116,17 @@ class Purse:
             return None
         return self.ask(0, 0, hosts) if now_s >= self.quiet_until_s else None
 
+    def wait_to_top_up(self, now_s: float) -> None:
+        """For a moment credit is only asked for when a call needs it."""
+        self.quiet_until_s = now_s + _SETTLE_DOWN_S
+
     def granted(self, lease_id: int | None, amount: int, now_s: float) -> None:
         """The store's answer; nothing if it is away. Another lease than before is given only where
         that one is not open any more.
         """
         self.asked = False
         if amount * 2 < self.block:
-            self.quiet_until_s = now_s + _SETTLE_DOWN_S
+            self.wait_to_top_up(now_s)  # a poor account is not asked always
         if lease_id is None or not amount:
             return
         if self.lease is None or self.lease.lease_id != lease_id:

@@ -78,8 +78,8 @@ class Server:
             m.Settle: ledger.settle,
             m.Delivered: lambda worker, message, _: ledger.delivered(worker, message.request_ids),
             m.Resume: lambda worker, message, now_s: ledger.resume(worker, message.holds, now_s),
-            m.Recall: lambda worker, message, _: ledger.recall(
-                message.account_id, _Asked(worker, message.account_id)
+            m.Recall: lambda worker, message, now_s: ledger.recall(
+                message.account_id, _Asked(worker, message.account_id), now_s
             ),
         }
         self._timer = self._loop.call_later(tick_s, self._tick)
@@ -95,7 +95,7 @@ class Server:
 
     def recall(self, account_id: int, token: str) -> None:
         """Another host wants what nobody needs of an account; `on_recalled` gets the token."""
-        self._ledger.recall(account_id, token)
+        self._ledger.recall(account_id, token, clock.monotonic_s())
         self.look_soon()
 
     def others_gave_back(self, account_id: int) -> None:
