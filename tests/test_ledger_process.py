@@ -194,6 +194,16 @@ async def test_without_workers_what_was_leased_is_given_back_by_the_next(tmp_pat
     assert parts.money() == (CREDITS, 0, 0)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has it")
+async def test_it_does_not_break_into_the_turns_of_workers(tmp_path: Path) -> None:
+    """None of its threads do, the one that writes the store included."""
+    async with running(tmp_path) as parts:
+        await parts.books.hold(request(1))
+        threads = [int(thread) for thread in os.listdir(f"/proc/{parts.pid}/task")]  # noqa: PTH208
+        assert len(threads) > 1
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+
+
 async def test_told_to_end_it_sees_its_workers_off(tmp_path: Path) -> None:
     """It serves who is connected; when all have gone it gives back what it had and ends well."""
     async with running(tmp_path, lease_idle_s=60.0) as parts:
