@@ -16,6 +16,15 @@ def test_a_time_is_shown_as_rfc_3339() -> None:
 
 
 @given(st.integers(0, 4 * 10**15))
+def test_any_time_is_shown_to_its_millisecond(time_us: int) -> None:
+    """As the standard library writes it, and never rounded into the next second."""
+    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    moment = moment.replace(microsecond=time_us % 1_000_000)
+    expected = moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    assert clock.rfc3339(time_us) == expected
+
+
+@given(st.integers(0, 4 * 10**15))
 def test_a_period_begins_at_midnight(at_us: int) -> None:
     """Of the day, or of the first of the month, in UTC; a total has always been."""
     moment = datetime.fromtimestamp(at_us // 1_000_000, UTC)

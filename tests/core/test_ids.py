@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import re
+import string
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from farebox.core.ids import (
     new_id,
     new_key,
     new_request_id,
+    request_time_us,
 )
 
 KEY = new_key(lambda bits: 2**bits // 3)
@@ -28,7 +31,6 @@ def _all_ones(bits: int) -> int:
 @pytest.mark.parametrize(
     ("name", "bits", "pattern"),
     [
-        (lambda chance: new_request_id(2**48 * 1000 - 1, chance), 80, r"req_[0-9A-Za-z]{22}"),
         (lambda chance: new_id("key", chance), 72, r"key_[0-9A-Za-z]{13}"),
         (new_key, 256, r"sk-fb-[0-9A-Za-z]{49}"),
     ],
@@ -54,11 +56,52 @@ def test_names_differ_by_default() -> None:
     assert new_key() != new_key()
 
 
+LAST_US = 2**48 * 1000 - 1  # that an id can tell
+
+
+@pytest.mark.parametrize("now_us", [0, 999, 1_764_417_600_123_456, LAST_US])
+def test_a_request_id_holds_all_the_chance_it_asks_for(now_us: int) -> None:
+    """Each byte of chance is a digit of its own, each digit may come, and none twice as often."""
+    of_byte = [new_request_id(now_us, bytes([byte]).__mul__)[-1] for byte in range(256)]
+    counts = Counter(of_byte)
+    assert len(counts) == 62
+    assert set(counts.values()) == {4, 5}
+    chance = bytes(range(13))
+    asked: list[int] = []
+    made = new_request_id(now_us, lambda wanted: asked.append(wanted) or chance)
+    assert asked == [13]
+    assert re.fullmatch(r"req_[0-9A-Za-z]{22}", made)
+    assert made.endswith("".join(of_byte[:13]))
+
+
+@given(st.integers(0, LAST_US), st.binary(min_size=13, max_size=13))
+def test_a_request_id_tells_its_millisecond(now_us: int, chance: bytes) -> None:
+    """Whatever chance gave it, so that who asks for a receipt can be told of its age."""
+    assert request_time_us(new_request_id(now_us, lambda _: chance)) == now_us // 1000 * 1000
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(0, 2**80 - 1))
+def test_ids_of_older_builds_tell_their_millisecond(millis: int, others: int) -> None:
+    """Those were 128 bits as one number: the milliseconds, and 80 by chance."""
+    value, text = millis << 80 | others, ""
+    for _ in range(22):
+        value, digit = divmod(value, 62)
+        text = (string.digits + string.ascii_uppercase + string.ascii_lowercase)[digit] + text
+    assert request_time_us(f"req_{text}") == millis * 1000
+
+
+@pytest.mark.parametrize("text", ["", "req_", "req_1", "req_" + "0" * 23, "req_" + "ä" * 22])
+def test_other_texts_tell_no_time(text: str) -> None:
+    """Anybody can ask for any id."""
+    assert request_time_us(text) is None
+
+
 @given(st.integers(0, 2**47), st.integers(1, 10**6))
 def test_request_ids_sort_by_their_time(millis: int, later: int) -> None:
     """An id of a later millisecond sorts behind, whatever chance gave either."""
-    first = new_request_id(millis * 1000 + 999, _all_ones)
-    assert first < new_request_id((millis + later) * 1000, lambda _: 0)
+    first = new_request_id(millis * 1000 + 999, lambda _: b"\x3d" * 13)
+    assert first.endswith("z" * 13)
+    assert first < new_request_id((millis + later) * 1000, bytes)
 
 
 @given(st.integers(0, 2**256 - 1))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 _DAY_US = 86_400_000_000
+_MILLIS = tuple(f".{millis:03d}Z" for millis in range(1000))  # what ends a time
 
 
 def now_s() -> int:
@@ -36,7 +37,7 @@ def period_start_us(period: str, at_us: int) -> int:
 
 def rfc3339(time_us: int) -> str:
     """A stored time as RFC 3339 in UTC, to the millisecond: `2026-11-23T20:15:00.123Z`."""
-    return f"{_second(time_us // 1_000_000)}.{time_us % 1_000_000 // 1000:03d}Z"
+    return _second(time_us // 1_000_000) + _MILLIS[time_us // 1000 % 1000]
 
 
 @lru_cache(maxsize=16)  # many lines of the log are of one second

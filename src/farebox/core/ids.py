@@ -4,18 +4,26 @@ import hmac
 import os
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _SECRET_CHARS = 43  # 62^43 > 2^256
 _CHECK_CHARS = 6  # 62^6 > 2^32
-_TIME_BITS, _CHANCE_BITS = 48, 80  # of a request id; 80 are more than anybody guesses
-_ID_CHARS = 22  # 62^22 > 2^128
+# Of a request id: the milliseconds stand in 48 bits above 80 others, and all of them are written in
+# 22 digits. The first nine of these tell the millisecond, and the rest are by chance.
+_TIME_BITS, _OTHER_BITS = 48, 80
+_ID_CHARS, _CHANCE_CHARS = 22, 13  # 62^22 > 2^128
+_PER_FIRST_DIGITS = 62**_CHANCE_CHARS
+# What a byte of chance is as a digit. Eight digits come from five of the 256 values each, the rest
+# from four: 13 of them are worth 77.3 bits instead of 77.4, and no guess is better than 1 in 2^73.
+_AS_DIGIT = bytes(_ALPHABET.encode()[byte % 62] for byte in range(256))
 _CHARS = frozenset(_ALPHABET)
 KEY_PREFIX = "sk-fb-"
 KEY_CHARS = len(KEY_PREFIX) + _SECRET_CHARS + _CHECK_CHARS
 
 RandomBits = Callable[[int], int]
+RandomBytes = Callable[[int], bytes]
 
 
 def _chance(bits: int) -> int:
@@ -24,8 +32,8 @@ def _chance(bits: int) -> int:
 
 
 def _base62(value: int, width: int) -> str:
-    # Every call has an id. So two digits at a time come from a table, and four are split off at
-    # once: long numbers are divided quickly by what has fewer than 30 bits.
+    # Two digits at a time come from a table, and four are split off at once: long numbers are
+    # divided quickly by what has fewer than 30 bits.
     text = ""
     for _ in range((width + 3) // 4):
         value, four = divmod(value, 14_776_336)
@@ -33,15 +41,23 @@ def _base62(value: int, width: int) -> str:
     return text[-width:]
 
 
-def new_request_id(now_us: int, random_bits: RandomBits = _chance) -> str:
-    """`req_` and 128 bits in base 62: the milliseconds since the Unix epoch in 48 of them, the rest
-    by chance.
+def new_request_id(now_us: int, random_bytes: RandomBytes = os.urandom) -> str:
+    """`req_` and 22 digits in base 62: the milliseconds since the Unix epoch, then 13 by chance.
 
     Ids of one time sort together, so that the store writes new calls at the end of its index and
     not all over it: with many calls kept, that is a third of the work (as UUIDv7, RFC 9562).
     """
     millis = now_us // 1000 & (1 << _TIME_BITS) - 1
-    return "req_" + _base62(millis << _CHANCE_BITS | random_bits(_CHANCE_BITS), _ID_CHARS)
+    # There are six such numbers to a millisecond, so the next one is wholly within it, whatever
+    # follows: in the place of the 80 bits, which took seven times as long to write as digits.
+    first = (millis << _OTHER_BITS) // _PER_FIRST_DIGITS + 1
+    chance = random_bytes(_CHANCE_CHARS).translate(_AS_DIGIT).decode()
+    return f"{_seven_digits(first // 3844)}{_PAIRS[first % 3844]}{chance}"
+
+
+@lru_cache(maxsize=4)  # they are the same for 0.6 seconds
+def _seven_digits(value: int) -> str:
+    return "req_" + _base62(value, 7)
 
 
 def request_time_us(request_id: str) -> int | None:
@@ -52,7 +68,7 @@ def request_time_us(request_id: str) -> int | None:
     value = 0
     for char in body:
         value = value * 62 + _ALPHABET.index(char)
-    return (value >> _CHANCE_BITS) * 1000
+    return (value >> _OTHER_BITS) * 1000
 
 
 def new_id(prefix: str, random_bits: RandomBits = _chance) -> str:
