@@ -22,7 +22,10 @@ _OBFUSCATION: Final = b'"obfuscation":"'
 _DATA: Final = b"data: "
 BLANK_LINE: Final = b"\n\n"
 
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*+')
+# Text that stands in JSON as it is has none of these bytes. To have them translated, and to look
+# whether anything has changed, takes a quarter of the time of a regular expression.
+_ODD: Final = b'"\\' + bytes(range(0x20))
+_CHANGED: Final = bytes.maketrans(_ODD, b"?" * len(_ODD))
 # What may stand between the quotes of a JSON string; a surrogate needs more than a look.
 _TEXT = re.compile(
     rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
@@ -49,10 +52,12 @@ class Pattern(msgspec.Struct, frozen=True):
     between: bytes  # what changes in one event and in the next
     field: str  # of the delta, which holds the text
     service_tier: str | None
+    changing: slice  # where that is, in an event with its blank line
+    decodes: bool  # whether the texts will be, so that they must be UTF-8
     # Of what leaves, where it is the same in other words: head, what is between two events, tail.
     leaving: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
-    def read(self, events: list[bytes], *, decodes: bool) -> Texts | None:
+    def read(self, events: list[bytes]) -> Texts | None:
         """The texts of events without their blank lines, if all of them are of this pattern and, in
         case that it matters, in UTF-8.
         """
@@ -63,34 +68,35 @@ class Pattern(msgspec.Struct, frozen=True):
             return None
         texts = pieces
         if self.middle:
-            parts = [piece.partition(self.middle) for piece in pieces]
+            parts = [piece.rpartition(self.middle) for piece in pieces]
             texts, found, more = map(list, zip(*parts, strict=True)) if parts else ([], [], [])
             if found.count(self.middle) < len(found):
                 return None
-            if _PLAIN.fullmatch(b"".join(more)) is None:
+            if not _is_plain(b"".join(more)):
                 return None
-        return _texts(pieces, texts, decodes=decodes)
+        return _texts(pieces, texts, decodes=self.decodes)
 
-    def read_one(self, event: bytes, *, decodes: bool) -> Texts | None:
+    def read_one(self, event: bytes) -> Texts | None:
         """The same for one event with its blank line: most reads are one."""
-        piece = event[len(self.head) : -len(self.end)]
+        piece = event[self.changing]
         if event != self.head + piece + self.end:
             return None
-        text, found, more = piece.partition(self.middle) if self.middle else (piece, b"", b"")
-        if found != self.middle:
-            return None
-        if _PLAIN.fullmatch(text + more) and (text.isascii() or not decodes):
+        text, more = piece, b""
+        if self.middle:
+            text, found, more = piece.rpartition(self.middle)
+            if not found:
+                return None
+        plain = text + more
+        if plain.translate(_CHANGED) == plain and (not self.decodes or text.isascii()):
             return Texts([piece], [text], len(text))
-        if _PLAIN.fullmatch(more) is None:
-            return None
-        return _texts([piece], [text], decodes=decodes)
+        return _texts([piece], [text], decodes=self.decodes) if _is_plain(more) else None
 
     def frames(self, event: bytes) -> bool:
         """Whether an event without its blank line is of this pattern, if its text is a text."""
         return event.startswith(self.head) and event.endswith(self.tail) and self.middle in event
 
 
-def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None:
+def learn(raw: bytes, data: bytes, chunk: Chunk, *, decodes: bool) -> tuple[Pattern, bytes] | None:
     """The pattern of an event that needs no mending, and its data with PROBE as its text; None if
     it may bring more than a text.
     """
@@ -112,11 +118,14 @@ def learn(raw: bytes, data: bytes, chunk: Chunk) -> tuple[Pattern, bytes] | None
     key = tail.rfind(_OBFUSCATION)
     if key >= 0:
         at = key + len(_OBFUSCATION)
-        if not tail.endswith(b'"}') or _PLAIN.fullmatch(tail, at, len(tail) - 2) is None:
+        if not tail.endswith(b'"}') or not _is_plain(tail[at:-2]):
             return None
         middle, tail = tail[:at], tail[-2:]
     end = tail + BLANK_LINE
-    return Pattern(head, tail, middle, end, end + head, field, chunk.service_tier), probe
+    changing = slice(len(head), -len(end))
+    tier = chunk.service_tier
+    pattern = Pattern(head, tail, middle, end, end + head, field, tier, changing, decodes)
+    return pattern, probe
 
 
 def _only_choice(chunk: Chunk) -> Choice | None:
@@ -153,7 +162,7 @@ def _is_like(probe: bytes, chunk: Chunk, field: str) -> bool:
 def _texts(pieces: list[bytes], texts: list[bytes], *, decodes: bool) -> Texts | None:
     """None if one of them cannot stand in a JSON string, or is no UTF-8 and that matters."""
     joined = b"".join(texts)
-    if _PLAIN.fullmatch(joined):
+    if _is_plain(joined):
         size_bytes = len(joined)
     elif all(map(_TEXT.fullmatch, texts)):
         size_bytes = len(joined) - 3 * sum(text.count(ESCAPE) for text in texts)
@@ -162,6 +171,10 @@ def _texts(pieces: list[bytes], texts: list[bytes], *, decodes: bool) -> Texts |
     if decodes and not joined.isascii() and not all(map(_is_utf8, texts)):
         return None
     return Texts(pieces, texts, size_bytes)
+
+
+def _is_plain(data: bytes) -> bool:
+    return data.translate(_CHANGED) == data
 
 
 def _is_utf8(data: bytes) -> bool:

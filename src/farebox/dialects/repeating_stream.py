@@ -34,15 +34,14 @@ class RepeatingStream(EventStream):
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now."""
         pattern, splitter = self._pattern, self._splitter
-        kept_bytes = len(splitter.kept)
-        if kept_bytes > _MOST_KEPT_BYTES:
+        if pattern is not None and not splitter.kept and not self._mender.all_finished:
+            texts = pattern.read_one(data)
+            if texts is not None:
+                return self._pass_alike(pattern, texts)
+        if len(splitter.kept) > _MOST_KEPT_BYTES:
             return super().feed(data)
         if pattern is None:
             return self._feed_first(data)
-        if not (kept_bytes or self._mender.all_finished):
-            texts = pattern.read_one(data, decodes=self.decodes)
-            if texts is not None:
-                return self._pass_alike(pattern, texts)
         events = (splitter.take_kept() + data).split(BLANK_LINE)
         rest = events.pop()
         last: list[bytes] = []  # the finish, the usage and [DONE] often end a read
@@ -50,7 +49,7 @@ class RepeatingStream(EventStream):
             last.insert(0, events.pop())
         if last:
             rest = _joined(last) + rest
-        texts = pattern.read(events, decodes=self.decodes)
+        texts = pattern.read(events)
         if texts is None or self._mender.all_finished:
             leaving = self._pass_mixed(pattern, events)
         else:
@@ -70,7 +69,7 @@ class RepeatingStream(EventStream):
         if self._pattern is not None and self._pattern.frames(raw[: -len(BLANK_LINE)]):
             return None  # it is known; what was odd is the text
         self._chances -= 1
-        return learn(raw, data, chunk)
+        return learn(raw, data, chunk, decodes=self.decodes)
 
     def _feed_first(self, data: bytes) -> bytes:
         """While there is no pattern: a large read is begun with a few events, to learn one."""
@@ -91,7 +90,7 @@ class RepeatingStream(EventStream):
             if self.finished:
                 break
             group = list(run)
-            texts = pattern.read(group, decodes=self.decodes) if is_framed else None
+            texts = pattern.read(group) if is_framed else None
             if texts is not None and not self._mender.all_finished:
                 leaving.append(self._pass_alike(pattern, texts))
             elif is_framed and len(group) > 1:
