@@ -164,7 +164,7 @@ def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> Upstream
 
 
 def _is_event_stream(head: UpstreamHead) -> bool:
-    return (head.get(b"content-type") or b"").lower().startswith(b"text/event-stream")
+    return (head.headers.get(b"content-type") or b"").lower().startswith(b"text/event-stream")
 
 
 async def _stream_to_client(

@@ -10,7 +10,6 @@ from tests.server.worker import BOTH_WAYS, JSON_HEAD, make_worker, running
 
 pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 
-JSON_TYPE = (b"content-type", b"application/json")
 USED = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "open"}
 
@@ -173,7 +172,7 @@ async def test_books_that_cannot_be_written_are_529(worker):
 )
 async def test_what_an_upstream_refuses_has_its_name(worker, vendor, upstream, status, kind):
     """With the time to wait, where waiting helps; nothing is due."""
-    head = UpstreamHead(upstream, (JSON_TYPE, (b"retry-after", b"7")))
+    head = UpstreamHead(upstream, {b"retry-after": b"7"})
     of_vendor(worker, vendor).will_answer(head, b'{"error":{"message":"No."}}')
     answer = await post(worker)
     check(answer, status, kind)
@@ -192,7 +191,7 @@ async def test_an_upstream_that_is_silent_is_504(worker):
 async def test_a_conversation_that_is_too_long_is_said_in_words_that_clients_know(worker):
     """Claude Code shortens the conversation when it reads them."""
     said = b'{"error":{"message":"This model\'s maximum context length is 8000 tokens."}}'
-    worker.will_answer(UpstreamHead(400, (JSON_TYPE,)), said)
+    worker.will_answer(UpstreamHead(400, {}), said)
     message = check(await post(worker), 400, "invalid_request_error")
     assert message.startswith("prompt is too long: ")
 

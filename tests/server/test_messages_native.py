@@ -111,7 +111,7 @@ async def test_words_of_the_clients_do_not_make_a_header(anyio_backend, path):
 async def test_an_upstreams_error_is_told_as_ours(upstream, status, answered, kind):
     """What is wrong between gateway and vendor is not the client's business."""
     error = {"type": "error", "error": {"type": "some_error", "message": "Too spicy."}}
-    head = UpstreamHead(status, ((b"content-type", b"application/json"),))
+    head = UpstreamHead(status, {b"content-type": b"application/json"})
     upstream.will_answer(head, json.dumps(error).encode())
     answer = await post(upstream)
     assert (answer.status, answer.json["error"]["type"]) == (answered, kind)

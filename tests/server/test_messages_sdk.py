@@ -125,7 +125,7 @@ async def test_a_beta_is_asked_for_as_any_call(worker, client):
 )
 async def test_errors_are_raised_as_their_own_classes(worker, client, status, raised):
     """By the status; the sentence is the gateway's."""
-    head = UpstreamHead(status, ((b"content-type", b"application/json"),))
+    head = UpstreamHead(status, {b"content-type": b"application/json"})
     worker.will_answer(head, b'{"error":{"message":"Too spicy."}}')
     with pytest.raises(raised) as caught:
         await client.messages.create(**REQUEST)

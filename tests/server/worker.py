@@ -59,8 +59,8 @@ CATALOGUE = Catalogue.of(
 # By which of the two ways hot requests go, if a test does not say; BOTH_WAYS runs tests by each.
 WAY = {"carrier": "lane"}
 BOTH_WAYS = pytest.mark.parametrize("carrier", ["lane", "asgi"], indirect=True)
-JSON_HEAD = UpstreamHead(200, ((b"content-type", b"application/json"),))
-SSE_HEAD = UpstreamHead(200, ((b"content-type", b"text/event-stream"),))
+JSON_HEAD = UpstreamHead(200, {b"content-type": b"application/json"})
+SSE_HEAD = UpstreamHead(200, {b"content-type": b"text/event-stream"})
 
 
 @dataclass

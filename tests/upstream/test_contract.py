@@ -73,13 +73,13 @@ async def test_answers_are_whole_in_every_framing_that_the_server_has(make_clien
         client = make_client()
         for sample in served.samples * 2:
             head = await called(client, wire, sample)
-            coding = head.get(b"transfer-encoding")
+            coding = head.headers.get(b"transfer-encoding")
             if sample.framing == "chunked":
                 assert coding == b"chunked"
             elif sample.framing == "length":
-                assert (coding, head.get(b"content-length") is not None) == (None, True)
+                assert (coding, head.headers.get(b"content-length") is not None) == (None, True)
             else:
-                assert head.get(b"connection") == b"close"
+                assert head.headers.get(b"connection") == b"close"
 
 
 async def test_calls_one_after_the_other_take_one_connection(make_client, served):

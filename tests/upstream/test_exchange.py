@@ -25,11 +25,7 @@ async def test_an_answer_has_status_lower_case_headers_and_body(make_client):
         head = await head_of(exchange)
         assert (head.status, head.headers) == (
             418,
-            (
-                (b"x-one", b"A b"),
-                (b"set-cookie", b"b"),
-                (b"content-length", b"3"),
-            ),
+            {b"x-one": b"A b", b"set-cookie": b"b", b"content-length": b"3"},
         )
         assert await body_of(exchange) == b"abc"
         exchange.close()

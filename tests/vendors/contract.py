@@ -58,7 +58,7 @@ def refused(
     vendor: Vendor, status: int, body: bytes, headers: Mapping[bytes, bytes] | None = None
 ) -> UpstreamRefused:
     """What a refusal of the vendor's becomes."""
-    head = UpstreamHead(status, tuple((headers or {}).items()))
+    head = UpstreamHead(status, headers or {})
     return vendor.refused(channel_of(vendor), head, body)
 
 

@@ -95,7 +95,7 @@ BODIES = (
 @given(st.sampled_from(VENDORS), st.integers(100, 999), BODIES, st.binary(max_size=20))
 def test_any_error_body_is_read(vendor: Vendor, status: int, body: bytes, retry_after: bytes):
     """No error body crashes a vendor, and what comes out is complete and without the key."""
-    head = UpstreamHead(status, ((b"retry-after", retry_after), (b"date", retry_after)))
+    head = UpstreamHead(status, {b"retry-after": retry_after, b"date": retry_after})
     for error in (
         vendor.refused(channel_of(vendor), head, body),
         vendor.error_event(channel_of(vendor), _decoded(body)),

@@ -91,7 +91,7 @@ def test_refusals_in_each_vendors_own_shape_are_understood(
     channel, upstream_status, body = ask(
         fake_upstream, name, {"messages": [{"role": "user"}]}, model
     )
-    error = registry.find(name).refused(channel, UpstreamHead(upstream_status, ()), body)
+    error = registry.find(name).refused(channel, UpstreamHead(upstream_status, {}), body)
     assert (error.status, error.retry_elsewhere) == (status, elsewhere)
     assert channel.api_key not in error.message
     assert "127.0.0.1" not in error.message
@@ -103,6 +103,6 @@ def test_refusals_in_each_vendors_own_shape_are_understood(
 def test_a_wrong_credential_is_our_trouble(fake_upstream: FakeUpstream, name: str):
     """The caller hears neither of keys nor of accounts."""
     channel, status, body = ask(fake_upstream, name, HARD, key="sk-wrong-0123456789")
-    error = registry.find(name).refused(channel, UpstreamHead(status, ()), body)
+    error = registry.find(name).refused(channel, UpstreamHead(status, {}), body)
     assert (status, error.status, error.code) == (401, 502, None)
     assert "key" not in error.message.lower()

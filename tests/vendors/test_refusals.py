@@ -128,7 +128,7 @@ def test_anthropics_refusals_are_understood(
     """By status, and by type within a stream. Its words are shown of the caller's fault alone."""
     vendor = registry.find("anthropic")
     channel, body = channel_of(vendor), _error(kind, message)
-    found = vendor.refused(channel, UpstreamHead(status, ()), body)
+    found = vendor.refused(channel, UpstreamHead(status, {}), body)
     assert (found.status, found.code) == (becomes, code)
     event = vendor.error_event(channel, json.loads(body)["error"])
     assert event.status == (400 if becomes == 413 else becomes)
@@ -142,5 +142,5 @@ def test_a_request_id_of_the_vendors_is_struck_out() -> None:
     """It would lead nobody anywhere but us."""
     vendor = registry.find("anthropic")
     body = _error("invalid_request_error", "Bad. (request id: req_011CSHoEeqs5C35K2UUqR7Fy)")
-    found = vendor.refused(channel_of(vendor), UpstreamHead(400, ()), body)
+    found = vendor.refused(channel_of(vendor), UpstreamHead(400, {}), body)
     assert found.message == "Bad. (request id: ***)"

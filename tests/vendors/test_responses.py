@@ -212,7 +212,7 @@ def test_a_prompt_too_long_has_one_code() -> None:
     """And names the field of its API."""
     openai = registry.find("openai")
     told = b'{"error":{"message":"Too long.","param":"input","code":"context_length_exceeded"}}'
-    error = openai.refused(channel_of(openai), UpstreamHead(400, ()), told)
+    error = openai.refused(channel_of(openai), UpstreamHead(400, {}), told)
     assert (error.code, error.param) == ("context_length_exceeded", "input")
 
 

@@ -4,7 +4,7 @@ fakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,14 +71,7 @@ class UpstreamHead(msgspec.Struct, frozen=True, gc=False):
     """
 
     status: int
-    headers: Headers
-
-    def get(self, name: bytes) -> bytes | None:
-        """The header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+    headers: Mapping[bytes, bytes]
 
 
 class Exchange(Protocol):

@@ -23,6 +23,7 @@ _MAX_ROUTES = 1000  # URLs remembered: the channels' are few, but a path may hol
 class _Route:
     """What is the same for every request to one URL."""
 
+    loop: asyncio.AbstractEventLoop  # to ask which one runs is a system call
     pool: Pool
     line_rest: bytes
 
@@ -60,8 +61,7 @@ class Client:
         """
         route = self._routes.get(request.url) or self._find_route(request.url)
         head = request_head(request.method, route.line_rest, request.headers, len(request.body))
-        loop = asyncio.get_running_loop()
-        return HttpExchange(loop, self._settings, route.pool, request, head)
+        return HttpExchange(route.loop, self._settings, route.pool, request, head)
 
     async def aclose(self) -> None:
         """Break off every exchange, close every connection, and wait until they are gone."""
@@ -70,20 +70,22 @@ class Client:
         await self._dialer.aclose()
 
     def _find_route(self, url: str) -> _Route:
+        loop = asyncio.get_running_loop()
         target = parse_url(url)
         proxy = self._proxies.choose(target.origin)
-        pool = self._pools.get(target.origin) or self._make_pool(target.origin, proxy)
+        pool = self._pools.get(target.origin) or self._make_pool(loop, target.origin, proxy)
         # A tunnel hides the proxy; without one every request is told as a proxy wants it.
         is_told = proxy is not None and not target.origin.is_secure
         extra = proxy.headers if proxy is not None and is_told else ()
-        route = _Route(pool, request_line_rest(target, absolute=is_told, extra=extra))
+        route = _Route(loop, pool, request_line_rest(target, absolute=is_told, extra=extra))
         if len(self._routes) >= _MAX_ROUTES:
             self._routes.clear()
         self._routes[url] = route
         return route
 
-    def _make_pool(self, origin: Origin, proxy: Proxy | None) -> Pool:
-        loop = asyncio.get_running_loop()
+    def _make_pool(
+        self, loop: asyncio.AbstractEventLoop, origin: Origin, proxy: Proxy | None
+    ) -> Pool:
         pool = Pool(loop, self._settings, self._dialer, origin, proxy)
         self._pools[origin] = pool
         return pool

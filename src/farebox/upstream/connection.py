@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import httptools
 
-from farebox.core.call import Headers
 from farebox.core.ports import UpstreamHead
 from farebox.upstream.alarm import Alarm
 from farebox.upstream.tls import keep_session
@@ -66,7 +66,6 @@ class Connection(asyncio.Protocol):
         "complete",
         "dropped",
         "head",
-        "heard",
         "heard_s",
         "keeper",
         "listener",
@@ -94,34 +93,19 @@ class Connection(asyncio.Protocol):
         self.dropped = False  # closed, or to be closed: never to be used again
         self.reused = False  # it has lain idle, so the upstream may have closed it unseen
         self.sent_s = 0.0  # loop time of the last write
-        self.heard_s = 0.0  # loop time of the last read
-        self._expect_answer()
-
-    def _expect_answer(self) -> None:
+        # Of one answer; what is not as here when it was read to its end, send() sets back.
+        self.heard_s = 0.0  # loop time of the last read; 0: no byte of the answer has come
         self.head: UpstreamHead | None = None
         self.complete = False  # the answer has been received to its end
-        self.heard = False  # a byte of the answer has come
-        self._named.clear()
         self._barren_bytes = 0  # received since the last byte of body
         self._interim_heads = 0
         self._is_interim = False
-        self._until_close = False
-        self._keep_alive = False
-        self._unread_bytes = 0
+        self._until_close = False  # known with the head
+        self._keep_alive = False  # known at the end
+        self._unread_bytes = 0  # of the chunks, if they lay there when a read was over
         self._is_reading_paused = False
 
     # What the exchange and the pool ask for.
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether another request may follow: all is sent, the answer is read to its end."""
-        return (
-            self.complete
-            and self._keep_alive
-            and not self.dropped
-            and not self._chunks
-            and self._unsent is None
-        )
 
     @property
     def has_unread(self) -> bool:
@@ -134,7 +118,10 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         assert self.listener is None
         if self.reused:
-            self._expect_answer()
+            self.heard_s = 0.0
+            self.head = None
+            self.complete = False
+            self._barren_bytes = self._interim_heads = 0
         self.listener = listener
         self.sent_s = self._loop.time()
         if len(body) <= SMALL_BODY_BYTES:
@@ -151,20 +138,27 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         if not chunks:
             return b""
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self._unread_bytes = 0
-        if self._is_reading_paused and not self.dropped:
-            assert self._transport is not None
-            self._is_reading_paused = False
-            self.heard_s = self._loop.time()  # the silence was ours
-            self._transport.resume_reading()
+        if len(chunks) == 1:
+            data = chunks.pop()
+        else:
+            data = b"".join(chunks)
+            chunks.clear()
+        if self._unread_bytes:
+            self._unread_bytes = 0
+            if self._is_reading_paused:
+                self._resume_reading()
         return data
 
-    def release(self) -> None:
-        """The listener is done with the answer."""
+    def release(self) -> bool:
+        """Part with the listener if another request may follow: all is sent, the answer is read to
+        its end. Whether that is so.
+        """
+        is_done = self.complete and not self._chunks and self._unsent is None
+        if not is_done or not self._keep_alive or self.dropped:
+            return False
         self.listener = None
         self.alarm.clear()
+        return True
 
     def drop(self) -> None:
         """Close at once. May be repeated."""
@@ -197,7 +191,6 @@ class Connection(asyncio.Protocol):
         if listener is None or self.complete:
             self._drop_after_answer()
             return
-        self.heard = True
         self.heard_s = self._loop.time()
         self._barren_bytes += len(data)
         parser, chunks = self._parser, self._chunks
@@ -259,6 +252,13 @@ class Connection(asyncio.Protocol):
             self._is_reading_paused = True
             self._transport.pause_reading()
 
+    def _resume_reading(self) -> None:
+        if not self.dropped:
+            assert self._transport is not None
+            self._is_reading_paused = False
+            self.heard_s = self._loop.time()  # the silence was ours
+            self._transport.resume_reading()
+
     def _drop_after_answer(self) -> None:
         """Something came that answers no request. What has arrived of the answer stays readable."""
         listener = self.listener
@@ -296,16 +296,17 @@ class Connection(asyncio.Protocol):
                 raise _BadAnswer("an upgrade, or too many interim answers")
             self._is_interim = True
             return
-        named = {name.lower(): value.rstrip() for name, value in self._named.items()}
-        headers = tuple(named.items())
+        named = self._named
+        names, values = map(bytes.lower, named), map(bytes.rstrip, named.values())
+        headers = dict(zip(names, values, strict=True))
         if self._barren_bytes > self._max_head_bytes:
             self._check_size(headers)
-        coding = named.get(b"transfer-encoding")
+        coding = headers.get(b"transfer-encoding")
         # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
         if coding is not None and coding.lower() != b"chunked":
             raise _BadAnswer("a transfer-encoding other than chunked")
         self._until_close = (
-            coding is None and b"content-length" not in named and status not in _BODILESS
+            coding is None and b"content-length" not in headers and status not in _BODILESS
         )
         self._barren_bytes = 0
         self.head = UpstreamHead(status, headers)
@@ -313,16 +314,16 @@ class Connection(asyncio.Protocol):
             assert self._transport is not None
             keep_session(self._transport)
 
-    def _check_size(self, headers: Headers) -> None:
+    def _check_size(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse a head that came within one read and so escaped the count over reads."""
-        if sum(len(name) + len(value) for name, value in headers) > self._max_head_bytes:
+        if sum(len(name) + len(value) for name, value in headers.items()) > self._max_head_bytes:
             raise _BadAnswer("headers too large")
 
     def on_message_complete(self) -> None:
         """The end of the answer, or of an interim head."""
+        self._named.clear()  # trailers, too
         if self._is_interim:
             self._is_interim = False
-            self._named.clear()
             return
         assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()

@@ -18,7 +18,7 @@ class DecodingError(Exception):
 class Decoder:
     """Inflates gzip and deflate (zlib, or bare as some servers send it) step by step."""
 
-    __slots__ = ("_bits", "_inflate", "_is_full", "_rest", "_started")
+    __slots__ = ("_bits", "_inflate", "_is_full", "_rest", "_started", "made_bytes")
 
     def __init__(self, coding: bytes) -> None:
         """Raises DecodingError for a coding that is not known."""
@@ -30,6 +30,7 @@ class Decoder:
         self._rest = b""
         self._is_full = False  # the last step filled its room, so zlib may hold more
         self._started = False
+        self.made_bytes = 0  # altogether
 
     @property
     def has_rest(self) -> bool:
@@ -59,4 +60,5 @@ class Decoder:
             raise DecodingError("broken compressed body") from error
         self._rest = self._inflate.unconsumed_tail or self._inflate.unused_data
         self._is_full = len(out) == _STEP_BYTES and not self._inflate.eof
+        self.made_bytes += len(out)
         return out

@@ -41,7 +41,6 @@ class HttpExchange:
         "_body",
         "_connection",
         "_connections",
-        "_decoded_bytes",
         "_decoder",
         "_failure",
         "_first_byte_timeout_s",
@@ -56,6 +55,9 @@ class HttpExchange:
         "_waiter",
     )
 
+    _started_s: float  # waiting for a connection, if it has to
+    _patience_until_s: float  # of who waits
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -69,21 +71,18 @@ class HttpExchange:
         self._connections = connections
         self._request_head = request_head
         self._body = request.body  # kept for the one retry
-        self._first_byte_timeout_s = settings.first_byte_timeout_s
-        if request.first_byte_timeout_s is not None:
-            self._first_byte_timeout_s = request.first_byte_timeout_s
+        self._first_byte_timeout_s = request.first_byte_timeout_s  # None: the settings'
         self._connection: Connection | None = None
         self._head: UpstreamHead | None = None
         self._decoder: Decoder | None = None
-        self._decoded_bytes = 0
         self._failure: tuple[str, BaseException | None] | None = None
         self._is_retry = False
-        self._started_s = loop.time()
-        self._waiter: asyncio.Future[bool] | None = None
+        self._waiter: asyncio.Future[bool] | None = None  # of who waits, until that is over
         self._take: Callable[[bytes], object] | None = None  # of who waits in pump()
-        self._patience_until_s = 0.0
         self._alarm: Alarm | None = None  # until there is a connection, which has its own
         connections.start(self, fresh=False)
+        if self._connection is None:
+            self._started_s = loop.time()
 
     # What the caller asks for.
 
@@ -95,7 +94,7 @@ class HttpExchange:
                 self._accept(connection.head)
             elif self._failure is not None:
                 raise failed(*self._failure)
-            elif not await self._progress(patience_s):
+            elif not await self._wait(patience_s):
                 return None
         return self._head
 
@@ -120,7 +119,7 @@ class HttpExchange:
         self._take = take
         try:
             self._pour(take)
-            while self._take is not None and await self._progress(patience_s):
+            while self._take is not None and await self._wait(patience_s):
                 if self._take is not None:  # a failure, else it would have been poured
                     self._pour(take)
         finally:
@@ -140,19 +139,20 @@ class HttpExchange:
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, else drop it."""
         connection = self._connection
-        if connection is None or not connection.is_reusable:
+        if connection is None or not connection.release():
             self.abort()
             return
         self._connection = None
-        self._failure = self._failure or ("aborted", None)
-        connection.release()
+        if self._failure is None:
+            self._failure = ("aborted", None)
         self._connections.put_back(connection)
 
     # What the pool tells.
 
     def begin(self, connection: Connection) -> None:
         """Send the request on this connection."""
-        self._stop_alarm()
+        if self._alarm is not None:
+            self._stop_alarm()
         self._connection = connection
         connection.send(self, self._request_head, self._body)
         if self._waiter is not None:
@@ -179,6 +179,7 @@ class HttpExchange:
                 self._pour(take)
             except Exception as error:  # noqa: BLE001 (it is the waiting task's)
                 if not waiter.done():  # else it was woken to find the failure itself
+                    self._waiter = None
                     waiter.set_exception(error)
                 return
             if self._take is not None:
@@ -191,7 +192,7 @@ class HttpExchange:
         assert connection is not None
         # An upstream may close an idle connection just as we use it, without having seen the
         # request; so that is sent again. On a new connection the same thing is a failure.
-        is_stale = connection.reused and not connection.heard and reason in ("closed", "reset")
+        is_stale = connection.reused and connection.heard_s == 0.0 and reason in ("closed", "reset")
         if is_stale and not self._is_retry:
             self._is_retry = True
             self._connection = None
@@ -207,14 +208,14 @@ class HttpExchange:
     def _accept(self, head: UpstreamHead) -> None:
         """Take the head as the answer's, and undo a content-encoding that was not asked for."""
         self._body = b""  # it is not sent again now, and the answer may take long
-        coding = head.get(b"content-encoding")
+        coding = head.headers.get(b"content-encoding")
         if coding is not None and coding.lower() != b"identity":
             try:
                 self._decoder = Decoder(coding)
             except DecodingError as error:
                 self.fail("bad_encoding", error)
                 raise failed("bad_encoding", error) from error
-            kept = tuple(header for header in head.headers if header[0] not in _NO_LONGER_TRUE)
+            kept = {k: v for k, v in head.headers.items() if k not in _NO_LONGER_TRUE}
             head = UpstreamHead(head.status, kept)
         self._head = head
 
@@ -223,10 +224,13 @@ class HttpExchange:
         if self._decoder is not None:
             self._pour_decoded(take, self._decoder)
             return
-        data = b"" if self._connection is None else self._connection.take()
+        connection = self._connection
+        data = b"" if connection is None else connection.take()
         if data and not take(data):
             self._take = None
-        elif self._has_all():
+        elif self._failure is not None:
+            raise failed(*self._failure)
+        elif connection is not None and connection.complete:
             take(b"")
             self._take = None
 
@@ -263,8 +267,7 @@ class HttpExchange:
         except DecodingError as error:
             self.fail("bad_encoding", error)
             return b""
-        self._decoded_bytes += len(data)
-        if self._decoded_bytes > self._settings.max_answer_bytes:
+        if decoder.made_bytes > self._settings.max_answer_bytes:
             self.fail("too_large", None)
             return b""
         return data
@@ -282,28 +285,35 @@ class HttpExchange:
     # Waiting. One alarm serves patience and limit alike; it is not moved when data comes, but
     # looks at the clock when it rings and is set again for what is left.
 
-    async def _progress(self, patience_s: float) -> bool:
-        """Wait for something to happen; False when patience ran out first."""
-        assert self._waiter is None, "only one task may wait for an exchange"
-        self._waiter = waiter = self._loop.create_future()
-        self._patience_until_s = self._loop.time() + patience_s
+    def _wait(self, patience_s: float) -> asyncio.Future[bool]:
+        """Wait for something to happen: True; False when patience ran out first."""
+        waiter, loop = self._waiter, self._loop
+        assert waiter is None or waiter.done(), "only one task may wait for an exchange"
+        self._waiter = waiter = loop.create_future()
+        self._patience_until_s = loop.time() + patience_s
         self._arm()
-        try:
-            return await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
-    def _limit(self) -> tuple[float, str]:
-        """When the upstream must have been heard of, and the reason for a failure if it was not."""
+    def _limit_s(self) -> float:
+        """When the upstream must have been heard of."""
         connection, settings = self._connection, self._settings
         if connection is None:
-            return self._started_s + settings.connect_timeout_s, "connect_timeout"
-        if connection.head is None:
-            return connection.sent_s + self._first_byte_timeout_s, "first_byte_timeout"
-        return connection.heard_s + settings.idle_timeout_s, "idle_timeout"
+            return self._started_s + settings.connect_timeout_s
+        if connection.head is not None:
+            return connection.heard_s + settings.idle_timeout_s
+        limit_s = self._first_byte_timeout_s
+        return connection.sent_s + (settings.first_byte_timeout_s if limit_s is None else limit_s)
+
+    def _overdue(self) -> str:
+        """The reason for a failure when it was not."""
+        if self._connection is None:
+            return "connect_timeout"
+        return "first_byte_timeout" if self._connection.head is None else "idle_timeout"
 
     def _arm(self) -> None:
-        due_s = min(self._patience_until_s, self._limit()[0])
+        due_s = self._limit_s()
+        if due_s > self._patience_until_s:  # noqa: PLR1730 (min() takes several times as long)
+            due_s = self._patience_until_s
         if self._connection is not None:
             self._connection.alarm.set(due_s, self._ring)
             return
@@ -315,9 +325,8 @@ class HttpExchange:
         if self._waiter is None or self._waiter.done():
             return
         now_s = self._loop.time() + _TIMER_SLACK_S
-        limit_s, reason = self._limit()
-        if now_s >= limit_s:
-            self.fail(reason, None)
+        if now_s >= self._limit_s():
+            self.fail(self._overdue(), None)
         elif now_s >= self._patience_until_s:
             self._wake(False)
         else:
@@ -330,6 +339,6 @@ class HttpExchange:
             self._alarm = None
 
     def _wake(self, is_progress: bool) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(is_progress)

@@ -109,14 +109,18 @@ def request_line_rest(target: Target, *, absolute: bool, extra: Headers = ()) ->
 
 def request_head(method: str, rest: bytes, headers: Headers, body_bytes: int) -> bytes:
     """From the method to the empty line. Raises ValueError for what could be read as more."""
-    first, lines = _method_bytes(method), _header_lines(headers)
+    start = _head_start(method, rest, headers)
     if body_bytes or method not in ("GET", "DELETE"):
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (first, rest, lines, body_bytes)
-    return b"%b%b%b\r\n" % (first, rest, lines)
+        return b"%bcontent-length: %d\r\n\r\n" % (start, body_bytes)
+    return start + b"\r\n"
 
 
 @lru_cache(maxsize=256)  # a channel sends the same headers again and again
-def _header_lines(headers: Headers) -> bytes:
+def _head_start(method: str, rest: bytes, headers: Headers) -> bytes:
+    """All but the length and the empty line."""
+    # HEAD and CONNECT are refused: no body follows their heads.
+    if not _METHOD.fullmatch(method) or method in ("HEAD", "CONNECT"):
+        raise ValueError(f"The method {method[:20]!r} cannot be sent; use GET, POST or the like.")
     for name, value in headers:
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name[:40]!r} is not a header name.")
@@ -124,12 +128,5 @@ def _header_lines(headers: Headers) -> bytes:
             raise ValueError(f"The header {name!r} is written by the client itself; leave it out.")
         if _UNSAFE_IN_VALUE.search(value):
             raise ValueError(f"The header {name!r} holds a line break or a zero byte; remove it.")
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-@lru_cache(maxsize=32)
-def _method_bytes(method: str) -> bytes:
-    """The method for the wire. HEAD and CONNECT are refused: no body follows their heads."""
-    if not _METHOD.fullmatch(method) or method in ("HEAD", "CONNECT"):
-        raise ValueError(f"The method {method[:20]!r} cannot be sent; use GET, POST or the like.")
-    return method.encode("ascii")
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((method.encode("ascii"), rest, *lines))

@@ -357,9 +357,9 @@ def retry_after_s(head: UpstreamHead) -> int | None:
 
     Source: RFC 9110, Retry-After; `retry-after-ms` is what the official OpenAI SDKs read first.
     """
-    seconds = _number(head.get(b"retry-after-ms"), 1000)
+    seconds = _number(head.headers.get(b"retry-after-ms"), 1000)
     if seconds is None:
-        seconds = _number(head.get(b"retry-after"), 1)
+        seconds = _number(head.headers.get(b"retry-after"), 1)
     if seconds is None:
         seconds = _until_date(head)
     return None if seconds is None else max(1, min(math.ceil(seconds), MAX_RETRY_AFTER_S))
@@ -376,8 +376,8 @@ def _number(value: bytes | None, divisor: int) -> float | None:
 def _until_date(head: UpstreamHead) -> float | None:
     # A date is taken relative to the answer's own Date, so that no clock has to agree with it.
     try:
-        until = parsedate_to_datetime((head.get(b"retry-after") or b"").decode())
-        now = parsedate_to_datetime((head.get(b"date") or b"").decode())
+        until = parsedate_to_datetime((head.headers.get(b"retry-after") or b"").decode())
+        now = parsedate_to_datetime((head.headers.get(b"date") or b"").decode())
         return max(0.0, min((until - now).total_seconds(), MAX_RETRY_AFTER_S))
     except (ValueError, TypeError, OverflowError):
         return None
