@@ -21,7 +21,7 @@ def knowing(raw, headers, times=2):
     """What is known when this head came so often, in front of a body."""
     heads = KnownHeads()
     for _ in range(times):
-        heads.learn(raw + b"body\r\n\r\n", URL, Head(list(headers)))
+        heads.learn(raw + b"body\r\n\r\n", URL, Head(list(headers)), "route")
     return heads
 
 
@@ -36,7 +36,7 @@ def test_another_length_is_read_from_a_known_head(length, body):
     assert found is not None
     known, length_bytes, body_at = found
     assert (length_bytes, body_at) == (length, len(data))
-    assert known.url == URL
+    assert (known.url, known.route) == (URL, "route")
     assert known.head.fields == {b"host": b"a", b"authorization": b"Bearer b", b"x-a": b"\xff"}
     assert known.head.length_bytes is None
 
@@ -61,6 +61,34 @@ def test_a_head_with_any_other_byte_is_not_the_known_one(at, change):
     before, after = bytes(around[: len(BEFORE)]), bytes(around[len(BEFORE) :])
     assert HEADS.find(before + b"57" + after) is None
     assert HEADS.find((BEFORE + b"57" + AFTER)[: at + 1]) is None
+
+
+@given(
+    st.sampled_from([b"57", b"0", b"1" * 12, b"1" * 13, b"", b"5 ", b"+5", b"5\r\nX: 5"]),
+    st.sampled_from([b"", b"body", b"\r\n\r\n", BEFORE + b"57" + AFTER]),
+    st.integers(0, 200),
+    st.integers(0, 255),
+)
+def test_the_head_that_came_last_is_known_as_it_would_be_found(digits, body, at, change):
+    """Whatever was changed in it or follows it, wherever it was cut: the table says the same."""
+    latest, _, _ = HEADS.find(BEFORE + b"57" + AFTER) or pytest.fail("it is known")
+    data = bytearray(BEFORE + digits + AFTER + body)
+    for each in (bytes(data), bytes(data[:at])):
+        assert HEADS.find(each, latest) == HEADS.find(each)
+    data[at % len(data)] ^= change
+    assert HEADS.find(bytes(data), latest) == HEADS.find(bytes(data))
+
+
+def test_the_head_that_came_last_is_no_other():
+    """Two that differ behind the length, or before it, are told apart on one connection."""
+    heads = knowing(BEFORE + b"57" + AFTER, HEADERS)
+    other = BEFORE + b"57" + AFTER.replace(b"\xff", b"b")
+    for _ in range(2):
+        heads.learn(other, URL, Head([*HEADERS[:-1], (b"x-a", b"b")]), "other")
+    latest = None
+    for raw, route in [(other, "other"), (BEFORE + b"57" + AFTER, "route")] * 2:
+        latest, _, _ = heads.find(raw, latest) or pytest.fail("both are known")
+        assert latest.route == route
 
 
 @pytest.mark.parametrize(
@@ -116,7 +144,7 @@ def test_heads_that_never_come_again_displace_none():
     heads = knowing(raw, HEADERS)
     for number in range(3000):
         other = b"%d" % number
-        heads.learn(raw.replace(b"\xff", other), URL, Head([*HEADERS[:3], (b"x-a", other)]))
+        heads.learn(raw.replace(b"\xff", other), URL, Head([*HEADERS[:3], (b"x-a", other)]), "")
     assert heads.find(raw) is not None
 
 
@@ -128,8 +156,8 @@ def test_many_heads_take_no_more_than_so_much_room():
         other = b"%d" % number
         head = Head([*HEADERS[:3], (b"x-a", other)])
         for _ in range(2):
-            heads.learn(raw.replace(b"\xff", other), URL, head)
+            heads.learn(raw.replace(b"\xff", other), URL, head, "")
     assert heads.find(raw) is None
     for _ in range(2):
-        heads.learn(raw, URL, Head(HEADERS))
+        heads.learn(raw, URL, Head(HEADERS), "")
     assert heads.find(raw) is not None

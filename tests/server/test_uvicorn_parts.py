@@ -68,7 +68,7 @@ OF_A_CYCLE = {
 # Of these, what it touches only where ours hands the body of a lane's request to take_part(), and
 # where ours has it start by itself.
 ONLY_OF_UVICORNS = {"body", "run_asgi"}
-ONLY_OF_THE_LANES = {"head", "start", "take_part"}
+ONLY_OF_THE_LANES = {"head", "route", "start", "take_part"}
 
 
 def signature(method):

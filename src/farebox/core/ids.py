@@ -12,7 +12,7 @@ _SECRET_CHARS = 43  # 62^43 > 2^256
 _CHECK_CHARS = 6  # 62^6 > 2^32
 # Of a request id: the milliseconds stand in 48 bits above 80 others, and all of them are written in
 # 22 digits. The first nine of these tell the millisecond, and the rest are by chance.
-_TIME_BITS, _OTHER_BITS = 48, 80
+_LAST_MILLIS, _OTHER_BITS = (1 << 48) - 1, 80
 _ID_CHARS, _CHANCE_CHARS = 22, 13  # 62^22 > 2^128
 _PER_FIRST_DIGITS = 62**_CHANCE_CHARS
 # What a byte of chance is as a digit. Eight digits come from five of the 256 values each, the rest
@@ -47,7 +47,7 @@ def new_request_id(now_us: int, random_bytes: RandomBytes = os.urandom) -> str:
     Ids of one time sort together, so that the store writes new calls at the end of its index and
     not all over it: with many calls kept, that is a third of the work (as UUIDv7, RFC 9562).
     """
-    millis = now_us // 1000 & (1 << _TIME_BITS) - 1
+    millis = now_us // 1000 & _LAST_MILLIS
     # There are six such numbers to a millisecond, so the next one is wholly within it, whatever
     # follows: in the place of the 80 bits, which took seven times as long to write as digits.
     first = (millis << _OTHER_BITS) // _PER_FIRST_DIGITS + 1

@@ -69,13 +69,16 @@ class AsgiRequest:
 class AsgiReply(Reply):
     """What answers, as an ASGI `send` that adds the request's id and remembers the status."""
 
-    __slots__ = ("_request", "_send")
+    __slots__ = ("_form", "_request", "_send")
 
     def __init__(
         self, request: AsgiRequest, send: Send, request_id: str, form: Form, *, close: bool
     ) -> None:
         """`close`: ask the client to use another connection next time."""
-        super().__init__(request_id, form, close=close)
+        self.closes = close
+        self.request_id = request_id
+        self.status = None
+        self._form = form
         self._request = request
         self._send = send
 
@@ -84,9 +87,14 @@ class AsgiReply(Reply):
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = self._form.ids(self.request_id)
-            extra = (*own, CLOSE) if self._closes else own
+            extra = (*own, CLOSE) if self.closes else own
             message["headers"] = [*message.get("headers", ()), *extra]
         await self._send(message)
+
+    @property
+    def form(self) -> Form:
+        """The form of what is answered."""
+        return self._form
 
     @property
     def request(self) -> AsgiRequest:

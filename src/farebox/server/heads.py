@@ -7,7 +7,9 @@ again: whoever read them would find the same.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, TypeVar
+
+import msgspec
 
 from farebox.core.known import Known
 from farebox.errors import BadRequest
@@ -24,6 +26,7 @@ _MOST_KNOWN = 1000
 _MAX_DIGITS = 12  # of a length that is read here: a terabyte
 
 Headers = list[tuple[bytes, bytes]]
+R = TypeVar("R")
 
 
 class HeadTooLarge(BadRequest):
@@ -66,12 +69,13 @@ def check_head(method: bytes, url: bytes, version: str, headers: Headers, limit_
 class Head:
     """What a head says to those who serve its request."""
 
-    __slots__ = ("coding", "fields", "has_parts", "headers", "hops", "is_plain")
+    __slots__ = ("coding", "fields", "has_parts", "headers", "hops", "is_plain", "keys")
 
     def __init__(self, headers: Headers) -> None:
         """`headers` as they came, names in lower case."""
         self.headers = headers
         self.fields = fields = dict(headers)  # by name, the last of each
+        self.keys = fields.get(_KEYS[0], b""), fields.get(_KEYS[1], b"")  # what auth.py reads
         self.hops = tuple(value for name, value in headers if name == HOP)
         self.coding = fields.get(b"content-encoding", b"").strip().lower()
         self.has_parts = fields.get(b"content-type", b"").lower().startswith(b"multipart/")
@@ -84,14 +88,18 @@ class Head:
         return None if length is None else int(length)  # the parser lets digits only through
 
 
-class KnownHead(NamedTuple):
-    """What a head that is known says, but for its Content-Length."""
+class KnownHead(msgspec.Struct, Generic[R], frozen=True):
+    """What a head that is known says, but for its Content-Length, and what stands around that."""
 
+    before: bytes
+    before_bytes: int
+    after: bytes
     url: bytes
     head: Head
+    route: R  # whatever its URL names to those who serve it
 
 
-class KnownHeads:
+class KnownHeads(Generic[R]):
     """Those of one worker. One is known from the second time that it came: with some clients, or
     proxies before them, no head is ever the same.
     """
@@ -99,12 +107,21 @@ class KnownHeads:
     def __init__(self) -> None:
         most_bytes = _MOST_KNOWN * _MAX_KNOWN_BYTES
         # By what stands around the length.
-        self._known = Known[tuple[bytes, bytes], KnownHead](_MOST_KNOWN, most_bytes)
+        self._known = Known[tuple[bytes, bytes], KnownHead[R]](_MOST_KNOWN, most_bytes)
 
-    def find(self, data: bytes) -> tuple[KnownHead, int, int] | None:
+    def find(
+        self, data: bytes, latest: KnownHead[R] | None = None
+    ) -> tuple[KnownHead[R], int, int] | None:
         """The known head that `data` begin with, how long the body is, and where it stands in them.
-        None if they begin with another head, or not with a whole one.
+        None if they begin with another head, or not with a whole one. `latest` is the one that came
+        last on their connection: mostly it comes again, and is known without being looked for.
         """
+        if latest is not None and data.startswith(latest.before):
+            place = latest.before_bytes
+            stop = data.find(b"\r", place, place + _MAX_DIGITS + 1)
+            digits = data[place:stop]
+            if data.startswith(latest.after, stop) and digits.isdigit():
+                return latest, int(digits), stop + len(latest.after)
         parts = _around_length(data)
         if parts is None:
             return None
@@ -114,7 +131,7 @@ class KnownHeads:
             return None
         return known, int(digits), len(before) + len(digits) + len(after)
 
-    def learn(self, data: bytes, url: bytes, head: Head) -> None:
+    def learn(self, data: bytes, url: bytes, head: Head, route: R) -> None:
         """Perhaps know the head that `data` begin with from now on.
 
         The parser has read it as `head`, and the end of the body is where its Content-Length says.
@@ -124,10 +141,14 @@ class KnownHeads:
         if parts is None:
             return
         before, digits, after = parts
+        size_bytes = len(before) + len(after)
+        if size_bytes + _MAX_DIGITS > _MAX_KNOWN_BYTES:
+            return  # with a longer length, its end would not be looked for
         key = before, after
         if self._known.has_come(key) and _is_read_as(before + digits + after, head):
             rest = [header for header in head.headers if header[0] != _LENGTH]
-            self._known.keep(key, KnownHead(url, Head(rest)), len(before) + len(after))
+            known = KnownHead(before, len(before), after, url, Head(rest), route)
+            self._known.keep(key, known, size_bytes)
 
 
 def _around_length(data: bytes) -> tuple[bytes, bytes, bytes] | None:

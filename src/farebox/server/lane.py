@@ -10,21 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import (
-    HEADER_VALUE_RE,
-    STATUS_LINE,
-    HttpToolsProtocol,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from farebox.core import clock
 from farebox.core.call import Headers
 from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
-from farebox.server.heads import Head, KnownHead, KnownHeads
+from farebox.server.head_lines import FirstLines, line
+from farebox.server.heads import Head, KnownHeads
 from farebox.server.reply import (
     CLOSE,
     Asgi,
@@ -50,27 +46,31 @@ _FAILED_HEADERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Route:
+class Route:
+    """What a hot path names."""
+
     path: str
     handle: Handler
     form: Form
-    id_lines: bytes  # of a head, with a place for the request's id
+    around_id: tuple[bytes, ...]  # the lines of a head that bear the request's id, without it
 
     @classmethod
-    def of(cls, path: str, handle: Handler) -> _Route:
+    def of(cls, path: str, handle: Handler) -> Route:
+        """The route of a path."""
         form = form_of(path, ())
-        lines = [b"%b: %%(id)b\r\n" % name for name in form.id_headers]
-        return cls(path, handle, form, b"".join(lines))
+        lines = b"".join([b"%b: \0\r\n" % name for name in form.id_headers])
+        return cls(path, handle, form, tuple(lines.split(b"\0")))
 
 
 class Lane:
     """The lane of one worker: the requests that go by it, and what they are served with."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
-        self.heads = KnownHeads()
+        self.state = state
+        self.heads = KnownHeads[Route]()
+        self.first_lines = FirstLines([])  # of answers
         self._routes = {
-            path.encode(): _Route.of(path, handle)
+            path.encode(): Route.of(path, handle)
             for (method, path), handle in HOT.items()
             if method == "POST"
         }
@@ -82,20 +82,12 @@ class Lane:
         if route is None or parser.get_method() != b"POST":
             return None
         head = Head(connection.headers)
-        cycle = LaneCycle(self._state, route, connection, head, head.length_bytes)
+        cycle = LaneCycle(self, route, connection, head, head.length_bytes)
         cycle.waiting_for_100_continue = connection.expect_100_continue
         cycle.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         return cycle
 
-    def take_known(
-        self, connection: HttpToolsProtocol, known: KnownHead, length_bytes: int
-    ) -> LaneCycle:
-        """The request behind a head that went by this lane before, with a body of this length."""
-        route = self._routes.get(known.url) or self._route(known.url)
-        assert route is not None
-        return LaneCycle(self._state, route, connection, known.head, length_bytes)
-
-    def _route(self, url: bytes) -> _Route | None:
+    def _route(self, url: bytes) -> Route | None:
         # Targets that are written in any other way name these routes too; they go by ASGI.
         return self._routes.get(url.partition(b"?")[0])
 
@@ -107,16 +99,14 @@ class LaneCycle(Reply):
 
     __slots__ = (
         "_callback",
-        "_chunked",
         "_connection",
         "_flow",
         "_head",
+        "_lane",
         "_left_bytes",
         "_parts",
-        "_route",
         "_stall_s",
         "_stalled",
-        "_state",
         "_task",
         "_transport",
         "_unread_bytes",
@@ -130,6 +120,7 @@ class LaneCycle(Reply):
         "path",
         "response_complete",
         "response_started",
+        "route",
         "waiting_for_100_continue",
     )
     method = "POST"
@@ -137,16 +128,19 @@ class LaneCycle(Reply):
 
     def __init__(
         self,
-        state: State,
-        route: _Route,
+        lane: Lane,
+        route: Route,
         connection: HttpToolsProtocol,
         head: Head,
         length_bytes: int | None,
     ) -> None:
-        super().__init__(new_request_id(clock.now_us()), route.form, close=state.draining)
-        self._state = state
+        state = lane.state
+        self.closes = state.draining
+        self.request_id = new_request_id(clock.now_us())
+        self.status = None
+        self._lane = lane
+        self.route = route
         self.path = route.path  # another would not have come here
-        self._route = route
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
@@ -154,26 +148,25 @@ class LaneCycle(Reply):
         self.length_bytes = length_bytes
         self._parts: list[bytes] = []  # of the request's body, that came and were not read
         self._unread_bytes = 0
-        self.more_body = True
-        self.waiting_for_100_continue = False
-        self.keep_alive = True
-        self.disconnected = False
-        self.gone = False  # the client has hung up, or takes nothing
-        self.response_started = False
-        self.response_complete = False
+        self.more_body = self.keep_alive = True
+        self.waiting_for_100_continue = self.disconnected = False
+        self.gone = self._stalled = False  # the client has hung up, or takes nothing
+        self.response_started = self.response_complete = False
         self._head = b""  # it leaves with the first of the body
-        self._chunked = False
-        self._left_bytes = 0  # of the body, as its Content-Length says
-        self._stalled = False
+        self._left_bytes: int | None = 0  # of the body, as its Content-Length says; None: in chunks
         self._stall_s = state.settings.idle_timeout_s
-        self._task: asyncio.Task[None] | None = None  # which serves it
         self._callback: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None  # the task, where it waits to be told
 
-    def start(self) -> None:
-        """Serve it in a task. That is among uvicorn's, which a drain waits for, until it ends."""
+    def start(self, body: bytes | None = None) -> None:
+        """Serve it in a task. That is among uvicorn's, which a drain waits for, until it ends.
+        `body`: all of it, if it came with the head and is small; else take_part() brings it.
+        """
+        if body is not None:
+            self._parts.append(body)
+            self.more_body = False
         connection = self._connection
-        serving = serve(self._state, self, self, self._route.handle)
+        serving = serve(self._lane.state, self, self, self.route.handle)
         task = self._task = connection.loop.create_task(serving)
         connection.tasks.add(task)
 
@@ -190,8 +183,8 @@ class LaneCycle(Reply):
             self._transport.abort()  # to close it would wait for the client to take the rest
         elif not self.response_complete and not self.disconnected:
             self._transport.close()
-        self._connection.tasks.discard(cast("Any", self._task))
-        self._connection = self._task = cast("Any", None)  # else they would keep each other
+        self._connection.tasks.discard(self._task)
+        del self._connection, self._task  # else they would keep each other
 
     # What uvicorn's protocol class calls.
 
@@ -238,11 +231,7 @@ class LaneCycle(Reply):
         """All of the body, if it came in one piece and nothing is to be said or done before."""
         if self.more_body or self.disconnected or self.waiting_for_100_continue:
             return None
-        parts = self._parts
-        if len(parts) != 1:
-            return None
-        self._parts, self._unread_bytes = [], 0
-        return parts[0]
+        return self._parts.pop() if len(self._parts) == 1 else None
 
     async def read(self) -> tuple[bytes, bool]:
         """What has come of the body, and whether more will. Raises ClientGone."""
@@ -259,10 +248,15 @@ class LaneCycle(Reply):
 
     async def _wait(self) -> None:
         self._flow.resume_reading()
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._connection.loop.create_future()
         await self._waiter
 
     # What answers.
+
+    @property
+    def form(self) -> Form:
+        """The form of what is answered."""
+        return self.route.form
 
     @property
     def request(self) -> LaneCycle:
@@ -279,22 +273,20 @@ class LaneCycle(Reply):
         self._head = self._head_bytes(status, headers)
 
     def _head_bytes(self, status: int, headers: Headers) -> bytes:
-        lines = [_first_lines(status, *self._connection.server_state.default_headers)]
-        self._chunked = True
-        says_close = False
-        for name, value in headers:
-            if name == b"content-length":
-                self._chunked = False
-                self._left_bytes = int(value)
-            elif name == CLOSE[0]:
-                self.keep_alive, says_close = False, True
-            lines.append(_line(name, value))
-        lines.append(self._route.id_lines % {b"id": self.request_id.encode()})
-        if self._closes or not (self.keep_alive or says_close):
+        lane, of_server = self._lane, self._connection.server_state.default_headers
+        if lane.first_lines.headers is not of_server:
+            lane.first_lines = FirstLines(of_server)
+        fields = dict(headers)
+        length = fields.get(b"content-length")
+        end = b"transfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n"
+        if self.closes or not (self.keep_alive or CLOSE[0] in fields):
             self.keep_alive = False
-            lines.append(b"connection: close\r\n")
-        lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
-        return b"".join(lines)
+            end = b"connection: close\r\n" + end
+        elif CLOSE[0] in fields:
+            self.keep_alive = False
+        self._left_bytes = None if length is None else int(length)
+        ids = self.request_id.encode().join(self.route.around_id)
+        return b"".join((lane.first_lines[status], *map(line, headers), ids, end))
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
@@ -304,32 +296,30 @@ class LaneCycle(Reply):
             return
         head, self._head = self._head, b""
         self.response_started = True
-        if self._chunked:
+        left_bytes = self._left_bytes
+        if left_bytes is None:
             size = b"%x\r\n" % len(data) if data else b""
             end = (b"\r\n" if data else b"") + (b"0\r\n\r\n" if last else b"")
             self._transport.write(b"".join((head, size, data, end)))
         else:
-            self._left_bytes -= len(data)
-            if self._left_bytes < 0 or (last and self._left_bytes):
+            left_bytes = self._left_bytes = left_bytes - len(data)
+            if left_bytes < 0 or (last and left_bytes):
                 raise RuntimeError("The body is not as long as its Content-Length says.")
             self._transport.write(head + data)
         if last:
-            self._end()
+            self.response_complete = True
+            if self._waiter is not None:
+                self.set()
+            if not self.keep_alive:
+                self._transport.close()
+            self._connection.on_response_complete()
 
     def send_now(self, data: bytes) -> bool:
         """Send a part of the body behind the first, if the client takes it without a wait."""
-        if not self._chunked or self._flow.write_paused or self.gone:
+        if self._left_bytes is not None or self._flow.write_paused or self.gone:
             return False
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
-
-    def _end(self) -> None:
-        self.response_complete = True
-        if self._waiter is not None:
-            self.set()
-        if not self.keep_alive:
-            self._transport.close()
-        self._connection.on_response_complete()
 
     async def respond(self, response: Asgi) -> None:
         """Let a framework's response answer, once the request is read."""
@@ -368,10 +358,10 @@ class LaneCycle(Reply):
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call this once when the client hangs up (at once if it has); None forgets it."""
-        if callback is not None and self.gone:
+        if self.gone and callback is not None:
             callback()
-            return
-        self._callback = callback
+        else:
+            self._callback = callback
 
     async def _wait_for_client(self) -> None:
         try:
@@ -380,15 +370,3 @@ class LaneCycle(Reply):
         except TimeoutError:
             self._stalled = True
             self.set()
-
-
-@lru_cache(maxsize=16)  # these are the same for a second
-def _first_lines(status: int, *headers: tuple[bytes, bytes]) -> bytes:
-    return b"".join((STATUS_LINE[status], *[_line(*header) for header in headers]))
-
-
-@lru_cache(maxsize=256)  # most lines of most answers are the same
-def _line(name: bytes, value: bytes) -> bytes:
-    if HEADER_VALUE_RE.search(value):
-        raise RuntimeError("Invalid HTTP header value.")
-    return b"%b: %b\r\n" % (name, value)

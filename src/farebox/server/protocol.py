@@ -13,6 +13,7 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -25,8 +26,8 @@ from farebox.core.settings import Settings
 from farebox.errors import BadRequest, FareboxError
 from farebox.server.forms import form_of
 from farebox.server.handshake import head_for_socket, is_handshake
-from farebox.server.heads import HeadTooLarge, check_head
-from farebox.server.lane import Lane, LaneCycle
+from farebox.server.heads import HeadTooLarge, KnownHead, check_head
+from farebox.server.lane import Lane, LaneCycle, Route
 from farebox.server.socket_protocol import Socket
 from farebox.telemetry import logs
 
@@ -60,10 +61,11 @@ class Protocol(HttpToolsProtocol):
         self._upgrade = False  # the request of this head wants to be upgraded
         self._problem: FareboxError | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._running: RequestResponseCycle | None = None  # the others of a pipeline wait for it
+        self._running: Any = None  # a cycle, too; the others of a pipeline wait for it
         self._ending = False  # nothing more is read
         self._whole: bytes | None = None  # what was read, if it may begin with a head to be known
-        self._left_bytes = 0  # of the body behind a known head
+        self._known: KnownHead[Route] | None = None  # the head that was known last
+        self._left_bytes = 0  # of the body behind it
         self._quiet_s: float | None = None  # since when the next request is waited for
 
     # What the event loop tells.
@@ -150,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         cycle = lane.take(self) if lane is not None else None
         if lane is not None and cycle is not None:
             if whole is not None and cycle.keep_alive and not cycle.waiting_for_100_continue:
-                lane.heads.learn(whole, self.url, cycle.head)
+                lane.heads.learn(whole, self.url, cycle.head, cycle.route)
             self._begin(cycle)
         else:
             super().on_headers_complete()
@@ -183,9 +185,10 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, but that a connection ends whose request is not read to the end."""
         self.server_state.total_requests += 1
-        if self._running is not None and self._running.more_body:
-            self.transport.close()
-        if self.transport.is_closing():
+        transport, running = self.transport, self._running
+        if running is not None and running.more_body:
+            transport.close()
+        if transport.is_closing():
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -206,17 +209,20 @@ class Protocol(HttpToolsProtocol):
     def _begin_known(self, data: bytes) -> bool:
         """Begin the request that `data` begin with, if its head is known."""
         lane = self._lane
-        found = lane.heads.find(data) if lane is not None else None
-        if lane is None or found is None:
+        if lane is None or (found := lane.heads.find(data, self._known)) is None:
             return False
         known, length_bytes, body_at = found
-        self.url, self.headers = known.url, known.head.headers
-        self.cycle = cycle = lane.take_known(self, known, length_bytes)
-        end = body_at + length_bytes
-        self._left_bytes = max(0, end - len(data))
+        self._known = known
+        head, end, size_bytes = known.head, body_at + length_bytes, len(data)
+        self.url, self.headers = known.url, head.headers
+        self.cycle = self._running = cycle = LaneCycle(lane, known.route, self, head, length_bytes)
+        if size_bytes == end <= HIGH_WATER_LIMIT:
+            cycle.start(data[body_at:])
+            return True
+        self._left_bytes = max(0, end - size_bytes)
         cycle.take_part(data[body_at:end], more=self._left_bytes > 0)
-        self._start_asgi_task(cast("Any", cycle), None)
-        if len(data) > end:
+        cycle.start()
+        if size_bytes > end:
             self._parse(data[end:])
         return True
 

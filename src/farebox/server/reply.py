@@ -71,14 +71,16 @@ class Request(Protocol):
 class Reply(ABC):
     """What answers: it adds the request's id to each head and remembers the status."""
 
-    __slots__ = ("_closes", "_form", "request_id", "status")
+    __slots__ = ("closes", "request_id", "status")
 
-    def __init__(self, request_id: str, form: Form, *, close: bool) -> None:
-        """`close`: ask the client to use another connection next time."""
-        self._closes = close
-        self._form = form
-        self.request_id = request_id
-        self.status: int | None = None
+    closes: bool  # ask the client to use another connection next time
+    request_id: str
+    status: int | None  # None: not answered yet
+
+    @property
+    @abstractmethod
+    def form(self) -> Form:
+        """The form of what is answered."""
 
     @property
     @abstractmethod
@@ -114,8 +116,9 @@ class Reply(ABC):
 
     async def error(self, error: FareboxError, headers: Headers = ()) -> None:
         """Answer with an error: its status, its headers and these, and its body."""
-        data = self._form.body(error, self.request_id)
-        status = self.status = self._form.status(error)
+        form = self.form
+        data = form.body(error, self.request_id)
+        status = self.status = form.status(error)
         await self.send_head(status, (*error_headers(error, len(data)), *headers))
         if self.request.arrived or error.status == 408:
             await self.send(data, last=True)
