@@ -217,6 +217,26 @@ def test_access_lines_of_one_turn_are_written_at_once(stream):
     assert [line.get("key") for line in lines(stream)] == ["key_1", logs.REDACTED, None]
 
 
+def test_access_lines_go_where_others_do_once_the_log_is_configured_anew(stream):
+    """By whoever has taken the log over, also if access lines were not written before."""
+    for level in ("info", "warning"):
+        logs.configure(level, logs.Redactor(), stream)
+        with structlog.testing.capture_logs() as events:
+            structlog.configure(processors=[*structlog.get_config()["processors"]])
+            logs.access(Record("req_1", "POST", account="ann"), "/v1/models", 200, 0.0123)
+        told = [] if level == "warning" else [("request", "req_1", "ann", 12.3)]
+        assert [(e["event"], e["request_id"], e["account"], e["ms"]) for e in events] == told
+    assert not stream.getvalue()
+
+
+@given(st.floats(0, 1e5))
+def test_milliseconds_have_one_digit_behind_the_point(duration_s):
+    """The one that is nearest; a tie is not worth the time that round() takes."""
+    line = line_of(Record("req_1", "POST"), "/v1/models", 200, duration_s)
+    assert abs(line.ms - duration_s * 1000) <= 0.05 + 1e-7
+    assert line.ms == round(line.ms, 1)
+
+
 def test_a_terminal_gets_readable_lines_with_nothing_secret():
     """On a terminal lines are for people; secrets are struck out there too."""
 

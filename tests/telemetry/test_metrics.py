@@ -54,6 +54,29 @@ def test_a_call_is_counted():
     assert seen["farebox_ttft_seconds_count",] == 2
 
 
+def test_many_calls_of_many_kinds_are_counted_at_once():
+    """Each once, in every figure that it belongs to."""
+    metrics = Metrics()
+    tried = (Attempt(1, "c", None, "connect", 5),)
+    for number in range(30):
+        outcome = ("complete", "client_gone", "refused")[number % 3]
+        flags = ((), ("estimated",), ("estimated", "over_hold"))[number // 3 % 3]
+        attempts = tried if number % 2 else ()
+        done = settlement(outcome, flags=flags, attempts=attempts, ttft_ms=number or None)
+        metrics.call_finished(done, Settled(number, 1))
+    seen = samples(metrics.exposition())
+    for outcome in ("complete", "client_gone", "refused"):
+        assert seen["farebox_calls_total", "chat", outcome] == 10
+    assert seen["farebox_estimated_calls_total",] == 18
+    assert seen["farebox_client_hangups_total",] == 10
+    assert seen["farebox_holds_refused_total",] == 5
+    assert seen["farebox_upstream_attempts_total", "c", "connect"] == 15
+    assert seen["farebox_tokens_total", "uncached_input"] == 300
+    assert seen["farebox_charge_nanocredits_total",] == sum(range(30))
+    assert seen["farebox_absorbed_nanocredits_total",] == 30
+    assert seen["farebox_ttft_seconds_count",] == 29
+
+
 def test_a_request_is_counted():
     """Requests are counted by route and class of status, and while they are served."""
     metrics = Metrics()

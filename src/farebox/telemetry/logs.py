@@ -33,7 +33,7 @@ _KEY_LIKE = re.compile(
 )
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("farebox")
 _BY_STRUCTLOG = ("time", "level", "event")  # which it adds itself
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class Redactor:
@@ -96,7 +96,7 @@ def _without_empty(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
-    return _encode({**first, **event}).decode()
+    return _encoder.encode({**first, **event}).decode()
 
 
 class _Access:
@@ -120,30 +120,42 @@ class _Straight:
     def __init__(self, output: TextIO, redactor: Redactor) -> None:
         self._output = output
         self._redactor = redactor
-        self._lines: list[bytes] = []
+        self._lines: list[Line] = []
         self._turn: asyncio.AbstractEventLoop | None = None  # whose turn has lines that wait
 
     def __call__(self, line: Line) -> None:
-        self._lines.append(_encode(line))
+        self._lines.append(line)
+        # Which loop runs is not asked for each of them: that is a call of the system.
+        if self._turn is None or self._turn.is_closed():
+            self._write_soon()
+
+    def _write_soon(self) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self._write()
-            return
-        if self._turn is not loop:
+        else:
             self._turn = loop
             loop.call_soon(self._write)
 
     def _write(self) -> None:
-        text = b"\n".join(self._lines).decode()
-        self._lines.clear()
-        self._turn = None
-        self._output.write(self._redactor(text) + "\n")
+        lines, self._lines, self._turn = self._lines, [], None
+        if _is_configured_anew():
+            for line in lines:
+                _by_structlog(line)
+            return
+        self._output.write(self._redactor(_encoder.encode_lines(lines).decode()))
         self._output.flush()
 
 
 def _silent(line: Line) -> None:
-    del line
+    if _is_configured_anew():
+        _by_structlog(line)
+
+
+def _is_configured_anew() -> bool:
+    """Whether somebody else has said since where lines go."""
+    return structlog.get_config()["processors"] is not _access.configured
 
 
 _access = _Access()
@@ -199,8 +211,4 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
 
 def access(record: Record, route: str, status: int | None, duration_s: float) -> None:
     """The one line of a request. `route` is a pattern; no `status`: the client left first."""
-    line = line_of(record, route, status, duration_s)
-    if structlog.get_config()["processors"] is _access.configured:
-        _access.write(line)
-    else:  # somebody has configured it anew
-        _by_structlog(line)
+    _access.write(line_of(record, route, status, duration_s))
