@@ -19,6 +19,22 @@ from farebox.server.state import State
 Parse = Callable[[bytes, str, tuple[str, ...]], Call]
 
 
+def call_at_hand(
+    state: State, request: Request, reply: Reply, parse: Parse
+) -> tuple[Caller, Call] | None:
+    """As receive_call(), for nearly every call: one of which nothing has to be waited for, looked
+    up or inflated. Else None, and nothing of it is taken. Raises FareboxError.
+    """
+    head, length_bytes = request.head, request.length_bytes
+    if not head.is_plain or head.hops or length_bytes is None or length_bytes > LARGE_BYTES:
+        return None
+    caller = state.directory.known(head.keys)
+    if caller is None or length_bytes > state.settings.max_body_bytes:
+        return None
+    body = request.whole()
+    return None if body is None else (caller, parse(body, reply.request_id, ()))
+
+
 async def receive_call(
     state: State,
     request: Request,

@@ -15,7 +15,7 @@ from farebox.core.call import Headers
 from farebox.dialects import messages
 from farebox.errors import BadRequest
 from farebox.server.forms import ANTHROPIC_VERSION
-from farebox.server.incoming import receive_call
+from farebox.server.incoming import call_at_hand, receive_call
 from farebox.server.reply import Reply, Request
 from farebox.server.state import State
 
@@ -26,7 +26,8 @@ _MAX_VALUE_BYTES = 4096  # Claude Code names some fifteen betas, of thirty lette
 
 async def create(state: State, request: Request, reply: Reply) -> None:
     """Serve one call. Raises FareboxError while nothing has been sent."""
-    caller, call = await receive_call(state, request, reply, messages.parse)
+    at_hand = call_at_hand(state, request, reply, messages.parse)
+    caller, call = at_hand or await receive_call(state, request, reply, messages.parse)
     call = replace(call, passed_headers=_passed_headers(request))
     with reply.client(state.settings.idle_timeout_s) as client:
         await relay.serve(state.gateway, caller, call, client)

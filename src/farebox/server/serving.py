@@ -44,7 +44,8 @@ async def serve(
     started_s = clock.monotonic_s()
     record = Record(reply.request_id, request.method)
     current_record.set(record)
-    state.metrics.request_started()
+    metrics = state.metrics
+    metrics.request_started()
     try:
         try:
             await handle(state, request, reply)
@@ -55,8 +56,9 @@ async def serve(
         finally:
             duration_s = clock.monotonic_s() - started_s
             pattern = request.path if route is None else route()
-            state.metrics.request_finished(pattern, reply.status, duration_s)
-            logs.access(record, pattern, reply.status, duration_s)
+            status = reply.status
+            metrics.request_finished(pattern, status, duration_s)
+            logs.access(record, pattern, status, duration_s)
     except BaseException as error:  # noqa: BLE001 (the worker ends, or a defect in what stands above)
         await reply.cut_off(error)
     finally:
