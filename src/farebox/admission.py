@@ -90,8 +90,8 @@ def admit(catalogue: Catalogue, memory: Memory, caller: Caller, call: Call) -> A
             f"The group {account.group!r} of your account does not exist any more."
             " Ask the operator to give the account another one."
         )
-    offer, price = find_offer(catalogue, group, key.models, call.model, call.wires, at_us)
-    model, channels = offer.model, offer.channels
+    offer = find_offer(catalogue, group, key.models, call.model, call.wires, at_us)
+    model, price, channels = offer.model, offer.price, offer.channels
     if call.service_tier is not None or call.hosted_tools:
         call = _priced(call, price, model.id)
     if key.id in memory.hangups.keys:
@@ -191,7 +191,7 @@ def _output_cap(memory: Memory, key_id: str, call: Call, model: Model) -> int:
     """Tokens an answer may have: as many as the client asked for, if the model gives them."""
     most = model.max_output
     if call.output_cap is not None:
-        return call.output_cap if most is None else min(most, call.output_cap)
+        return call.output_cap if most is None or most > call.output_cap else most
     cap = most or UNKNOWN_MAX_OUTPUT
     if model.context is not None:
         # Servers that check input and cap against the context refuse a cap that cannot be reached.

@@ -224,26 +224,36 @@ def test_near_is_by_levenshteins_distance(name: str, names: list[str]) -> None:
 
 
 def test_what_is_offered_is_found_once_and_its_price_anew_each_time() -> None:
-    """A later call is given the same offer, at the price of its own time; before the first price
-    there is none, whatever was found before.
+    """A later call is given the same offer while its price counts; before the first price there is
+    none, whatever was found before.
     """
     model = _model("m", prices=(LATER,))
     catalogue = _catalogue(Channel("a", "openai", "https://a"), models=(model,))
     after = at("2026-11-24T00:00:00")
-    offer, price = find_offer(catalogue, ALL, (), "M", ("chat",), after)
-    assert (offer.model, offer.wires, price) == (model, {"chat"}, LATER)
+    offer = find_offer(catalogue, ALL, (), "M", ("chat",), after)
+    assert (offer.model, offer.wires, offer.price) == (model, {"chat"}, LATER)
     assert [each.model for each in offer.channels] == ["up-m"]
-    assert find_offer(catalogue, ALL, (), "M", ("chat",), after + 1) == (offer, LATER)
-    assert find_offer(catalogue, ALL, (), "M", ("chat",), after)[0] is offer
+    assert find_offer(catalogue, ALL, (), "M", ("chat",), after + 1) is offer
+    assert find_offer(catalogue, ALL, (), "M", ("chat",), after) is offer
     with pytest.raises(NotFound):
         find_offer(catalogue, ALL, (), "M", ("chat",), after - 1)
+
+
+def test_an_offer_has_the_price_of_its_time() -> None:
+    """To the microsecond in which the next price begins, also for a clock that is set back."""
+    model = _model("m", prices=(PRICE, LATER))
+    catalogue = _catalogue(Channel("a", "openai", "https://a"), models=(model,))
+    begins = LATER.starts_us
+    for at_us in (begins - 1, begins, begins - 1, begins + 1, 0):
+        offer = find_offer(catalogue, ALL, (), "m", ("chat",), at_us)
+        assert offer.price is model.price_at(at_us)
 
 
 def test_an_offer_is_for_whoever_may_have_it() -> None:
     """Group, key and dialect each get their own; what is refused is refused again."""
     catalogue = _catalogue(Channel("a", "openai", "https://a"))
-    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("chat",), NOW)[0].wires == {"chat"}
-    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("messages",), NOW)[0].channels == ()
+    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("chat",), NOW).wires == {"chat"}
+    assert find_offer(catalogue, ALL, (), "gpt-5.6", ("messages",), NOW).channels == ()
     for _ in range(2):
         with pytest.raises(NotFound):
             find_offer(catalogue, CHEAP, (), "gpt-5.6", ("chat",), NOW)
@@ -256,5 +266,5 @@ def test_offers_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(select, "_KEPT_OFFERS", 2)
     catalogue = _catalogue(Channel("a", "openai", "https://a"))
     for name in ("gpt-5.6", "GPT-5.6", "Gpt-5.6", "gPt-5.6", "gpt-5.6"):
-        assert find_offer(catalogue, ALL, (), name, ("chat",), NOW)[0].model is GPT
+        assert find_offer(catalogue, ALL, (), name, ("chat",), NOW).model is GPT
         assert len(catalogue.offers) <= 2

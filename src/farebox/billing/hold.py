@@ -36,7 +36,8 @@ class Bound(msgspec.Struct, frozen=True, gc=False):
 
     def nanocredits(self, output_tokens: int) -> int:
         """What must be held for answers of so many tokens each."""
-        return -(-(self.fixed_exact + self.per_token_exact * output_tokens) // EXACT)
+        exact = self.fixed_exact + self.per_token_exact * output_tokens
+        return (exact + EXACT - 1) // EXACT  # rounded up
 
     def affordable_tokens(self, held_nanocredits: int) -> int | None:
         """The output tokens that a hold pays for; None where they cost nothing. Never below 0."""
@@ -91,11 +92,15 @@ class InputEstimate:
 
     def tokens(self, call: Call, account_id: int, key_id: str, model: str, now_us: int) -> int:
         """An upper estimate of a call's input tokens, without a tokenizer."""
-        ratio = MAX_RATIO_PPM
+        ratio, wary_until_us = MAX_RATIO_PPM, self._wary_until_us
         learnt = self._ratios_ppm.get((key_id, model))
-        if learnt is not None and now_us >= self._wary_until_us.get(account_id, 0):
-            ratio = min(MAX_RATIO_PPM, max(MIN_RATIO_PPM, learnt * _MARGIN_PPM // PPM))
-        return -(-call.text_bytes * ratio // PPM) + call.table_tokens
+        if learnt is not None and not (wary_until_us and now_us < wary_until_us.get(account_id, 0)):
+            ratio = learnt * _MARGIN_PPM // PPM
+            if ratio < MIN_RATIO_PPM:
+                ratio = MIN_RATIO_PPM
+            elif ratio > MAX_RATIO_PPM:
+                ratio = MAX_RATIO_PPM
+        return (call.text_bytes * ratio + PPM - 1) // PPM + call.table_tokens  # rounded up
 
     def likely_tokens(self, call: Call, key_id: str, model: str) -> int:
         """The input tokens to expect, without a margin: what an answer without usage is charged
@@ -108,8 +113,10 @@ class InputEstimate:
         """An upstream counted this call's input: move the average a quarter of the way."""
         if call.text_bytes == 0 or call.table_tokens or input_tokens == 0:
             return
-        seen = min(MAX_RATIO_PPM, input_tokens * PPM // call.text_bytes)
-        if seen < _SPARSEST_PPM:
+        seen = input_tokens * PPM // call.text_bytes
+        if seen > MAX_RATIO_PPM:
+            seen = MAX_RATIO_PPM
+        elif seen < _SPARSEST_PPM:
             return
         pair, ratios_ppm = (key_id, model), self._ratios_ppm
         known = ratios_ppm.get(pair)

@@ -66,11 +66,14 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
-    """What a name means to a caller: the model, the channels that can serve it, best first, and the
-    dialects to speak to them.
+    """What a name means to a caller: the model, its price and how long that counts, the channels
+    that can serve it, best first, and the dialects to speak to them.
     """
 
     model: Model
+    price: Price
+    starts_us: int
+    until_us: int  # not at that time any more
     channels: tuple[Candidate, ...]
     wires: frozenset[str]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from farebox.core.price import Price, in_force
 from farebox.errors import ModelNotAllowed, NotFound
 from farebox.routing.catalogue import Candidate, Catalogue, Group, Model, Offer, matches
 
 _NEAR_DISTANCE = 3
 _NEAR_NAMES = 3
 _TELLING_CHARS = 3  # of the beginning of a name
+_NEVER_US = 1 << 62
 _KEPT_OFFERS = 10_000  # of a catalogue: a name may be written in many cases
 
 
@@ -62,25 +62,25 @@ def find_offer(  # noqa: PLR0917 (who asks, for what, and when)
     name: str,
     wires: tuple[str, ...],
     at_us: int,
-) -> tuple[Offer, Price]:
-    """What is offered under that name, and its price. Raises NotFound with near names,
-    ModelNotAllowed. But for the price it is the same for every such call, so it is found once.
+) -> Offer:
+    """What is offered under that name. Raises NotFound with near names, ModelNotAllowed. It is the
+    same for every such call while the price counts, so it is found once.
     """
     asked = (group.id, globs, name, wires)
     offer = catalogue.offers.get(asked)
-    if offer is not None:
-        price = in_force(offer.model.prices, at_us)
-        if price is not None:
-            return offer, price
+    if offer is not None and offer.starts_us <= at_us < offer.until_us:
+        return offer
     model = choose_model(catalogue, group, globs, name, at_us)
+    price = model.price_at(at_us)
+    assert price is not None  # choose_model gives no model without a price
+    until_us = next((each.starts_us for each in model.prices if each.starts_us > at_us), _NEVER_US)
     channels = tuple(candidates(catalogue, model, wires))
-    offer = Offer(model, channels, frozenset(each.wire for each in channels))
+    wires_spoken = frozenset(each.wire for each in channels)
+    offer = Offer(model, price, price.starts_us, until_us, channels, wires_spoken)
     if len(catalogue.offers) >= _KEPT_OFFERS:
         catalogue.offers.clear()
     catalogue.offers[asked] = offer
-    price = model.price_at(at_us)
-    assert price is not None  # choose_model gives no model without a price
-    return offer, price
+    return offer
 
 
 def candidates(catalogue: Catalogue, model: Model, wires: Sequence[str]) -> list[Candidate]:
