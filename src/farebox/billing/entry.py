@@ -76,7 +76,7 @@ def entry_of(settlement: Settlement) -> Entry:
         call.model,
         call.channel,
         call.dialect,
-        int(call.stream),
+        1 if call.stream else 0,
         call.outcome,
         call.created_us,
         call.price_version,

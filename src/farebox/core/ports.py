@@ -4,7 +4,7 @@ fakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -191,7 +191,7 @@ class Books(Protocol):
         """
         ...
 
-    async def settle(self, settlement: Settlement) -> Settled:
+    def settle(self, settlement: Settlement) -> Awaitable[Settled]:
         """Release the hold, charge, and write the call with its attempts, in one transaction.
 
         A request id that is settled already changes nothing and gives the first answer again.

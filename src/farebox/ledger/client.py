@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -70,6 +70,7 @@ class LedgerBooks:
             m.Settled: self._settled,
             m.Refused: self._refused,
             m.NotSettled: self._not_settled,
+            m.Recalled: lambda _: None,  # a worker recalls nothing
         }
         self._connecting = self._loop.create_task(self._stay_connected())
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -105,7 +106,7 @@ class LedgerBooks:
             self._asked.pop(request_id, None)
             raise
 
-    async def settle(self, settlement: Settlement) -> Settled:
+    def settle(self, settlement: Settlement) -> Awaitable[Settled]:
         """Charge and write the call. Raises BillingUnavailable when it was not written in time; it
         may be later, and is then charged all the same.
         """
@@ -122,7 +123,7 @@ class LedgerBooks:
             self._send(message)
         # Those whose time is over first are at the beginning.
         self._settling[request_id] = settling
-        return await answer
+        return answer
 
     def delivered(self, request_id: str) -> None:
         """The client has the end of an answer that was settled as complete."""
@@ -198,16 +199,15 @@ class LedgerBooks:
         """What the ledger has said."""
         hears = self._hears
         for answer in answers:
-            kind = type(answer)
-            if kind in hears:
-                hears[kind](answer)
+            hears[type(answer)](answer)
 
     def _held_for(self, answer: m.Held) -> None:
         request_id = answer.request_id
         amount = answer.amount
         asked = self._asked.pop(request_id, None)
-        if asked is not None and isinstance(asked.message, m.Hold):
-            self._held[request_id] = (asked.message, amount)
+        message = None if asked is None else asked.message
+        if isinstance(message, m.Hold):
+            self._held[request_id] = (message, amount)
         elif request_id in self._held:
             self._held[request_id] = (self._held[request_id][0], amount)
         if asked is not None and not asked.answer.done():
