@@ -235,10 +235,19 @@ class SlowVendor(OpenAI):
         sleep(0.5)
 
 
-async def test_a_large_request_holds_nobody_up(fake_upstream: FakeUpstream) -> None:
-    """Preparing megabytes may take a second, in which other calls go on."""
+@pytest.mark.parametrize("is_picture", [False, True], ids=["text", "picture"])
+async def test_a_large_request_holds_nobody_up(
+    fake_upstream: FakeUpstream, is_picture: bool
+) -> None:
+    """Preparing megabytes may take a second, in which other calls go on; also where they are no
+    text.
+    """
+    content: object = "x" * LARGE_BYTES
+    if is_picture:
+        url = f"data:image/png;base64,{content}"
+        content = [{"type": "image_url", "image_url": {"url": url}}]
     async with Relaying(fake_upstream, find_vendor=lambda _: SlowVendor()) as relaying:
-        message = {"role": "user", "content": "x" * LARGE_BYTES}
+        message = {"role": "user", "content": content}
         call = asyncio.create_task(relaying.call(messages=[message], usage=USAGE))
         assert await _ticks_until(call) > 20
 

@@ -16,8 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from farebox.admission import Admitted
-from farebox.core.account import Caller
-from farebox.core.ports import Books
+from farebox.core.ports import Books, HoldRequest
 from farebox.dialects.interpreter import Stream
 from farebox.dialects.usage import read_usage
 from farebox.errors import (
@@ -131,22 +130,24 @@ class Holding(msgspec.Struct, eq=False):
         return None
 
 
-async def hold(
-    books: Books, caller: Caller, admitted: Admitted, find_vendor: Callable[[str], Vendor]
-) -> Holding:
-    """Hold for a call that is about to be sent. Raises as Books.hold."""
+def first_tokens(admitted: Admitted, find_vendor: Callable[[str], Vendor]) -> int:
+    """Of each choice, how many to hold for before a call is sent: the cap, or a part of it."""
     cap = admitted.output_cap
-    grows = cap > PART_TOKENS and _may_grow(admitted, find_vendor)
-    if not grows:
-        request = admitted.hold_request(caller, cap)
-        nanocredits = await books.hold(request)
-        if nanocredits < request.most_nanocredits:
-            cap = admitted.cap_for(nanocredits)
-        return Holding(books, admitted, nanocredits, cap)
-    nanocredits = await books.hold(admitted.hold_request(caller, PART_TOKENS))
-    if nanocredits < admitted.bound.nanocredits(PART_TOKENS):
+    if cap > PART_TOKENS and _may_grow(admitted, find_vendor):
+        return PART_TOKENS
+    return cap
+
+
+def held(
+    books: Books, admitted: Admitted, tokens: int, wanted: HoldRequest, nanocredits: int
+) -> Holding:
+    """So much was held of what was wanted for as many `tokens` as first_tokens() says."""
+    if nanocredits < wanted.most_nanocredits:
         # There is no more to be had: the answer is to end by itself.
         return Holding(books, admitted, nanocredits, admitted.cap_for(nanocredits))
+    cap = admitted.output_cap
+    if tokens == cap:
+        return Holding(books, admitted, nanocredits, cap)
     return Holding(books, admitted, nanocredits, cap, True, 0, _tokens(admitted, nanocredits))
 
 

@@ -1,6 +1,6 @@
 """The story of one call, from admission to settlement.
 
-serve > admit > hold > _try_channels > _attempt > _stream_to_client | _take_whole > settle > _finish
+serve > admit > hold > _try_channels > _attempt > _stream_to_client | _take_whole > settle > send
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from farebox.errors import (
     UpstreamRefused,
     broke_off,
 )
-from farebox.holding import NOT_COVERED, hold
+from farebox.holding import NOT_COVERED, first_tokens, held
 from farebox.passage import Gateway, Passage
 from farebox.routing.catalogue import Candidate
 from farebox.settlement import refuse, settle
@@ -45,13 +45,17 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     client.
     """
     started_s = clock.monotonic_s()
+    books = gateway.books
     admitted = admit(gateway.catalogue, gateway.memory, caller, call)
     call = admitted.call
+    tokens = first_tokens(admitted, gateway.find_vendor)
+    wanted = admitted.hold_request(caller, tokens)
     try:
-        holding = await hold(gateway.books, caller, admitted, gateway.find_vendor)
+        nanocredits = await books.hold(wanted)
     except (OutOfCredit, BudgetExceeded) as error:
         raise await refuse(gateway, caller, call, admitted, error) from error
     around = gateway.circumstances(caller.account.id, admitted.at_us // 1_000_000)
+    now_s = clock.monotonic_s()
     passage = Passage(
         gateway,
         caller,
@@ -59,15 +63,20 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         client,
         DIALECTS[call.dialect](call, around),
         admitted,
-        holding,
+        held(books, admitted, tokens, wanted, nanocredits),
         started_s,
+        now_s,
+        now_s,
     )
     try:
         failure = await _try_channels(passage)
         client.on_gone(None)
         # Whatever happened, the hold ends here; and only after the commit does the answer end.
         failure = await settle(passage, failure)
-        await _finish(passage, failure)
+        await passage.send(_end(passage, failure), last=True)
+        if failure is None:
+            # Also to who has hung up since the charge: it is theirs, as any hang-up's is.
+            books.delivered(call.request_id)
         gateway.sample(passage)
         if call.stream:
             await passage.read_last_bytes()
@@ -121,7 +130,7 @@ async def _try_channels(passage: Passage) -> FareboxError | None:
 async def _attempt(passage: Passage, candidate: Candidate) -> None:
     gateway, client, channel = passage.gateway, passage.client, candidate.channel
     vendor = gateway.find_vendor(channel.vendor)
-    if sum(map(len, passage.call.fields.values())) > LARGE_BYTES:
+    if _is_large(passage.call):
         request = await asyncio.to_thread(_prepare, passage, candidate, vendor)
     else:
         request = _prepare(passage, candidate, vendor)
@@ -142,6 +151,13 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
         # All of it is tail: it is kept until the charge is committed.
         body = await _read_all(passage, exchange, gateway.settings.max_answer_bytes)
         _take_whole(passage, body, vendor, channel)
+
+
+def _is_large(call: Call) -> bool:
+    """Whether work on its fields is for a thread."""
+    if call.table_tokens:  # then its bytes of text are not all
+        return sum(map(len, call.fields.values())) > LARGE_BYTES
+    return call.text_bytes > LARGE_BYTES
 
 
 def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
@@ -204,45 +220,30 @@ def _take_whole(passage: Passage, body: bytes, vendor: Vendor, channel: Channel)
         raise UpstreamFailed(
             "The upstream answered a stream with one JSON body.", reason="bad_answer"
         )
-    passage.note_first()
-    passage.answer = answer
-    passage.complete = True
+    passage.note_answer(answer)
 
 
 async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    left_bytes, at_end = limit_bytes, False
-
-    def take(data: bytes) -> bool:
-        nonlocal left_bytes, at_end
-        if not data:
-            at_end = True
-            return False
-        parts.append(data)
-        left_bytes -= len(data)
-        # Once the client has gone, its time is looked at with each piece.
-        return left_bytes >= 0 and passage.gone_s is None
-
+    passage.begin_body(limit_bytes)
     while True:
-        await exchange.pump(take, passage.patience_s())
-        if left_bytes < 0:
+        await exchange.pump(passage.keep, passage.patience_s())
+        if passage.room_bytes < 0:
             raise UpstreamFailed(
                 "The upstream's answer is larger than the gateway takes.", reason="answer_too_large"
             )
-        if at_end:
-            return b"".join(parts)
+        if passage.at_end:
+            return passage.take_body()
         if passage.has_waited_enough():
             raise broke_off("drain_timeout")
         await passage.ping_if_quiet()
 
 
-async def _finish(passage: Passage, failure: FareboxError | None) -> None:
-    """The tail, or the error in its place: never a clean end to an answer that has none."""
-    if failure is not None:
-        if not passage.head_sent:
-            raise failure
-        await passage.send(passage.interpreter.error_event(failure, passage.usage), last=True)
-    else:
-        await passage.send(passage.interpreter.tail(passage.usage), last=True)
-        # Also to who has hung up since the charge: it is theirs, as any hang-up's is.
-        passage.gateway.books.delivered(passage.call.request_id)
+def _end(passage: Passage, failure: FareboxError | None) -> bytes:
+    """The tail, or the error in its place: never a clean end to an answer that has none. Raises
+    the error while nothing was sent.
+    """
+    if failure is None:
+        return passage.interpreter.tail(passage.usage)
+    if not passage.head_sent:
+        raise failure
+    return passage.interpreter.error_event(failure, passage.usage)
