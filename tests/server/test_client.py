@@ -3,6 +3,7 @@ of it.
 """
 
 import asyncio
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +17,16 @@ from farebox.server.protocol import Protocol
 from tests.server.worker import BOTH_WAYS, make_worker
 
 pytestmark = [pytest.mark.anyio, BOTH_WAYS]
+
+
+@contextmanager
+def client_of(reply, stall_s):
+    """The relay's client, for as long as a test needs it."""
+    assert not reply.release()
+    try:
+        yield reply.client(stall_s)
+    finally:
+        reply.release()
 
 
 class AsgiConnection:
@@ -35,9 +46,13 @@ class AsgiConnection:
         await self.takes.wait()
         self.sent.append(message)
 
-    def client(self, stall_s=60.0):
+    @property
+    def reply(self):
         request = AsgiRequest({"headers": []}, self.receive)
-        return AsgiReply(request, self.send, "req_1", OPENAI, close=False).client(stall_s)
+        return AsgiReply(request, self.send, "req_1", OPENAI, close=False)
+
+    def client(self, stall_s=60.0):
+        return client_of(self.reply, stall_s)
 
     def leave(self):
         self.left.set()
@@ -88,8 +103,12 @@ class LaneConnection(asyncio.Transport):
     def write(self, data):
         self.sent.append(bytes(data))
 
+    @property
+    def reply(self):
+        return self.cycle
+
     def client(self, stall_s=60.0):
-        return self.cycle.client(stall_s)
+        return client_of(self.cycle, stall_s)
 
     def leave(self):
         self.protocol.connection_lost(OSError())
@@ -166,6 +185,22 @@ async def test_a_hang_up_is_told_once_and_sending_goes_nowhere(carrier):
         client.on_gone(lambda: calls.append("late"))
     assert calls == ["gone", "late"]
     assert connection.sent == []
+
+
+async def test_whether_the_client_has_gone_is_said_when_it_is_released(carrier):
+    """And nothing is told of it any more; without a client there was none to go."""
+    connection, calls = connect(carrier), []
+    reply = connection.reply
+    assert not reply.release()
+    client = reply.client(60.0)
+    await settle()
+    assert not reply.release()
+    client = reply.client(60.0)
+    client.on_gone(lambda: calls.append("gone"))
+    connection.leave()
+    await settle()
+    assert [reply.release(), reply.release()] == [True, True]
+    assert calls == ["gone"]
 
 
 async def test_a_callback_can_be_taken_back(carrier):

@@ -17,7 +17,6 @@ from farebox.server.reply import (
     Reply,
     Scope,
     Send,
-    raise_if_gone,
 )
 
 
@@ -69,7 +68,7 @@ class AsgiRequest:
 class AsgiReply(Reply):
     """What answers, as an ASGI `send` that adds the request's id and remembers the status."""
 
-    __slots__ = ("_form", "_request", "_send")
+    __slots__ = ("_client", "_form", "_request", "_send")
 
     def __init__(
         self, request: AsgiRequest, send: Send, request_id: str, form: Form, *, close: bool
@@ -78,6 +77,7 @@ class AsgiReply(Reply):
         self.closes = close
         self.request_id = request_id
         self.status = None
+        self._client: AsgiClient | None = None  # while the relay has it
         self._form = form
         self._request = request
         self._send = send
@@ -116,6 +116,7 @@ class AsgiReply(Reply):
 
     def end(self) -> None:
         """The ASGI server sees by itself that nothing more comes."""
+        self.release()
 
     async def respond(self, response: Asgi) -> None:
         """Let a framework's response answer."""
@@ -123,12 +124,12 @@ class AsgiReply(Reply):
 
     def client(self, stall_s: float) -> AsgiClient:
         """The relay's client; it watches for the disconnect."""
-        return _Client(self._request.receive, self, stall_s)
+        self._client = AsgiClient(self._request.receive, self, stall_s)
+        return self._client
 
-
-class _Client(AsgiClient):
-    __slots__ = ()
-
-    def __exit__(self, *ended: object) -> None:
-        super().__exit__(*ended)
-        raise_if_gone(self, ended[1])
+    def release(self) -> bool:
+        """The relay is done with its client, and the watch stops."""
+        if self._client is None:
+            return False
+        self._client.stop()
+        return self._client.gone

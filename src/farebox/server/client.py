@@ -24,7 +24,7 @@ class Sending(Protocol):
 
 
 class AsgiClient:
-    """One call's client. Use it as a context manager: leaving stops the watch.
+    """One call's client. Use it as a context manager, or stop() it: that ends the watch.
 
     The client has gone when it closed its connection, or when it took nothing for `stall_s`
     while something waited to be sent.
@@ -61,6 +61,10 @@ class AsgiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """The call is over. May be repeated."""
         self._timer.cancel()
         self._callback = None
         self._watch.cancel()

@@ -39,9 +39,9 @@ async def compact(state: State, request: Request, reply: Reply) -> None:
     work = partial(responses.with_input, resolved.call, items)
     call = await off_loop(sum(map(len, items)), work)
     seal = partial(state.gateway.seal.seal, caller.account.id, "compaction")
-    with reply.client(state.settings.idle_timeout_s) as client:
-        compacting = _CompactingClient(client, resolved, seal)
-        await relay.serve(state.gateway, caller, call, compacting)
+    client = reply.client(state.settings.idle_timeout_s)
+    compacting = _CompactingClient(client, resolved, seal)
+    await relay.serve(state.gateway, caller, call, compacting)
 
 
 def _parse(body: bytes, request_id: str, hops: tuple[str, ...]) -> Call:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -28,7 +28,6 @@ from farebox.server.reply import (
     Message,
     Reply,
     Scope,
-    raise_if_gone,
 )
 from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
@@ -134,8 +133,7 @@ class LaneCycle(Reply):
         head: Head,
         length_bytes: int | None,
     ) -> None:
-        state = lane.state
-        self.closes = state.draining
+        self.closes = lane.state.draining
         self.request_id = new_request_id(clock.now_us())
         self.status = None
         self._lane = lane
@@ -154,7 +152,7 @@ class LaneCycle(Reply):
         self.response_started = self.response_complete = False
         self._head = b""  # it leaves with the first of the body
         self._left_bytes: int | None = 0  # of the body, as its Content-Length says; None: in chunks
-        self._stall_s = state.settings.idle_timeout_s
+        self._stall_s: float | None = None  # once the relay has its client
         self._callback: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None  # the task, where it waits to be told
 
@@ -172,6 +170,7 @@ class LaneCycle(Reply):
 
     async def cut_off(self, error: BaseException) -> None:
         """Answer as uvicorn does, if nothing was sent."""
+        self.release()
         logs.log.error("cut_off", exc_info=error)
         if not self.response_started:
             await self.send_head(500, _FAILED_HEADERS)
@@ -270,9 +269,6 @@ class LaneCycle(Reply):
         assert not self.response_started, "an answer has one head"
         self.status = status
         self.waiting_for_100_continue = False
-        self._head = self._head_bytes(status, headers)
-
-    def _head_bytes(self, status: int, headers: Headers) -> bytes:
         lane, of_server = self._lane, self._connection.server_state.default_headers
         if lane.first_lines.headers is not of_server:
             lane.first_lines = FirstLines(of_server)
@@ -286,7 +282,7 @@ class LaneCycle(Reply):
             self.keep_alive = False
         self._left_bytes = None if length is None else int(length)
         ids = self.request_id.encode().join(self.route.around_id)
-        return b"".join((lane.first_lines[status], *map(line, headers), ids, end))
+        self._head = b"".join((lane.first_lines[status], *map(line, headers), ids, end))
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
@@ -344,17 +340,14 @@ class LaneCycle(Reply):
     def client(self, stall_s: float) -> LaneCycle:
         """The relay's client, which is this itself."""
         self._stall_s = stall_s
-        return self
-
-    def __enter__(self) -> Self:
         if self._flow.read_paused and not self.disconnected:
             self._flow.resume_reading()  # else a hang-up would not be noticed
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def release(self) -> bool:
+        """The relay is done with its client."""
         self._callback = None
-        if error is not None:
-            raise_if_gone(self, error)
+        return self.gone and self._stall_s is not None
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call this once when the client hangs up (at once if it has); None forgets it."""
@@ -364,8 +357,9 @@ class LaneCycle(Reply):
             self._callback = callback
 
     async def _wait_for_client(self) -> None:
+        stall_s = self._stall_s or self._lane.state.settings.idle_timeout_s
         try:
-            async with asyncio.timeout(self._stall_s):
+            async with asyncio.timeout(stall_s):
                 await self._flow.drain()
         except TimeoutError:
             self._stalled = True

@@ -29,8 +29,8 @@ async def create(state: State, request: Request, reply: Reply) -> None:
     at_hand = call_at_hand(state, request, reply, messages.parse)
     caller, call = at_hand or await receive_call(state, request, reply, messages.parse)
     call = replace(call, passed_headers=_passed_headers(request))
-    with reply.client(state.settings.idle_timeout_s) as client:
-        await relay.serve(state.gateway, caller, call, client)
+    client = reply.client(state.settings.idle_timeout_s)
+    await relay.serve(state.gateway, caller, call, client)
 
 
 def _passed_headers(request: Request) -> Headers:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from farebox.core.call import Headers
@@ -100,10 +99,15 @@ class Reply(ABC):
         """Let a framework's response answer, once the request is read."""
 
     @abstractmethod
-    def client(self, stall_s: float) -> AbstractContextManager[Client]:
-        """The relay's client, for the time that the call takes. It has gone when it closed its
-        connection, or when it took nothing for `stall_s` while something waited to be sent; then
-        ClientGone is raised in place of a FareboxError, which nobody is there to be told.
+    def client(self, stall_s: float) -> Client:
+        """The relay's client, until release(). It has gone when it closed its connection, or when
+        it took nothing for `stall_s` while something waited to be sent.
+        """
+
+    @abstractmethod
+    def release(self) -> bool:
+        """The relay is done with its client, if it had one. Whether that has gone: then nobody is
+        there to be told of a FareboxError. May be repeated.
         """
 
     @abstractmethod
@@ -128,12 +132,6 @@ class Reply(ABC):
         await self.send(data)
         await _discard_rest(self.request)
         await self.send(b"", last=True)
-
-
-def raise_if_gone(client: Client, error: object) -> None:
-    """Raise ClientGone if this ended a call whose client has gone."""
-    if isinstance(error, FareboxError) and client.gone:
-        raise ClientGone from error
 
 
 async def _discard_rest(request: Request) -> None:

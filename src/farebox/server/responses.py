@@ -22,6 +22,6 @@ async def create(state: State, request: Request, reply: Reply) -> None:
     if call.fields.get("background") == TRUE:
         await reply.respond(await background.begin(state, caller, resolved))
         return
-    with reply.client(state.settings.idle_timeout_s) as client:
-        kept = keeping(client, state, caller, resolved)
-        await relay.serve(state.gateway, caller, resolved.call, kept)
+    client = reply.client(state.settings.idle_timeout_s)
+    kept = keeping(client, state, caller, resolved)
+    await relay.serve(state.gateway, caller, resolved.call, kept)

@@ -52,7 +52,8 @@ async def serve(
         except ClientGone:
             pass
         except Exception as error:  # noqa: BLE001 (the last line of defence: everything is answered)
-            await _answer_failure(reply, error, record)
+            if not (reply.release() and isinstance(error, FareboxError)):
+                await _answer_failure(reply, error, record)
         finally:
             duration_s = clock.monotonic_s() - started_s
             pattern = request.path if route is None else route()
