@@ -21,6 +21,7 @@ _FIELDS: Final = ("content", "reasoning_content", "reasoning")
 _OBFUSCATION: Final = b'"obfuscation":"'
 _DATA: Final = b"data: "
 BLANK_LINE: Final = b"\n\n"
+_NEWLINE: Final = ord("\n")  # as a number: to look for bytes in bytes costs an exception
 
 # Text that stands in JSON as it is has none of these bytes. To have them translated, and to look
 # whether anything has changed, takes a quarter of the time of a regular expression.
@@ -32,7 +33,7 @@ _TEXT = re.compile(
 )
 
 
-class Texts(msgspec.Struct, frozen=True):
+class Texts(msgspec.Struct, frozen=True, gc=False):
     """What some events of one pattern bring, in their order."""
 
     pieces: list[bytes]  # all that changes in each
@@ -52,6 +53,7 @@ class Pattern(msgspec.Struct, frozen=True):
     between: bytes  # what changes in one event and in the next
     field: str  # of the delta, which holds the text
     service_tier: str | None
+    inner: bytes  # the middle without its last quote
     changing: slice  # where that is, in an event with its blank line
     decodes: bool  # whether the texts will be, so that they must be UTF-8
     # Of what leaves, where it is the same in other words: head, what is between two events, tail.
@@ -68,23 +70,25 @@ class Pattern(msgspec.Struct, frozen=True):
             return None
         texts = pieces
         if self.middle:
-            parts = [piece.rpartition(self.middle) for piece in pieces]
-            texts, found, more = map(list, zip(*parts, strict=True)) if parts else ([], [], [])
-            if found.count(self.middle) < len(found):
-                return None
-            if not _is_plain(b"".join(more)):
+            # What stands behind the middle has no quote, so the last one is the middle's.
+            parts = [piece.rpartition(b'"') for piece in pieces]
+            before, _, more = map(list, zip(*parts, strict=True)) if parts else ([], [], [])
+            texts = [each.removesuffix(self.inner) for each in before]
+            taken_bytes = sum(map(len, before)) - sum(map(len, texts))
+            if taken_bytes != len(self.inner) * len(texts) or not _is_plain(b"".join(more)):
                 return None
         return _texts(pieces, texts, decodes=self.decodes)
 
     def read_one(self, event: bytes) -> Texts | None:
         """The same for one event with its blank line: most reads are one."""
         piece = event[self.changing]
-        if event != self.head + piece + self.end:
-            return None
+        if _NEWLINE in piece or event != self.head + piece + self.end:
+            return None  # several events, or another
         text, more = piece, b""
         if self.middle:
-            text, found, more = piece.rpartition(self.middle)
-            if not found:
+            before, _, more = piece.rpartition(b'"')
+            text = before.removesuffix(self.inner)
+            if len(text) == len(before):
                 return None
         plain = text + more
         if plain.translate(_CHANGED) == plain and (not self.decodes or text.isascii()):
@@ -123,8 +127,8 @@ def learn(raw: bytes, data: bytes, chunk: Chunk, *, decodes: bool) -> tuple[Patt
         middle, tail = tail[:at], tail[-2:]
     end = tail + BLANK_LINE
     changing = slice(len(head), -len(end))
-    tier = chunk.service_tier
-    pattern = Pattern(head, tail, middle, end, end + head, field, tier, changing, decodes)
+    tier, inner = chunk.service_tier, middle[:-1]
+    pattern = Pattern(head, tail, middle, end, end + head, field, tier, inner, changing, decodes)
     return pattern, probe
 
 

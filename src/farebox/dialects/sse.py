@@ -11,6 +11,7 @@ import re
 _BLANK_LINE = re.compile(rb"(?:\n|\r\n?+)(?:\n|\r\n?+)")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _USUAL_BYTES = 4096  # of an event
+_LF, _CR = b"\n\r"  # as numbers: to look for bytes in bytes costs an exception
 _BOM = b"\xef\xbb\xbf"
 
 Event = tuple[bytes, bytes | None]
@@ -103,7 +104,7 @@ def event_data(raw: bytes) -> bytes | None:
     """The data of one event: its `data` lines joined by LF, or None."""
     if raw.startswith(b"data: ") and raw.endswith(b"\n\n"):
         data = raw[6:-2]
-        if b"\n" not in data and b"\r" not in data:
+        if _LF not in data and _CR not in data:
             return data  # nearly every event there is
     lines: list[bytes] = []
     for line in _LINE.split(raw):
