@@ -250,6 +250,12 @@ async def test_what_came_before_a_reset_is_readable(make_client):
             b"hello",
             id="interim heads are skipped",
         ),
+        pytest.param(
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 10 + OK,
+            200,
+            b"hello",
+            id="ten of them with each answer",
+        ),
     ],
 )
 @pytest.mark.anyio

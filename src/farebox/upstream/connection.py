@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._is_interim = False
         self._until_close = False  # known with the head
         self._keep_alive = False  # known at the end
-        self._unread_bytes = 0  # of the chunks, if they lay there when a read was over
+        self._unread_bytes = 0  # of the reads that brought the chunks, if one is over
         self._is_reading_paused = False
 
     # What the exchange and the pool ask for.
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         if self.head is not None:
             listener.on_progress()
         if chunks:  # then what has come was not taken
-            self._unread_bytes += sum(map(len, chunks[before:]))
+            self._unread_bytes += len(data)
             if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
                 self._pause_reading()
 
@@ -296,9 +296,7 @@ class Connection(asyncio.Protocol):
                 raise _BadAnswer("an upgrade, or too many interim answers")
             self._is_interim = True
             return
-        named = self._named
-        names, values = map(bytes.lower, named), map(bytes.rstrip, named.values())
-        headers = dict(zip(names, values, strict=True))
+        headers = {name.lower(): value.rstrip() for name, value in self._named.items()}
         if self._barren_bytes > self._max_head_bytes:
             self._check_size(headers)
         coding = headers.get(b"transfer-encoding")

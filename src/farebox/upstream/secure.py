@@ -40,7 +40,7 @@ class Secure(asyncio.Transport, asyncio.Protocol):
         self._tls = context.wrap(self._incoming, self._outgoing, host)
         self._connection = connection
         self._transport = cast("asyncio.Transport", None)  # until TCP is open
-        self._unsent: list[memoryview] = []  # what is not encrypted yet
+        self._unsent: list[bytes | bytearray | memoryview] = []  # what is not encrypted yet
         self._failure: ssl.SSLError | None = None
         self._is_open = False
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -63,17 +63,20 @@ class Secure(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Records, and parts of them."""
-        self._incoming.write(data)
+        incoming = self._incoming
+        incoming.write(data)
         if not (self._is_open or self._shake_hands()):
             return
         parts: list[bytes] = []
         at_end = False
+        tls = self._tls
         try:
-            while self._incoming.pending and not at_end:
-                if part := self._tls.read(_RECORD_BYTES):
-                    parts.append(part)
-                else:
+            while incoming.pending:
+                part = tls.read(_RECORD_BYTES)
+                if not part:
                     at_end = True
+                    break
+                parts.append(part)
         except ssl.SSLWantReadError:
             pass  # the rest of a record is still to come, or it was one without data
         except ssl.SSLError as error:
@@ -113,12 +116,12 @@ class Secure(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send data."""
-        self._unsent.append(memoryview(data))
+        self._unsent.append(data)
         self._send()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """Send all of these."""
-        self._unsent += map(memoryview, list_of_data)
+        self._unsent += list_of_data
         self._send()
 
     def pause_reading(self) -> None:
@@ -141,10 +144,12 @@ class Secure(asyncio.Transport, asyncio.Protocol):
         unsent = self._unsent
         try:
             while unsent:
-                taken = self._tls.write(unsent[0])
-                unsent[0] = unsent[0][taken:]
-                if not unsent[0]:
+                part = unsent[0]
+                taken = self._tls.write(part)
+                if taken == len(part):
                     del unsent[0]
+                else:
+                    unsent[0] = memoryview(part)[taken:]
         except ssl.SSLWantReadError:
             pass  # TLS 1.2 may shake hands again in between: then this goes on with the next read
         except ssl.SSLError as error:
