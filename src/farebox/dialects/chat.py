@@ -23,7 +23,7 @@ from farebox.dialects.chat_envelope import (
     refuse_near_names,
 )
 from farebox.dialects.chat_usual import KNOWN, KnownEnvelopes, read_usual
-from farebox.dialects.chat_weight import Weight, weigh
+from farebox.dialects.chat_weight import weigh
 from farebox.errors import BadRequest, FareboxError
 
 PING = b": ping\n\n"  # a comment: a data event would reach user code as a chunk without choices
@@ -41,10 +41,11 @@ def parse(
         refuse_near_names(fields, COUNTED)
         asked = _read(fields)
         weight, words = weigh(body, fields["messages"]), None
+        text_bytes, table_tokens = weight.text_bytes, weight.table_tokens
         envelope = read_envelope(fields, asked)
     else:
         envelope, fields, words = usual.envelope, usual.fields, usual.words
-        weight = Weight(len(body))
+        text_bytes, table_tokens = len(body), 0
     # By position where there are most: a name costs as much as its value.
     return Call(
         request_id,
@@ -55,8 +56,8 @@ def parse(
         envelope.include_usage,
         envelope.output_cap,
         envelope.choices,
-        weight.text_bytes,
-        weight.table_tokens,
+        text_bytes,
+        table_tokens,
         envelope.service_tier,
         envelope.hosted_tools,
         wires=("chat", "responses"),

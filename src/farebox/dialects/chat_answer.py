@@ -18,12 +18,12 @@ from farebox.dialects.said import Said
 from farebox.errors import UpstreamFailed, broke_off
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: Delta | None = None
     finish_reason: str | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: msgspec.Raw = NOTHING
@@ -75,7 +75,7 @@ def _read(
         return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
     if answer.choices is None:
         raise msgspec.ValidationError("no choices")
-    escaped, text_bytes, changed = ESCAPE in body, 0, False
+    escaped, text_bytes, changed = body.find(ESCAPE) >= 0, 0, False
     for choice in answer.choices:
         reason = choice.finish_reason or ""
         if reason in failing_finish_reasons:
@@ -83,7 +83,7 @@ def _read(
         message = choice.message
         if message is not None:
             changed = changed or (bool(message.tool_calls) and _has_broken_call(message))
-            text_bytes += text_length(message, escaped=escaped)
+            text_bytes += text_length(message, escaped)
         changed = changed or reason in finish_reasons
     if changed or answer.model != call.model:
         fields = _FIELDS.decode(body)

@@ -22,6 +22,8 @@ from farebox.errors import FareboxError
 class ChatInterpreter:
     """One chat completion."""
 
+    __slots__ = ("_answer", "_around", "_call", "_stream", "_wire")
+
     def __init__(self, call: Call, around: Circumstances) -> None:
         self._call = call
         self._around = around

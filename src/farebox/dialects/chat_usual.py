@@ -8,6 +8,7 @@ left to the ways that are for everything.
 from __future__ import annotations
 
 from itertools import count
+from struct import Struct
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,8 +29,9 @@ from farebox.errors import BadRequest
 _MESSAGES = b'"messages":[{'
 _NO_MESSAGES = b"[]"
 _NOTHING = msgspec.Raw(b"")
-_TEXTS = frozenset(b'"n')  # how strings and null begin
-_LIST = ord("[")
+_TEXTS = frozenset(((ord('"'),), (ord("n"),)))  # how strings and null begin
+_first_byte = Struct("B").unpack_from  # of a Raw: in half the time of a memoryview
+_LIST = (ord("["),)
 
 
 class _Shape(msgspec.Struct, forbid_unknown_fields=True, eq=False, gc=False):
@@ -95,7 +97,7 @@ _FIELD_BYTES = 160  # of memory, for its name and Raw
 _NUMBERS = count(1)
 
 
-class Usual(msgspec.Struct, frozen=True):
+class Usual(msgspec.Struct, frozen=True, gc=False):
     """A request of the usual shape: its envelope, its fields as body.py gives them, and which of
     WORDS its messages have.
     """
@@ -152,9 +154,10 @@ def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
     contents: list[msgspec.Raw] = []
     texts: list[msgspec.Raw] = []
     for message in messages:
-        if message.content is not UNSET:
-            contents.append(message.content)
-            size_bytes += len(message.content)
+        content = message.content
+        if content is not UNSET:
+            contents.append(content)
+            size_bytes += len(content)
             message.content = _NOTHING
         if message.role == "developer":
             words.add(_DEVELOPER)
@@ -177,7 +180,7 @@ def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
 
 def _are_texts(values: list[msgspec.Raw]) -> bool:
     """Whether all of them are strings or null."""
-    return _TEXTS.issuperset([memoryview(value)[0] for value in values])
+    return _TEXTS.issuperset(map(_first_byte, values))
 
 
 def _within(contents: list[msgspec.Raw]) -> list[msgspec.Raw]:
@@ -186,7 +189,7 @@ def _within(contents: list[msgspec.Raw]) -> list[msgspec.Raw]:
     """
     values: list[msgspec.Raw] = []
     for content in contents:
-        if memoryview(content)[0] != _LIST:
+        if _first_byte(content) != _LIST:
             values.append(content)
             continue
         parts = _PARTS.decode(content)

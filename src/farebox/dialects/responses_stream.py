@@ -118,7 +118,7 @@ class NativeStream(EventStream):
         return opened + self._numbered(kind, {**fields, "response": response})
 
     def _take(self, raw: bytes, data: bytes, leaving: list[bytes]) -> None:
-        if END_TURN in data:
+        if data.find(END_TURN) >= 0:
             raw = data = without_end_turn(data)
         leaving.append(self._passed(raw, data, _EVENT.decode(data)))
 

@@ -130,9 +130,12 @@ def _read_usual(reported: msgspec.Raw, limit: int) -> Reading | None:
     prompt, output = usual.prompt_tokens, usual.completion_tokens
     if prompt > limit or output > limit or prompt + output != usual.total_tokens:
         return None
-    hit, miss = usual.prompt_cache_hit_tokens or 0, usual.prompt_cache_miss_tokens or 0
-    cached, written, audio, image = hit, 0, 0, 0
     on_input, on_output = usual.prompt_tokens_details, usual.completion_tokens_details
+    hit, miss = usual.prompt_cache_hit_tokens, usual.prompt_cache_miss_tokens
+    if on_input is None and on_output is None and hit is None and miss is None:
+        return Reading(Usage(prompt, 0, 0, 0, 0, output))
+    hit, miss = hit or 0, miss or 0
+    cached, written, audio, image = hit, 0, 0, 0
     if on_input is not None:
         if on_input.cached_tokens is not None:
             cached = on_input.cached_tokens

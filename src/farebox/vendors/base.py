@@ -182,7 +182,8 @@ class Vendor:
 
     def takes_cache_control(self, channel: Channel) -> bool:
         """Whether its chat takes Anthropic's `cache_control` on parts and tools."""
-        return _either(channel.options.cache_control, self.cache_control)
+        of_channel = channel.options.cache_control
+        return self.cache_control if of_channel is None else of_channel
 
     def takes_effort(self, model: str) -> bool:
         """Whether a model of its own name takes a reasoning effort from who only wishes for it:
