@@ -229,6 +229,38 @@ def test_access_lines_go_where_others_do_once_the_log_is_configured_anew(stream)
     assert not stream.getvalue()
 
 
+def test_access_lines_tell_of_their_own_request_whoever_writes_them(stream):
+    """Also if somebody takes the log over while those of one turn wait."""
+
+    async def serve(request_id):
+        record = Record(request_id, "POST")
+        current_record.set(record)
+        logs.access(record, "/v1/models", 200, 0.001)
+
+    async def turn():
+        serving = asyncio.gather(serve("req_1"), serve("req_2"))
+        processors = [*structlog.get_config()["processors"]]
+        asyncio.get_running_loop().call_soon(lambda: structlog.configure(processors=processors))
+        await serving
+
+    asyncio.run(turn())
+    assert [line["request_id"] for line in lines(stream)] == ["req_1", "req_2"]
+
+
+def test_an_access_line_that_cannot_be_written_takes_no_other_with_it(stream):
+    """It is told of in its place, by its request's id."""
+
+    async def turn():
+        for number, account in enumerate(["ann", "\ud800", "bob"]):
+            record = Record(f"req_{number}", "POST", account=account)
+            logs.access(record, "/v1/models", 200, 0.001)
+
+    asyncio.run(turn())
+    told = {line["request_id"]: (line["event"], line.get("account")) for line in lines(stream)}
+    assert told.pop("req_1") == ("request_not_written", None)
+    assert told == {"req_0": ("request", "ann"), "req_2": ("request", "bob")}
+
+
 @given(st.floats(0, 1e5))
 def test_milliseconds_have_one_digit_behind_the_point(duration_s):
     """The one that is nearest; a tie is not worth the time that round() takes."""

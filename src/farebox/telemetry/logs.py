@@ -85,7 +85,7 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     record = current_record.get()
     if record is not None:
-        event["request_id"] = record.request_id
+        event.setdefault("request_id", record.request_id)  # a line may tell of another's
     return event
 
 
@@ -144,8 +144,19 @@ class _Straight:
             for line in lines:
                 _by_structlog(line)
             return
-        self._output.write(self._redactor(_encoder.encode_lines(lines).decode()))
+        self._output.write(self._redactor(_encoded(lines).decode()))
         self._output.flush()
+
+
+def _encoded(lines: list[Line]) -> bytes:
+    """These lines as JSON; one that cannot be written takes no other with it."""
+    try:
+        return _encoder.encode_lines(lines)
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        if len(lines) > 1:
+            return b"".join([_encoded([line]) for line in lines])
+        log.exception("request_not_written", request_id=lines[0].request_id)
+        return b""
 
 
 def _silent(line: Line) -> None:
