@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from farebox.errors import (
-    UpstreamFailed,
-)
+from farebox import relay
+from farebox.errors import FareboxError, UpstreamFailed
+from farebox.passage import Passage
+from farebox.settlement import settle
 from tests.fakes.upstream import FakeUpstream, closed_port
 from tests.relaying import USAGE, USAGE_CHARGE, Relaying
 
@@ -85,6 +86,23 @@ async def test_when_every_channel_fails_nothing_is_charged(
         assert relaying.books.available == 10**10
         assert "127.0.0.1" not in caught.value.message
         assert fake_upstream.key("openai") not in caught.value.message
+
+
+async def test_what_came_of_a_body_that_broke_off_is_not_kept(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be megabytes, and the books and a slow client are still waited for."""
+    kept: list[object] = []
+
+    async def settle_seen(passage: Passage, failure: FareboxError | None) -> FareboxError | None:
+        kept.append(passage.parts)
+        return await settle(passage, failure)
+
+    monkeypatch.setattr(relay, "settle", settle_seen)
+    async with Relaying(fake_upstream) as relaying:
+        with pytest.raises(UpstreamFailed):
+            await relaying.call("truncated", usage=USAGE)
+    assert kept == [None]
 
 
 async def test_an_upstream_that_cannot_be_reached_is_said_so(fake_upstream: FakeUpstream) -> None:

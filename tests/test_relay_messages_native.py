@@ -4,7 +4,9 @@ what becomes of an upstream's faults.
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.relaying import CACHED_USAGE, FULL, USAGE, USAGE_CHARGE, RecordingCli
 pytestmark = pytest.mark.anyio
 
 SEARCH = {"type": "web_search_20260318", "name": "web_search"}
+OWN = {"name": "f", "input_schema": {"type": "object"}}
 
 
 @dataclass
@@ -105,6 +108,29 @@ async def test_one_answer_costs_the_same_in_three_dialects_and_over_three_wires(
     assert charged[0][1] > 0
 
 
+async def test_a_clients_words_in_a_header_are_not_kept(fake_upstream: FakeUpstream) -> None:
+    """Tools of any name are named as left out, and a name may be as long as a body."""
+    name_chars = 300_000
+
+    async with Native(fake_upstream) as relaying:
+
+        async def ask(letter: str) -> int:
+            tools = [{"type": letter * name_chars, "name": "x"}, OWN]
+            client = await relaying.message(usage=USAGE, tools=tools)
+            assert client.headers[b"x-farebox-adjusted"].startswith(b"tools." + letter.encode())
+            fake_upstream.clear()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before_bytes = await ask("a")
+            after_bytes = [await ask(letter) for letter in "bcde"][-1]
+        finally:
+            tracemalloc.stop()
+    assert after_bytes - before_bytes < name_chars
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_hosted_tools_are_charged_by_how_often_they_ran(
     fake_upstream: FakeUpstream, *, stream: bool
@@ -112,8 +138,7 @@ async def test_hosted_tools_are_charged_by_how_often_they_ran(
     """One without a price is left out and named; one that did not run costs nothing."""
     async with Native(fake_upstream) as relaying:
         asked: dict[str, Any] = {"say": "Hi.", "usage": USAGE, "stream": stream}
-        own = {"name": "f", "input_schema": {"type": "object"}}
-        client = await relaying.message(search="q", tools=[SEARCH, own], **asked)
+        client = await relaying.message(search="q", tools=[SEARCH, OWN], **asked)
         assert client.headers[b"x-farebox-adjusted"] == b"tools.web_search=dropped"
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
         relaying.price["tools"] = {"web_search": "0.01"}

@@ -206,8 +206,9 @@ class Passage:
 
     def close(self) -> None:
         """Let go of the upstream; the connection is used again if its answer was read to the
-        end.
+        end. Of a body that broke off nothing is kept.
         """
+        self.parts = None
         if self.exchange is not None:
             self.exchange.close()
             self.exchange = None
@@ -284,12 +285,16 @@ class Passage:
         return head + _adjustments(self.adjusted) if self.adjusted else head
 
 
-@lru_cache(maxsize=256)  # most calls of a client are changed in the same way
 def _adjustments(adjusted: tuple[str, ...]) -> Headers:
     """What was changed, as a header; clients and proxies take only so much of one."""
     text = ", ".join(adjusted)
-    value = _plain(text[:_MOST_LISTED_BYTES])
-    if len(text) > _MOST_LISTED_BYTES:
+    return _listed(text[:_MOST_LISTED_BYTES], len(text) > _MOST_LISTED_BYTES)
+
+
+@lru_cache(maxsize=256)  # most calls of a client are changed in the same way
+def _listed(text: str, is_cut: bool) -> Headers:
+    value = _plain(text)
+    if is_cut:
         value = (value.rpartition(b", ")[0] or value) + b", ..."
     return ((b"x-farebox-adjusted", value),)
 
