@@ -254,6 +254,22 @@ def test_what_was_recalled_is_not_taken_again_before_who_recalled_it_has_had_the
     assert desk.store.held(1) > 11
 
 
+def test_what_is_on_its_way_when_it_is_recalled_is_given_back_when_it_arrives() -> None:
+    """Who recalled it hears so only then; what calls have taken of it stays."""
+    desk = Desk(1000)
+    desk.held(10)
+    desk.hold(10)  # of what is at hand, and more is asked for ahead of need
+    desk.host.take()
+    desk.ledger.recall(1, "token", desk.host.now_s)
+    assert desk.ledger.recalled == []
+    for _ in range(2):
+        desk.host.commit()
+        desk.host.hear()
+        desk.host.take()
+    assert desk.ledger.recalled == ["token"]
+    assert desk.store.held(1) == 20
+
+
 def test_a_recall_where_nothing_can_be_given_back_is_answered_at_once() -> None:
     """An account that this host knows nothing of, and a store that is away."""
     desk = Desk()

@@ -94,7 +94,7 @@ class Credit(ABC):
         if purse is not None:
             purse.wait_to_top_up(now_s)
             self._return(purse, purse.give_up())
-            if purse.returning:
+            if purse.returning or purse.asked:
                 self._try_again()
                 purse.tokens.append(token)
                 return
@@ -229,6 +229,7 @@ class Credit(ABC):
         if not isinstance(outcome, Granted):
             purse.granted(None, 0, now_s)
             self._make_do(purse, "away", None, now_s)
+            self._give_back_what_came(purse)
             return
         purse.granted(outcome.lease_id, outcome.amount, now_s)
         if not outcome.is_open:
@@ -237,6 +238,18 @@ class Credit(ABC):
             self._make_do(purse, "credit", outcome, now_s)
         else:
             self._serve(purse, now_s)
+        self._give_back_what_came(purse)
+
+    def _give_back_what_came(self, purse: Purse) -> None:
+        """It was on its way when it was recalled, and nobody has needed it."""
+        if purse.tokens:
+            self._return(purse, purse.give_up())
+            if not purse.returning:
+                self._tell_recalled(purse)
+
+    def _tell_recalled(self, purse: Purse) -> None:
+        self.recalled += purse.tokens
+        purse.tokens.clear()
 
     def _make_do(self, purse: Purse, why: str, outcome: Granted | None, now_s: float) -> None:
         """There is no more than what is free, for those whom this answer is for: those who came
@@ -312,9 +325,10 @@ class Credit(ABC):
             self._due.append(job)
         else:
             purse.returning -= 1
-        if purse.tokens and (not purse.returning or isinstance(outcome, Away)):
-            self.recalled += purse.tokens
-            purse.tokens.clear()
+        if purse.tokens:
+            is_done = not (purse.returning or purse.asked)
+            if is_done or isinstance(outcome, Away):
+                self._tell_recalled(purse)
 
     def _read(self, job: Spending, outcome: Outcome, now_s: float) -> None:
         budget = self._budgets.get((job.key_id, job.since_us))
