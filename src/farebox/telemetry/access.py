@@ -43,40 +43,29 @@ class CallLine(Line, omit_defaults=True, kw_only=True, gc=False):
 
 def line_of(record: Record, route: str, status: int | None, duration_s: float) -> Line:
     """The line of a request that is over."""
-    time = clock.rfc3339(clock.now_us())
-    ms = int(duration_s * 10_000 + 0.5) / 10  # as round(…, 1), which takes ten times as long
+    shared = (
+        clock.rfc3339(clock.now_us()),
+        "info",
+        "request",
+        record.method,
+        route,
+        status,
+        int(duration_s * 10_000 + 0.5) / 10,  # as round(…, 1), which takes ten times as long
+        record.request_id,
+        record.account,
+        record.key,
+        record.error,
+    )
     settlement, settled = record.settlement, record.settled
     if settlement is None or settled is None:
-        return Line(
-            time,
-            "info",
-            "request",
-            record.method,
-            route,
-            status,
-            ms,
-            record.request_id,
-            record.account,
-            record.key,
-            record.error,
-        )
+        return Line(*shared)
     attempts = settlement.attempts
     failed: list[str] | None = None
     for each in attempts:
         if each.error:
             failed = [*(failed or ()), f"{each.channel}: {each.error}"]
     return CallLine(
-        time,
-        "info",
-        "request",
-        record.method,
-        route,
-        status,
-        ms,
-        record.request_id,
-        record.account,
-        record.key,
-        record.error,
+        *shared,
         model=settlement.model,
         channel=settlement.channel,
         stream=settlement.stream,
