@@ -151,7 +151,7 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and whom nobody waited for does not."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second if it ends while it is read
         return False
 
 

@@ -270,6 +270,23 @@ def test_what_is_on_its_way_when_it_is_recalled_is_given_back_when_it_arrives() 
     assert desk.store.held(1) == 20
 
 
+def test_a_host_that_is_recalled_while_a_call_waits_is_not_kept_from_answering_it() -> None:
+    """It asks for what is missing, and does not give back what it counts on meanwhile."""
+    desk = Desk(60)
+    desk.settled(desk.held(25), 0)
+    desk.world.drain()
+    assert 0 < desk.store.held(1) < 60
+    request_id = desk.hold(60)
+    desk.host.take()
+    desk.ledger.recall(1, "token", desk.host.now_s)
+    for _ in range(4):
+        desk.host.commit()
+        desk.host.hear()
+        desk.host.take()
+    assert desk.answer(request_id) == m.Held(request_id, 60)
+    assert desk.ledger.recalled == ["token"]
+
+
 def test_a_recall_where_nothing_can_be_given_back_is_answered_at_once() -> None:
     """An account that this host knows nothing of, and a store that is away."""
     desk = Desk()

@@ -94,7 +94,8 @@ class Credit(ABC):
         if purse is not None:
             purse.wait_to_top_up(now_s)
             self._return(purse, purse.give_up())
-            if purse.returning or purse.asked:
+            purse.recalled = purse.asked
+            if purse.returning or purse.recalled:
                 self._try_again()
                 purse.tokens.append(token)
                 return
@@ -241,9 +242,13 @@ class Credit(ABC):
         self._give_back_what_came(purse)
 
     def _give_back_what_came(self, purse: Purse) -> None:
-        """It was on its way when it was recalled, and nobody has needed it."""
-        if purse.tokens:
-            self._return(purse, purse.give_up())
+        """It was on its way when it was recalled, and nobody has needed it. Where somebody waits
+        here it is for them: more has been asked for, counting on what is free.
+        """
+        if purse.recalled:
+            purse.recalled = False
+            if not purse.queue:
+                self._return(purse, purse.give_up())
             if not purse.returning:
                 self._tell_recalled(purse)
 
@@ -326,7 +331,7 @@ class Credit(ABC):
         else:
             purse.returning -= 1
         if purse.tokens:
-            is_done = not (purse.returning or purse.asked)
+            is_done = not (purse.returning or purse.recalled)
             if is_done or isinstance(outcome, Away):
                 self._tell_recalled(purse)
 

@@ -41,6 +41,7 @@ class Purse:
     held: int = 0  # of calls in flight
     queue: deque[Waiting] = field(default_factory=deque["Waiting"])
     asked: bool = False  # a Grant is on its way
+    recalled: bool = False  # a Grant that was on its way when others recalled is not answered yet
     recalling: bool = False  # other hosts are being asked to give back, for those who wait now
     returning: int = 0  # Returns on their way: what they give back is not in the store yet
     tokens: list[Hashable] = field(default_factory=list[Hashable])  # of recalls that wait for them
