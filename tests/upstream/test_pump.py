@@ -11,6 +11,10 @@ from tests.upstream.raw_server import CHUNKED, Peer, raw_server
 
 pytestmark = pytest.mark.anyio
 END = b"0\r\n\r\n"
+ONE_TWO = (
+    CHUNKED + b"3\r\none\r\n3\r\ntwo\r\n" + END,
+    b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nonetwo",
+)
 
 
 def chunk(data: bytes) -> bytes:
@@ -83,6 +87,72 @@ async def test_what_is_large_only_when_decoded_leaves_the_loop_its_turns(make_cl
     parts = [at for at, size in taken if size]
     assert len(parts) > 100
     assert len(set(parts)) == len(parts)
+
+
+@pytest.mark.parametrize("answer", ONE_TWO)
+async def test_a_body_that_is_here_is_had_at_once(make_client, answer):
+    """Without a wait; after it comes the end, and the connection can be used again."""
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.answer(answer)
+
+    async with raw_server(script) as server:
+        client = make_client()
+        for _ in range(2):
+            exchange = ask(client, server.url())
+            await head_of(exchange)
+            body = None
+            async with asyncio.timeout(5):
+                while (body := exchange.whole(6)) is None:
+                    await asyncio.sleep(0.001)
+            assert body == b"onetwo"
+            assert exchange.whole(6) == b""
+            assert await body_of(exchange) == b""
+            exchange.close()
+            assert exchange.whole(6) is None
+        assert server.accepted == 1
+
+
+async def test_a_body_that_is_too_large_is_left_to_be_read(make_client):
+    """As is one of which the end is still to come."""
+    script = Paced(chunk(b"one"), chunk(b"two") + END)
+    async with raw_server(script) as server:
+        exchange = ask(make_client(), server.url())
+        await head_of(exchange)
+        script.go_on.release()
+        assert await exchange.read(PATIENCE_S) == b"one"
+        assert exchange.whole(100) is None
+        script.go_on.release()
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert exchange.whole(2) is None
+        assert exchange.whole(3) == b"two"
+        exchange.close()
+
+
+@pytest.mark.parametrize("ending", ["truncated", "encoded", "aborted"])
+async def test_a_body_that_is_no_good_as_it_came_is_never_whole(make_client, ending):
+    """It breaks off, has to be decoded, or is not wanted any more."""
+    packed = gzip.compress(b"one")
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    parts = (chunk(packed), END) if ending == "encoded" else (chunk(b"one"), END)
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(head if ending == "encoded" else CHUNKED)
+        await peer.send(b"".join(parts[: 1 if ending == "truncated" else 2]))
+        peer.half_close()
+
+    async with raw_server(script) as server:
+        exchange = ask(make_client(), server.url())
+        await head_of(exchange)
+        await asyncio.sleep(0.05)
+        if ending == "aborted":
+            exchange.abort()
+        assert exchange.whole(100) is None
+        if ending == "encoded":
+            assert await body_of(exchange) == b"one"
+        exchange.close()
 
 
 async def test_who_wants_no_more_gets_the_rest_later(make_client):

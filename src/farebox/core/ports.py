@@ -85,6 +85,12 @@ class Exchange(Protocol):
         """
         ...
 
+    def whole(self, limit_bytes: int) -> bytes | None:
+        """What is left of the body, if it is all here and no larger than that. None: it is to be
+        read.
+        """
+        ...
+
     async def read(self, patience_s: float) -> bytes | None:
         """What has arrived of the body; b"" at its clean end; None when nothing came for
         `patience_s`.

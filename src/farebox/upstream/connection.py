@@ -149,6 +149,12 @@ class Connection(asyncio.Protocol):
                 self._resume_reading()
         return data
 
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        """The same, if the answer has been received to its end and that is no larger."""
+        if not self.complete or sum(map(len, self._chunks)) > limit_bytes:
+            return None
+        return self.take()
+
     def release(self) -> bool:
         """Part with the listener if another request may follow: all is sent, the answer is read to
         its end. Whether that is so.

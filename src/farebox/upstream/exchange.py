@@ -98,6 +98,12 @@ class HttpExchange:
                 return None
         return self._head
 
+    def whole(self, limit_bytes: int) -> bytes | None:
+        """What is left of the body, if it is all here, as sent, and no larger than that."""
+        if self._connection is None or self._decoder is not None or self._failure is not None:
+            return None
+        return self._connection.take_whole(limit_bytes)
+
     async def read(self, patience_s: float) -> bytes | None:
         """What has arrived of the body; b"" at its end; None when nothing came for `patience_s`.
 
