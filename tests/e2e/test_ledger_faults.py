@@ -38,6 +38,19 @@ def own_postgres() -> Iterator[postgres.Server]:
     server.close()
 
 
+def test_an_optimised_python_keeps_the_same_books(
+    fake_upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """PYTHONOPTIMIZE, which leaves asserts out, may be set in an image or by a supervisor."""
+    database = f"sqlite:///{tmp_path}/farebox.db"
+    environ = {"PYTHONOPTIMIZE": "1"}
+    with on_store(tmp_path, fake_upstream, database, environ=environ) as gateway:
+        key = new_account(gateway, "swift", 10)
+        for _ in range(3):
+            assert gateway.chat(key, model="gpt-5.6", messages=HELLO).status == 200
+        assert audit(gateway) == []
+
+
 def _goes_on_from_leases(
     gateway: Serving, database: str, away: Callable[[], Generator[None]], away_s: float
 ) -> None:

@@ -17,6 +17,7 @@ from farebox.store.tables import (
     Found,
     LeaseState,
     Row,
+    check_changed,
 )
 
 # So many rows of `usage` in one statement, the most that there are: a quarter less work than one by
@@ -169,7 +170,7 @@ class SqliteTables:
             for each in changes.leases
         ]
         if leases:
-            assert many(_LEASE, leases).rowcount == len(leases)
+            check_changed(many(_LEASE, leases).rowcount, changes.leases)
         if changes.accounts:
             many(_ACCOUNT, [(each.change, each.account_id) for each in changes.accounts])
         if changes.transfers:

@@ -102,6 +102,12 @@ class Changes(msgspec.Struct):
     undelivered: list[str] = []
 
 
+def check_changed(changed: int, leases: Sequence[LeaseState]) -> None:
+    """Raises RuntimeError if not every lease of a batch was there to be written."""
+    if changed != len(leases):
+        raise RuntimeError(f"{len(leases)} leases were to be written, {changed} were there")
+
+
 class Tables(Protocol):
     """The statements, on a transaction that is open."""
 
