@@ -54,7 +54,7 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         passage.holding.close()
     try:
         told, counted = _told(passage, failure), None
-        if told is not None and told.said is not None and told.reading.usage is None:
+        if told is not None and told.said is not None:
             counted = await _count(passage, told.said)
         settlement = _reckon(passage, failure, told, counted)
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
@@ -224,6 +224,8 @@ def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
     reading = NO_READING
     if given.usage is not None:
         reading = read_usage(given.usage, passage.admitted.model.context)
+    if reading.usage is not None:
+        return _Told(reading, tier, 0, None, tool_calls)
     return _Told(reading, tier, given.text_bytes, given.said, tool_calls)
 
 

@@ -62,6 +62,29 @@ def test_another_name_is_the_only_change() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "came",
+    [
+        b'{"id":"1","model":"up","choices":[{"x":1.50}],"y":"A\\u00e9"}',
+        b'{"id":"1","model":"up","choices":[{"x":"\\"model\\":\\"up\\","}]}',
+        b'{"id":",\\"model\\":\\"up\\",","model":"up","choices":[]}',
+        b'{"id":{"a":1,"model":"up","b":2},"model":"up","choices":[]}',
+        b'{"choices":[{"model":"up"}],"x":{"a":1,"model":"up","b":2},"model":"up","y":1}',
+        b'{"model":"first","id":"1","model":"up","choices":[]}',
+        b'{"id":"1","model":"up","model":"up","choices":[]}',
+        b'{"id":"1","model":null,"choices":[]}',
+        b'{"id":"1","model":"\xc3\xa9","choices":[{"x":1}]}',
+        b'{"id":"1","model":"\\u00e9","choices":[{"x":1}]}',
+    ],
+)
+def test_only_the_answers_own_name_is_another(came: bytes) -> None:
+    """Wherever else there is such a name, or what looks like one."""
+    left = _read(came, 'my "model"').body
+    assert json.loads(left) == {**json.loads(came), "model": 'my "model"'}
+    members = json.loads(left, object_pairs_hook=list)
+    assert [name for name, _ in members].count("model") == 1
+
+
 @pytest.mark.parametrize("model", [None, "", "other"])
 def test_a_name_that_is_missing_is_put_in(model: str | None) -> None:
     """Null or absent."""

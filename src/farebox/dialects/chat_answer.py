@@ -6,14 +6,14 @@ Source: OpenAI's OpenAPI document, `CreateChatCompletionResponse`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
 from farebox.core.call import Call
 from farebox.core.usage import Usage
-from farebox.dialects.chat_mend import ESCAPE, NOTHING, Delta, is_json, is_set, text_length
+from farebox.dialects.chat_mend import NOTHING, Delta, is_json, is_set, read_custom, text_length
 from farebox.dialects.said import Said
 from farebox.errors import UpstreamFailed, broke_off
 
@@ -35,6 +35,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.encode
+_MODEL = b'"model"'
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -43,10 +44,25 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     usage: msgspec.Raw | None
     service_tier: str | None
-    text_bytes: int
+    counted_bytes: int  # of what the model wrote beside the messages
     error: object | None = None  # what the upstream said went wrong, in an answer with status 200
     tool_calls: tuple[tuple[str, int], ...] | None = None  # of hosted tools; None: it did not say
-    said: Said | None = None  # the text, if no usage was reported
+    messages: Sequence[Delta] = ()  # looked into only where usage is lacking
+
+    @property
+    def text_bytes(self) -> int:
+        """Of what the model wrote, for an estimate."""
+        return self.counted_bytes + sum(map(text_length, self.messages))
+
+    @property
+    def said(self) -> Said | None:
+        """The text, if no usage was reported."""
+        if self.usage is not None:
+            return None
+        said = Said()
+        for n, message in enumerate(self.messages):
+            said.add(n, message)
+        return said
 
 
 def read_answer(
@@ -57,76 +73,75 @@ def read_answer(
 ) -> Answer:
     """The answer for the client. Raises UpstreamFailed when the body is no chat completion."""
     try:
-        return _read(body, call, finish_reasons, failing_finish_reasons)
+        answer = _ANSWER.decode(body)
+        if answer.error is not NOTHING and is_set(answer.error):
+            return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
+        if answer.choices is None:
+            raise ValueError("no choices")
+        messages: list[Delta] = []
+        changed = False
+        for choice in answer.choices:
+            reason, message = choice.finish_reason or "", choice.message
+            if reason in failing_finish_reasons:
+                raise broke_off(f"finish_{reason}")
+            if reason in finish_reasons:
+                changed = True
+            if message is not None:
+                messages.append(message)
+                if message.tool_calls and _has_broken_call(message):
+                    changed = True
+        if changed:
+            body = _standard(body, call, answer.choices, finish_reasons)
+        elif answer.model != call.model:
+            body = _rename(body, answer.model, call.model)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UpstreamFailed(
             "The upstream's answer is no chat completion.", reason="bad_answer"
         ) from error
+    usage = answer.usage if is_set(answer.usage) else None
+    return Answer(body, usage, answer.service_tier, 0, None, None, messages)
 
 
-def _read(
-    body: bytes,
-    call: Call,
-    finish_reasons: Mapping[str, str],
-    failing_finish_reasons: frozenset[str],
-) -> Answer:
-    answer = _ANSWER.decode(body)
-    if answer.error is not NOTHING and is_set(answer.error):
-        return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
-    if answer.choices is None:
-        raise msgspec.ValidationError("no choices")
-    escaped, text_bytes, changed = body.find(ESCAPE) >= 0, 0, False
-    for choice in answer.choices:
-        reason = choice.finish_reason or ""
-        if reason in failing_finish_reasons:
-            raise broke_off(f"finish_{reason}")
-        message = choice.message
-        if message is not None:
-            changed = changed or (bool(message.tool_calls) and _has_broken_call(message))
-            text_bytes += text_length(message, escaped)
-        changed = changed or reason in finish_reasons
-    if changed or answer.model != call.model:
-        fields = _FIELDS.decode(body)
-        fields["model"] = msgspec.Raw(_encode(call.model))
-        if changed:
-            fields["choices"] = _standard(
-                fields["choices"], answer.choices, finish_reasons, call.request_id
-            )
-        body = _encode(fields)
-    if is_set(answer.usage):
-        return Answer(body, answer.usage, answer.service_tier, text_bytes)
-    return Answer(body, None, answer.service_tier, text_bytes, said=_said(answer.choices))
+def _rename(body: bytes, name: str | None, model: str) -> bytes:
+    """The same answer under another name."""
+    named = b',"model":%b,' % _encode(name)
+    at = body.find(named)
+    # A key that comes before the second object begins is the outermost's: the quotes of what is
+    # text would be escaped.
+    if 0 <= at < body.find(b"{", 1) and body.count(_MODEL) == 1:
+        return b'%b,"model":%b,%b' % (body[:at], _encode(model), body[at + len(named) :])
+    fields = _FIELDS.decode(body)
+    fields["model"] = msgspec.Raw(_encode(model))
+    return _encode(fields)
 
 
-def _said(choices: list[_Choice]) -> Said:
-    said = Said()
-    for n, choice in enumerate(choices):
-        said.add(n, choice.message)
-    return said
-
-
-def _has_broken_call(message: Delta | None) -> bool:
-    if message is None or not message.tool_calls:
-        return False
-    return any(
-        not call.id or (call.function is not None and is_json(call.function.arguments))
-        for call in message.tool_calls
-    )
+def _has_broken_call(message: Delta) -> bool:
+    """Raises ValidationError for a custom call that is none."""
+    broken = False
+    for call in message.tool_calls or ():
+        if not call.id or (call.function is not None and is_json(call.function.arguments)):
+            broken = True
+        if call.function is None and is_set(call.custom):
+            read_custom(call)
+    return broken
 
 
 def _standard(
-    choices: msgspec.Raw, typed: list[_Choice], finish_reasons: Mapping[str, str], request_id: str
-) -> msgspec.Raw:
-    raw_choices = _RAW_LIST.decode(choices)
+    body: bytes, call: Call, typed: list[_Choice], finish_reasons: Mapping[str, str]
+) -> bytes:
+    fields = _FIELDS.decode(body)
+    fields["model"] = msgspec.Raw(_encode(call.model))
+    raw_choices = _RAW_LIST.decode(fields["choices"])
     for choice, raw in zip(typed, raw_choices, strict=True):
         standard = finish_reasons.get(choice.finish_reason or "")
         if standard is not None:
             raw["finish_reason"] = msgspec.Raw(_encode(standard))
-        if _has_broken_call(choice.message):
+        if choice.message is not None and _has_broken_call(choice.message):
             message = cast("dict[str, Any]", msgspec.json.decode(raw["message"]))
-            _mend_calls(message["tool_calls"], request_id)
+            _mend_calls(message["tool_calls"], call.request_id)
             raw["message"] = msgspec.Raw(_encode(message))
-    return msgspec.Raw(_encode(raw_choices))
+    fields["choices"] = msgspec.Raw(_encode(raw_choices))
+    return _encode(fields)
 
 
 def _mend_calls(calls: list[dict[str, Any]], request_id: str) -> None:

@@ -31,12 +31,12 @@ class Function(msgspec.Struct, gc=False):
     arguments: msgspec.Raw = NOTHING
 
 
-class _Custom(msgspec.Struct, gc=False):
+class Custom(msgspec.Struct, gc=False):
     name: str | None = None
     input: msgspec.Raw = NOTHING
 
 
-_CUSTOM = msgspec.json.Decoder(_Custom)
+_CUSTOM = msgspec.json.Decoder(Custom)
 
 
 class ToolCall(msgspec.Struct, gc=False):
@@ -76,38 +76,42 @@ class Chunk(msgspec.Struct, gc=False):
     service_tier: str | None = None
     error: msgspec.Raw = NOTHING
 
-    def text_bytes(self, data: bytes) -> int:
-        """About the bytes of what the model wrote in this chunk, whose JSON `data` are."""
-        escaped = data.find(ESCAPE) >= 0  # `in` takes bytes for a number first
+    def text_bytes(self) -> int:
+        """About the bytes of what the model wrote in this chunk."""
         total = 0
         for choice in self.choices or ():
             if choice.delta is not None:
-                total += text_length(choice.delta, escaped)
+                total += text_length(choice.delta)
         return total
 
 
-def text_length(delta: Delta, escaped: bool) -> int:
+def text_length(delta: Delta) -> int:
     """About the bytes of what the model wrote in a delta or a message: those of its JSON strings
-    without their quotes. `escaped`: there are letters written as escapes.
+    without their quotes. Raises ValidationError for a custom call that is none.
     """
-    total = _length(delta.content, escaped)
+    total = _length(delta.content)
     if delta.reasoning_content is not NOTHING or delta.reasoning is not NOTHING:
         # Some servers give the same thoughts under both names.
-        total += max(_length(delta.reasoning_content, escaped), _length(delta.reasoning, escaped))
+        total += max(_length(delta.reasoning_content), _length(delta.reasoning))
     if is_set(delta.refusal):
-        total += _length(delta.refusal, escaped)
+        total += _length(delta.refusal)
     if delta.function_call is not None:
         function = delta.function_call
-        total += len(function.name or "") + _length(function.arguments, escaped)
+        total += len(function.name or "") + _length(function.arguments)
     if not delta.tool_calls:
         return total
     for call in delta.tool_calls:
         if call.function is not None:
-            total += len(call.function.name or "") + _length(call.function.arguments, escaped)
+            total += len(call.function.name or "") + _length(call.function.arguments)
         elif is_set(call.custom):
-            custom = _CUSTOM.decode(call.custom)
-            total += len(custom.name or "") + _length(custom.input, escaped)
+            custom = read_custom(call)
+            total += len(custom.name or "") + _length(custom.input)
     return total
+
+
+def read_custom(call: ToolCall) -> Custom:
+    """What a call of a custom tool says. Raises ValidationError if that is nothing of the kind."""
+    return _CUSTOM.decode(call.custom)
 
 
 def is_set(raw: msgspec.Raw) -> bool:
@@ -120,11 +124,11 @@ def is_json(arguments: msgspec.Raw) -> bool:
     return bytes(arguments)[:1] in (b"{", b"[")
 
 
-def _length(text: msgspec.Raw, escaped: bool) -> int:
+def _length(text: msgspec.Raw) -> int:
     size = len(text) - _QUOTES
     if size <= 0 or text == _NULL:
         return 0
-    return max(0, size - 3 * bytes(text).count(ESCAPE)) if escaped else size
+    return max(0, size - 3 * bytes(text).count(ESCAPE))
 
 
 class _Calls:

@@ -165,7 +165,7 @@ class PieceStream(RepeatingStream):
         self.service_tier = chunk.service_tier or self.service_tier
         if is_set(chunk.usage):
             self.usage = chunk.usage
-        self.text_bytes += chunk.text_bytes(data)
+        self.text_bytes += chunk.text_bytes()
         if self.said is not None:
             keep_chunk(self.said, chunk)
         if not self._mender.judge(chunk) and (learned := self._learn(raw, data, chunk)):
@@ -207,9 +207,7 @@ def put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> Answer
             raise UpstreamFailed(
                 "The upstream's answer is no chat completion.", reason="bad_answer"
             ) from error
-    return Answer(
-        b"", answer.usage, answer.service_tier, answer.text_bytes, answer.error, (), answer.said
-    )
+    return Answer(b"", answer.usage, answer.service_tier, 0, answer.error, (), answer.messages)
 
 
 def _put_whole(body: bytes, call: Call, endings: Endings, maker: Maker) -> None:

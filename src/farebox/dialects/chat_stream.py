@@ -109,7 +109,7 @@ class ChatStream(RepeatingStream):
             if not chunk.choices and not self._include_usage:
                 return b""  # the extra chunk that only we asked for
             self._usage_sent = True
-        self.text_bytes += chunk.text_bytes(data)
+        self.text_bytes += chunk.text_bytes()
         if self.said is not None:
             keep_chunk(self.said, chunk)
         mended = self._mender.mend(chunk, data)

@@ -11,17 +11,11 @@ from typing import cast
 
 import msgspec
 
-from farebox.dialects.chat_mend import NOTHING, Chunk, Delta, Function, is_set
+from farebox.dialects.chat_mend import Chunk, Delta, Function, is_set, read_custom
 
 MAX_BYTES = 1024 * 1024  # of one answer; of what goes beyond that only the size is kept
 
 
-class _Custom(msgspec.Struct):
-    name: str | None = None
-    input: msgspec.Raw = NOTHING
-
-
-_CUSTOM = msgspec.json.Decoder(_Custom)
 _decode_text = msgspec.json.Decoder(str).decode
 _MARK = b"\x7f"  # between texts that are decoded or encoded as one; no text is likely to have it
 
@@ -83,14 +77,14 @@ def _written(delta: Delta) -> Iterable[str]:
             yield arguments_of(call)
     for call in delta.tool_calls or ():
         if is_set(call.custom):
-            custom = _CUSTOM.decode(call.custom)
+            custom = read_custom(call)
             yield custom.name or ""
             yield text_of(custom.input)
 
 
 def text_of(raw: msgspec.Raw) -> str:
     """A piece of text; some upstreams give a message's content as a list of parts."""
-    if not is_set(raw) or raw is NOTHING:
+    if not is_set(raw):
         return ""
     value: object = msgspec.json.decode(raw)
     if isinstance(value, str):
