@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
 import structlog
 
 from farebox.admission import Admitted
@@ -29,20 +28,9 @@ from farebox.passage import Gateway, Passage
 
 _COUNT_LIMIT_S = 5.0  # for a count, once an answer is whole; the first one starts a process
 _MOST_TIER_CHARS = 64
+_NOTHING_DUE = Reading(Usage())
 _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
-
-
-class _Told(msgspec.Struct, frozen=True):
-    """What the upstream said of its answer, and how much of it there was. None: no answer that
-    anything is due for.
-    """
-
-    reading: Reading
-    service_tier: str | None = None
-    text_bytes: int = 0
-    said: Said | None = None
-    tool_calls: tuple[tuple[str, int], ...] | None = None
 
 
 async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError | None:
@@ -53,10 +41,10 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
     if passage.holding.grows:
         passage.holding.close()
     try:
-        told, counted = _told(passage, failure), None
-        if told is not None and told.said is not None:
-            counted = await _count(passage, told.said)
-        settlement = _reckon(passage, failure, told, counted)
+        reading = _reading(passage, failure)
+        if reading.usage is None:
+            reading = await _estimate(passage, reading.flags)
+        settlement = _reckon(passage, failure, reading)
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
         _log.exception("call_not_reckoned", request_id=request_id)
         failure = failure or Internal(_DEFECT)
@@ -129,46 +117,27 @@ def _blank(
     )
 
 
-_NOTHING = Usage()
-
-
-def _reckon(
-    passage: Passage, failure: FareboxError | None, told: _Told | None, counted: int | None
-) -> Settlement:
+def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading) -> Settlement:
     """What is charged for, and the whole nano-credits due for it."""
-    if told is None:
-        return _settlement(passage, failure, _NOTHING, 0, None, (), ())
-    admitted = passage.admitted
-    price = admitted.price
-    usage, flags = _usage(passage, told, counted)
-    if passage.holding.fell_short:
-        flags = (*flags, "not_covered")
-    tier = told.service_tier
-    if tier is not None and not is_priced_tier(price, tier):
-        flags = (*flags, "unpriced_tier")
-        if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
-            tier = None  # no name, nor a text that every store could keep; the price is the same
-    tool_calls = told.tool_calls
-    if tool_calls is None:  # then each counts once that was asked for
-        asked = passage.call.hosted_tools
-        tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
+    caller, call, admitted = passage.caller, passage.call, passage.admitted
+    usage, flags, price = reading.usage, reading.flags, admitted.price
+    assert usage is not None  # else it was estimated
+    tier, tool_calls = None, ()
+    if reading is not _NOTHING_DUE:
+        given = passage.answer or passage.stream
+        tier, tool_calls = (given.service_tier, given.tool_calls) if given else (None, None)
+        if passage.holding.fell_short:
+            flags = (*flags, "not_covered")
+        if tier is not None and not is_priced_tier(price, tier):
+            flags = (*flags, "unpriced_tier")
+            if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
+                tier = None  # nor a text that every store could keep; the price is the same
+        if tool_calls is None:  # then each counts once that was asked for
+            asked = call.hosted_tools
+            tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
     due_nanocredits = charge(usage, price, admitted.rate_ppm, admitted.at_us, tier, tool_calls)
     if usage.image_input:
         usage = fold_images(usage, price)
-    return _settlement(passage, failure, usage, due_nanocredits, tier, tool_calls, flags)
-
-
-def _settlement(  # noqa: PLR0917 (what was given, what it costs, and what is said of it)
-    passage: Passage,
-    failure: FareboxError | None,
-    usage: Usage,
-    due_nanocredits: int,
-    service_tier: str | None,
-    tool_calls: tuple[tuple[str, int], ...],
-    flags: tuple[str, ...],
-) -> Settlement:
-    caller, call, admitted = passage.caller, passage.call, passage.admitted
-    channel = passage.channel.id if passage.answered and passage.channel else None
     ms, ttft_ms = passage.times_ms(passage.started_s)
     # In their order: to name twenty fields of a tuple takes as long as to make it.
     return Settlement(
@@ -176,7 +145,7 @@ def _settlement(  # noqa: PLR0917 (what was given, what it costs, and what is sa
         caller.account.id,
         caller.key.id,
         admitted.model.id,
-        channel,
+        passage.channel.id if passage.answered and passage.channel else None,
         call.dialect,
         call.stream,
         _outcome(passage, failure),
@@ -186,7 +155,7 @@ def _settlement(  # noqa: PLR0917 (what was given, what it costs, and what is sa
         usage,
         due_nanocredits,
         passage.holding.nanocredits,
-        service_tier,
+        tier,
         tool_calls,
         flags,
         passage.attempts,
@@ -212,21 +181,21 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
     )
 
 
-def _told(passage: Passage, failure: FareboxError | None) -> _Told | None:
+def _reading(passage: Passage, failure: FareboxError | None) -> Reading:
+    """The usage as reported, which is learnt from."""
     if not (passage.complete or passage.delivered or _has_begun(passage, failure)):
-        return None
+        return _NOTHING_DUE
     given = passage.answer or passage.stream
-    if given is None:
-        return _Told(NO_READING)
-    holding, tier, tool_calls = passage.holding, given.service_tier, given.tool_calls
-    if holding.fell_short:  # what came last did not leave, whatever the upstream says of it
-        return _Told(NO_READING, tier, holding.covered_bytes, None, tool_calls)
-    reading = NO_READING
-    if given.usage is not None:
-        reading = read_usage(given.usage, passage.admitted.model.context)
+    if given is None or given.usage is None or passage.holding.fell_short:
+        return NO_READING  # what came last did not leave, whatever the upstream says of it
+    memory, model = passage.gateway.memory, passage.admitted.model
+    reading = read_usage(given.usage, model.context)
     if reading.usage is not None:
-        return _Told(reading, tier, 0, None, tool_calls)
-    return _Told(reading, tier, given.text_bytes, given.said, tool_calls)
+        input_tokens = reading.usage.input_total
+        memory.estimate.learn(passage.call, passage.caller.key.id, model.id, input_tokens)
+        if passage.channel is not None:
+            memory.reporting.add(passage.channel.id)
+    return reading
 
 
 def _has_begun(passage: Passage, failure: FareboxError | None) -> bool:
@@ -241,6 +210,29 @@ def _has_begun(passage: Passage, failure: FareboxError | None) -> bool:
     return not _is_no_answer(failure)
 
 
+async def _estimate(passage: Passage, flags: tuple[str, ...]) -> Reading:
+    """The usage of an answer that none was reported of: by what really came, and flagged."""
+    call, memory, model_id = passage.call, passage.gateway.memory, passage.admitted.model.id
+    given, holding = passage.answer or passage.stream, passage.holding
+    text_bytes, counted = 0, None
+    if given is not None and holding.fell_short:
+        text_bytes = holding.covered_bytes
+    elif given is not None:
+        text_bytes, said = given.text_bytes, given.said
+        if said is not None:
+            counted = await _count(passage, said)
+    if passage.complete and passage.channel is not None:
+        memory.reporting.discard(passage.channel.id)
+    if counted is None:
+        counted = -(-text_bytes // BYTES_A_TOKEN)
+    usage = Usage(
+        uncached_input=memory.estimate.likely_tokens(call, passage.caller.key.id, model_id),
+        # An estimate is ours, so nobody pays by it for more than was asked, and held, for.
+        output=min(holding.most_output_tokens, counted),
+    )
+    return Reading(usage, (*flags, "estimated"))
+
+
 async def _count(passage: Passage, said: Said) -> int | None:
     """The tokens of an answer without usage, by the model's vocabulary; None: they cannot be had
     in time.
@@ -253,24 +245,3 @@ async def _count(passage: Passage, said: Said) -> int | None:
     except (TimeoutError, asyncio.CancelledError):
         return None  # the client waits for its end; or the worker ends, and what came is charged
     return None if tokens is None else tokens + -(-said.rest_bytes // BYTES_A_TOKEN)
-
-
-def _usage(passage: Passage, told: _Told, counted: int | None) -> tuple[Usage, tuple[str, ...]]:
-    """The usage that counts: as reported; else an estimate from what really came, flagged."""
-    call, key_id, model = passage.call, passage.caller.key.id, passage.admitted.model
-    memory, reading = passage.gateway.memory, told.reading
-    if reading.usage is not None:
-        memory.estimate.learn(call, key_id, model.id, reading.usage.input_total)
-        if passage.channel is not None:
-            memory.reporting.add(passage.channel.id)
-        return reading.usage, reading.flags
-    if passage.complete and passage.channel is not None:
-        memory.reporting.discard(passage.channel.id)
-    if counted is None:
-        counted = -(-told.text_bytes // BYTES_A_TOKEN)
-    usage = Usage(
-        uncached_input=memory.estimate.likely_tokens(call, key_id, model.id),
-        # An estimate is ours, so nobody pays by it for more than was asked, and held, for.
-        output=min(passage.holding.most_output_tokens, counted),
-    )
-    return usage, (*reading.flags, "estimated")
