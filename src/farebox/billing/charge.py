@@ -18,6 +18,7 @@ from farebox.core.price import Price
 from farebox.core.usage import Usage
 
 EXACT = 10**12  # exact units in one nano-credit
+ROUNDING_UP = EXACT - 1  # what is added to an exact amount before it is cut to nano-credits
 _DAY_US = 86_400_000_000
 _MINUTE_US = 60_000_000
 _INPUT = ("cache_read", "cache_write", "cache_write_1h", "audio_input", "image_input")
@@ -76,15 +77,21 @@ def charge(  # noqa: PLR0917 (every call is charged for, and names would cost a 
     A tier without a price runs at the list price. A hosted tool without one costs nothing;
     admission has refused it before. Images count as text unless the model has a price for them.
     """
-    on_input = (
-        usage.uncached_input * price.input
-        + usage.cache_read * price.cache_read
-        + usage.cache_write * price.cache_write
-        + usage.cache_write_1h * price.cache_write_1h
-        + usage.audio_input * price.audio_input
-        + usage.image_input * price.images
-    )
-    on_output = usage.output * price.output + usage.audio_output * price.audio_output
+    # Most calls have tokens of two classes; the rest is not multiplied to come to nothing.
+    on_input = usage.uncached_input * price.input
+    if usage.cache_read:
+        on_input += usage.cache_read * price.cache_read
+    if usage.cache_write:
+        on_input += usage.cache_write * price.cache_write
+    if usage.cache_write_1h:
+        on_input += usage.cache_write_1h * price.cache_write_1h
+    if usage.audio_input:
+        on_input += usage.audio_input * price.audio_input
+    if usage.image_input:
+        on_input += usage.image_input * price.images
+    on_output = usage.output * price.output
+    if usage.audio_output:
+        on_output += usage.audio_output * price.audio_output
     if price.is_flat:
         exact = on_input + on_output
     else:
@@ -94,7 +101,7 @@ def charge(  # noqa: PLR0917 (every call is charged for, and names would cost a 
     if tool_calls:
         prices = price.tool_prices
         exact += PPM * sum([count * prices.get(name, 0) for name, count in tool_calls])
-    return (rate_ppm * exact + EXACT - 1) // EXACT  # rounded up
+    return (rate_ppm * exact + ROUNDING_UP) // EXACT
 
 
 def bill(

@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from farebox.billing.charge import EXACT, ORDINARY_TIERS, window_ppm
+from farebox.billing.charge import EXACT, ORDINARY_TIERS, ROUNDING_UP, window_ppm
 from farebox.core.call import Call
 from farebox.core.money import PPM
 from farebox.core.price import Price
@@ -37,7 +37,7 @@ class Bound(msgspec.Struct, frozen=True, gc=False):
     def nanocredits(self, output_tokens: int) -> int:
         """What must be held for answers of so many tokens each."""
         exact = self.fixed_exact + self.per_token_exact * output_tokens
-        return (exact + EXACT - 1) // EXACT  # rounded up
+        return (exact + ROUNDING_UP) // EXACT
 
     def affordable_tokens(self, held_nanocredits: int) -> int | None:
         """The output tokens that a hold pays for; None where they cost nothing. Never below 0."""
