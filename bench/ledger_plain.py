@@ -52,6 +52,10 @@ class PlainBooks:
         """Reserve all of it."""
         return await self._do(lambda: self._hold(request))
 
+    def release(self, request_id: str) -> None:
+        """Not measured."""
+        raise NotImplementedError
+
     async def extend(self, request_id: str, more_nanocredits: int) -> int:
         """Not measured."""
         raise NotImplementedError

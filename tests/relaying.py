@@ -68,6 +68,10 @@ class MemoryBooks:
         self.most_at_once = max(self.most_at_once, len(self.holds))
         return amount
 
+    def release(self, request_id: str) -> None:
+        self.available += self.holds.pop(request_id, 0)
+        self.log.append("released")
+
     async def extend(self, request_id: str, more_nanocredits: int) -> int:
         self.extended.append(more_nanocredits)
         if self.available < more_nanocredits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -20,7 +21,7 @@ from farebox.errors import (
 )
 from tests.fakes.upstream import FakeUpstream
 from tests.playing import END, JSON, part, played
-from tests.relaying import USAGE, MemoryBooks, Relaying
+from tests.relaying import FULL, USAGE, MemoryBooks, Relaying
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,38 @@ async def test_without_a_budget_none_is_asked_for(fake_upstream: FakeUpstream) -
     async with Relaying(fake_upstream) as relaying:
         await relaying.call(usage=USAGE)
         assert relaying.books.requests[0].budget is None
+
+
+class WaitingBooks(MemoryBooks):
+    """Books that hold, and answer when they are told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = asyncio.get_running_loop().create_future()
+
+    async def hold(self, request: HoldRequest) -> int:
+        amount = await super().hold(request)
+        await self.answer
+        return amount
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_a_call_that_ends_while_it_is_held_for_leaves_no_hold(
+    fake_upstream: FakeUpstream, is_answered: bool
+) -> None:
+    """Nobody would settle it. The answer may be there when the worker ends."""
+    books = WaitingBooks()
+    async with Relaying(fake_upstream, books=books) as relaying:
+        task = asyncio.create_task(relaying.call())
+        while not books.holds:
+            await asyncio.sleep(0)
+        if is_answered:
+            books.answer.set_result(None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (books.available, books.holds, books.settled) == (FULL, {}, [])
+        assert fake_upstream.requests == []
 
 
 class RefusingBooks(MemoryBooks):

@@ -54,6 +54,9 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         nanocredits = await books.hold(wanted)
     except (OutOfCredit, BudgetExceeded) as error:
         raise await refuse(gateway, caller, call, admitted, error) from error
+    except asyncio.CancelledError:
+        books.release(call.request_id)
+        raise
     around = gateway.circumstances(caller.account.id, admitted.at_us // 1_000_000)
     now_s = clock.monotonic_s()
     passage = Passage(

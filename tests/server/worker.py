@@ -133,12 +133,16 @@ class FakeBooks:
 
     refuse: Exception | None = None
     settlements: list = field(default_factory=list)
+    released_ids: list = field(default_factory=list)
     delivered_ids: list = field(default_factory=list)
 
     async def hold(self, request):
         if self.refuse is not None:
             raise self.refuse
         return request.most_nanocredits
+
+    def release(self, request_id):
+        self.released_ids.append(request_id)
 
     async def settle(self, settlement):
         self.settlements.append(settlement)

@@ -187,8 +187,14 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 class Books(Protocol):
     """Who keeps the money. Each answer comes after the commit that it speaks of."""
 
-    async def hold(self, request: HoldRequest) -> int:
-        """Reserve; the nano-credits held. Raises errors.OutOfCredit, errors.BillingUnavailable."""
+    def hold(self, request: HoldRequest) -> Awaitable[int]:
+        """Reserve; the nano-credits held. Raises errors.OutOfCredit, errors.BillingUnavailable.
+        Whoever is cancelled while waiting says release().
+        """
+        ...
+
+    def release(self, request_id: str) -> None:
+        """Nobody will settle what was held, or is just being held, for this call."""
         ...
 
     async def extend(self, request_id: str, more_nanocredits: int) -> int:

@@ -47,7 +47,7 @@ class _Settling(msgspec.Struct, eq=False):
     message: m.Settle
     held: tuple[m.Hold, int] | None
     until_s: float
-    answers: list[asyncio.Future[Settled]]
+    answer: asyncio.Future[Settled]
 
 
 class LedgerBooks:
@@ -75,13 +75,13 @@ class LedgerBooks:
         self._connecting = self._loop.create_task(self._stay_connected())
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
-    async def hold(self, request: HoldRequest) -> int:
+    def hold(self, request: HoldRequest) -> Awaitable[int]:
         """Reserve; the nano-credits held. Raises OutOfCredit, BudgetExceeded, Unauthorized,
         BillingUnavailable.
         """
-        request_id, budget = request.request_id, request.budget
+        budget = request.budget
         message = m.Hold(
-            request_id,
+            request.request_id,
             request.account_id,
             request.key_id,
             request.least_nanocredits,
@@ -89,13 +89,13 @@ class LedgerBooks:
             budget.limit_nanocredits if budget else None,
             budget.since_us if budget else 0,
         )
-        answer = self._ask(message, budget)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            # Nobody will settle what was (or is just being) held for a caller that gave up.
-            self._give_up(request_id)
-            raise
+        return self._ask(message, budget)
+
+    def release(self, request_id: str) -> None:
+        """Nobody will settle what was held, or is just being held, for this call."""
+        self._asked.pop(request_id, None)
+        self._held.pop(request_id, None)
+        self._send(m.Release(request_id))
 
     async def extend(self, request_id: str, more_nanocredits: int) -> int:
         """Hold so much more; what is held altogether. Raises as `hold`."""
@@ -113,17 +113,18 @@ class LedgerBooks:
         request_id = settlement.request_id
         answer: asyncio.Future[Settled] = self._loop.create_future()
         until_s = clock.monotonic_s() + self._patience_s
-        if request_id in self._settling:
-            settling = self._settling.pop(request_id)
-            settling.until_s = until_s
-            settling.answers.append(answer)
-        else:
+        settling = self._settling.pop(request_id, None)
+        if settling is None:
             message = m.Settle(entry_of(settlement))
-            settling = _Settling(message, self._held.pop(request_id, None), until_s, [answer])
+            settling = _Settling(message, self._held.pop(request_id, None), until_s, answer)
             self._send(message)
+        else:
+            settling.until_s = until_s
+            if settling.answer.done():  # who asked was cancelled, or told that it takes too long
+                settling.answer = answer
         # Those whose time is over first are at the beginning.
         self._settling[request_id] = settling
-        return answer
+        return settling.answer
 
     def delivered(self, request_id: str) -> None:
         """The client has the end of an answer that was settled as complete."""
@@ -183,15 +184,10 @@ class LedgerBooks:
             return wire.frames([message])
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             if isinstance(message, m.Settle):
-                self._not_settled(m.NotSettled(message.entry.request_id, str(error)))
+                self.received([m.NotSettled(message.entry.request_id, str(error))])
             elif isinstance(message, m.Hold | m.Extend):
-                self._refused(m.Refused(message.request_id, "away"))
+                self.received([m.Refused(message.request_id, "away")])
             return b""
-
-    def _give_up(self, request_id: str) -> None:
-        self._asked.pop(request_id, None)
-        self._held.pop(request_id, None)
-        self._send(m.Release(request_id))
 
     # What comes in.
 
@@ -200,6 +196,8 @@ class LedgerBooks:
         hears = self._hears
         for answer in answers:
             hears[type(answer)](answer)
+        if self._closing is not None and not self._settling:
+            self._closing.set()
 
     def _held_for(self, answer: m.Held) -> None:
         request_id = answer.request_id
@@ -219,27 +217,17 @@ class LedgerBooks:
             _refuse(asked.answer, error_of(answer, asked.budget))
 
     def _settled(self, answer: m.Settled) -> None:
-        settling = self._acknowledged(answer.request_id)
-        if settling is not None:
-            settled = Settled(answer.charge, answer.absorbed)
-            for waiting in settling.answers:
-                if not waiting.done():
-                    waiting.set_result(settled)
+        settling = self._settling.pop(answer.request_id, None)
+        if settling is not None and not settling.answer.done():
+            settling.answer.set_result(Settled(answer.charge, answer.absorbed))
 
     def _not_settled(self, answer: m.NotSettled) -> None:
-        settling = self._acknowledged(answer.request_id)
+        settling = self._settling.pop(answer.request_id, None)
         if settling is not None:
             reason = answer.reason
             _log.error("call_not_written", request_id=answer.request_id, reason=reason)
             error = BillingUnavailable("The call could not be charged. Try again later.")
-            for waiting in settling.answers:
-                _refuse(waiting, error)
-
-    def _acknowledged(self, request_id: str) -> _Settling | None:
-        settling = self._settling.pop(request_id, None)
-        if self._closing is not None and not self._settling:
-            self._closing.set()
-        return settling
+            _refuse(settling.answer, error)
 
     # Time, and the connection.
 
@@ -252,16 +240,15 @@ class LedgerBooks:
             if asked.until_s > now_s:
                 break
             if isinstance(asked.message, m.Hold):
-                self._give_up(request_id)
+                self.release(request_id)
             else:
                 del self._asked[request_id]
             _refuse(asked.answer, books_away())
         for settling in self._settling.values():
             if settling.until_s > now_s:
                 break
-            for waiting in settling.answers:
-                _refuse(waiting, books_away())
-            settling.answers.clear()
+            if not settling.answer.done():
+                settling.answer.set_exception(books_away())
 
     async def _stay_connected(self) -> None:
         wait_s = _FIRST_WAIT_S

@@ -9,6 +9,7 @@ begin > _Run (a task: the relay) > Recorder (the relay's client: events into the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -240,17 +241,21 @@ class _Deferring:
         self._books = books
         self._request_id: str | None = None
 
-    async def hold(self, request: HoldRequest) -> int:
+    def hold(self, request: HoldRequest) -> Awaitable[int]:
         """As the books."""
-        return await self._books.hold(request)
+        return self._books.hold(request)
+
+    def release(self, request_id: str) -> None:
+        """As the books."""
+        self._books.release(request_id)
 
     async def extend(self, request_id: str, more_nanocredits: int) -> int:
         """As the books."""
         return await self._books.extend(request_id, more_nanocredits)
 
-    async def settle(self, settlement: Settlement) -> Settled:
+    def settle(self, settlement: Settlement) -> Awaitable[Settled]:
         """As the books."""
-        return await self._books.settle(settlement)
+        return self._books.settle(settlement)
 
     def delivered(self, request_id: str) -> None:
         """The end has been taken down."""
