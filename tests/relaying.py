@@ -137,6 +137,13 @@ class RecordingClient:
         self.keep(data)
         return True
 
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        if self.gone or self.waits:
+            return False
+        self.status, self.headers = status, dict(headers)
+        self.keep(body, last=True)
+        return True
+
     def keep(self, data: bytes, *, last: bool = False) -> None:
         """Take a part; the client may hang up with it."""
         self.parts.append(data)

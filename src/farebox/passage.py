@@ -269,7 +269,10 @@ class Passage:
         """Part of a good answer, with its head before the first."""
         if not self.head_sent:
             self.head_sent = True
-            await self.client.send_head(200, self._head(len(data)))
+            head = self._head(len(data))
+            if last and self.client.answer_now(200, head, data):
+                return
+            await self.client.send_head(200, head)
         await self.client.send(data, last=last)
         if not last:
             self.sign_s = clock.monotonic_s()

@@ -162,12 +162,40 @@ async def test_an_answer_is_sent_with_its_request_id(carrier):
     ]
 
 
+async def test_a_whole_answer_leaves_at_once_where_nothing_is_waited_for(carrier):
+    """By the lane, in the same bytes as a head and a body that are sent; ASGI has to be awaited. Not
+    to a client that takes nothing, or has gone.
+    """
+    connection = connect(carrier)
+    with connection.client() as client:
+        connection.take(False)
+        assert not client.answer_now(200, HEAD, b"x")
+        connection.take(True)
+        assert client.answer_now(200, HEAD, b"x") == (carrier == "lane")
+        if isinstance(connection, AsgiConnection):
+            return
+        other = LaneConnection()
+        with other.client() as its_client:
+            await its_client.send_head(200, HEAD)
+            await its_client.send(b"x", last=True)
+        ids = connection.cycle.request_id.encode(), other.cycle.request_id.encode()
+        assert connection.sent == [other.sent[0].replace(ids[1], ids[0])]
+        assert connection.cycle.response_complete
+    left = LaneConnection()
+    with left.client() as client:
+        left.leave()
+        assert not client.answer_now(200, HEAD, b"x")
+    assert left.sent == []
+
+
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb", b"a\0"])
 async def test_a_header_that_would_be_two_is_never_sent(value):
     """The lane writes heads itself, so it looks at the values itself, as uvicorn does."""
     connection = LaneConnection()
     with connection.client() as client, pytest.raises(RuntimeError):
         await client.send_head(200, ((b"x-farebox-adjusted", value),))
+    with connection.client() as client, pytest.raises(RuntimeError):
+        client.answer_now(200, (*HEAD, (b"x-farebox-adjusted", value)), b"x")
     assert connection.sent == []
 
 

@@ -49,6 +49,12 @@ class Client(Protocol):
         """Part of the body behind the first, if nothing has to be waited for; False: send() it."""
         ...
 
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        """All of an answer, if nothing has to be waited for; False: send its head, and then its
+        body. `headers` name the body's length, and say nothing of the connection.
+        """
+        ...
+
 
 # Structs, here and below: every call makes one of each, and a named tuple takes four times as long
 # to make and to read a field of, a frozen dataclass ten times.

@@ -109,6 +109,11 @@ class AsgiClient:
         del data
         return False
 
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Never: see send_now()."""
+        del status, headers, body
+        return False
+
     async def _wait_for_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -161,4 +166,9 @@ class Wrapped:
     def send_now(self, data: bytes) -> bool:
         """Never: a subclass's send() sees all of the answer."""
         del data
+        return False
+
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Never: see send_now()."""
+        del status, headers, body
         return False

@@ -266,12 +266,6 @@ class LaneCycle(Reply):
         """Send the status and headers, with the first of the body."""
         if self.gone:
             return
-        assert not self.response_started, "an answer has one head"
-        self.status = status
-        self.waiting_for_100_continue = False
-        lane, of_server = self._lane, self._connection.server_state.default_headers
-        if lane.first_lines.headers is not of_server:
-            lane.first_lines = FirstLines(of_server)
         fields = dict(headers)
         length = fields.get(b"content-length")
         end = b"transfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n"
@@ -281,8 +275,18 @@ class LaneCycle(Reply):
         elif CLOSE[0] in fields:
             self.keep_alive = False
         self._left_bytes = None if length is None else int(length)
+        self._head = self._bytes(status, headers, end)
+
+    def _bytes(self, status: int, headers: Headers, end: bytes) -> bytes:
+        """The head of the answer, and what follows it."""
+        assert not self.response_started, "an answer has one head"
+        self.status = status
+        self.waiting_for_100_continue = False
+        lane, of_server = self._lane, self._connection.server_state.default_headers
+        if lane.first_lines.headers is not of_server:
+            lane.first_lines = FirstLines(of_server)
         ids = self.request_id.encode().join(self.route.around_id)
-        self._head = b"".join((lane.first_lines[status], *map(line, headers), ids, end))
+        return b"".join([lane.first_lines[status], *map(line, headers), ids, end])
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
@@ -303,12 +307,31 @@ class LaneCycle(Reply):
                 raise RuntimeError("The body is not as long as its Content-Length says.")
             self._transport.write(head + data)
         if last:
-            self.response_complete = True
-            if self._waiter is not None:
-                self.set()
-            if not self.keep_alive:
-                self._transport.close()
-            self._connection.on_response_complete()
+            self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        if self._waiter is not None:
+            self.set()
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
+
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send all of an answer, if the client takes it without a wait. `headers` name the body's
+        length, and say nothing of the connection.
+        """
+        if self._flow.write_paused or self.gone:
+            return False
+        end = b"\r\n"
+        if self.closes or not self.keep_alive:
+            self.keep_alive = False
+            end = b"connection: close\r\n\r\n"
+        answer = self._bytes(status, headers, end + body)
+        self.response_started = True
+        self._transport.write(answer)
+        self._complete()
+        return True
 
     def send_now(self, data: bytes) -> bool:
         """Send a part of the body behind the first, if the client takes it without a wait."""

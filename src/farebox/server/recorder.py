@@ -100,6 +100,11 @@ class Recorder:
         del data
         return False
 
+    def answer_now(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Never: see send()."""
+        del status, headers, body
+        return False
+
     def cancel(self) -> None:
         """End the call."""
         if self.gone:
