@@ -163,8 +163,8 @@ async def test_an_answer_is_sent_with_its_request_id(carrier):
 
 
 async def test_a_whole_answer_leaves_at_once_where_nothing_is_waited_for(carrier):
-    """By the lane, in the same bytes as a head and a body that are sent; ASGI has to be awaited. Not
-    to a client that takes nothing, or has gone.
+    """By the lane, in the same bytes as a head and a body; ASGI has to be awaited. Not to a client
+    that takes nothing, or has gone.
     """
     connection = connect(carrier)
     with connection.client() as client:
