@@ -4,6 +4,8 @@ import hashlib
 import hmac
 import re
 import string
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from farebox.core.ids import (
     KEY_CHARS,
+    RequestIds,
     is_key,
     key_digest,
     key_hint,
@@ -62,22 +65,25 @@ LAST_US = 2**48 * 1000 - 1  # that an id can tell
 @pytest.mark.parametrize("now_us", [0, 999, 1_764_417_600_123_456, LAST_US])
 def test_a_request_id_holds_all_the_chance_it_asks_for(now_us: int) -> None:
     """Each byte of chance is a digit of its own, each digit may come, and none twice as often."""
-    of_byte = [new_request_id(now_us, bytes([byte]).__mul__)[-1] for byte in range(256)]
+    of_byte = [RequestIds(bytes([byte]).__mul__).new(now_us)[-1] for byte in range(256)]
     counts = Counter(of_byte)
     assert len(counts) == 62
     assert set(counts.values()) == {4, 5}
-    chance = bytes(range(13))
     asked: list[int] = []
-    made = new_request_id(now_us, lambda wanted: asked.append(wanted) or chance)
-    assert asked == [13]
-    assert re.fullmatch(r"req_[0-9A-Za-z]{22}", made)
-    assert made.endswith("".join(of_byte[:13]))
+    ids = RequestIds(lambda wanted: asked.append(wanted) or bytes(i % 251 for i in range(wanted)))
+    made = sorted(ids.new(now_us) for _ in range(64))
+    assert asked == [64 * 13]
+    assert all(re.fullmatch(r"req_[0-9A-Za-z]{22}", each) for each in made)
+    chance = "".join(of_byte[i % 251] for i in range(64 * 13))
+    ends = [chance[start : start + 13] for start in range(0, 64 * 13, 13)]
+    assert [each[-13:] for each in made] == sorted(ends)
 
 
 @given(st.integers(0, LAST_US), st.binary(min_size=13, max_size=13))
 def test_a_request_id_tells_its_millisecond(now_us: int, chance: bytes) -> None:
     """Whatever chance gave it, so that who asks for a receipt can be told of its age."""
-    assert request_time_us(new_request_id(now_us, lambda _: chance)) == now_us // 1000 * 1000
+    ids = RequestIds(lambda wanted: chance * (wanted // 13))
+    assert request_time_us(ids.new(now_us)) == now_us // 1000 * 1000
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**80 - 1))
@@ -99,9 +105,28 @@ def test_other_texts_tell_no_time(text: str) -> None:
 @given(st.integers(0, 2**47), st.integers(1, 10**6))
 def test_request_ids_sort_by_their_time(millis: int, later: int) -> None:
     """An id of a later millisecond sorts behind, whatever chance gave either."""
-    first = new_request_id(millis * 1000 + 999, lambda _: b"\x3d" * 13)
+    first = RequestIds(b"\x3d".__mul__).new(millis * 1000 + 999)
     assert first.endswith("z" * 13)
-    assert first < new_request_id((millis + later) * 1000, bytes)
+    assert first < RequestIds(bytes).new((millis + later) * 1000)
+
+
+FORKED = """
+import os
+from farebox.core.ids import new_request_id
+print(new_request_id(0), flush=True)
+child = os.fork()
+for _ in range(100):
+    os.write(1, new_request_id(0).encode() + b"\\n")
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_what_was_drawn_for_ids_to_come_is_used_once() -> None:
+    """By this process alone: one that was forked draws for itself."""
+    told = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True)
+    made = told.stdout.split()
+    assert len(set(made)) == len(made) == 201
 
 
 @given(st.integers(0, 2**256 - 1))

@@ -15,6 +15,7 @@ _CHECK_CHARS = 6  # 62^6 > 2^32
 _LAST_MILLIS, _OTHER_BITS = (1 << 48) - 1, 80
 _ID_CHARS, _CHANCE_CHARS = 22, 13  # 62^22 > 2^128
 _PER_FIRST_DIGITS = 62**_CHANCE_CHARS
+_DRAWN_AT_ONCE = 64
 # What a byte of chance is as a digit. Eight digits come from five of the 256 values each, the rest
 # from four: 13 of them are worth 77.3 bits instead of 77.4, and no guess is better than 1 in 2^73.
 _AS_DIGIT = bytes(_ALPHABET.encode()[byte % 62] for byte in range(256))
@@ -41,18 +42,51 @@ def _base62(value: int, width: int) -> str:
     return text[-width:]
 
 
-def new_request_id(now_us: int, random_bytes: RandomBytes = os.urandom) -> str:
-    """`req_` and 22 digits in base 62: the milliseconds since the Unix epoch, then 13 by chance.
+class RequestIds:
+    """Makes request ids: `req_` and 22 digits in base 62, of which nine are the milliseconds since
+    the Unix epoch, and 13 by chance.
 
     Ids of one time sort together, so that the store writes new calls at the end of its index and
     not all over it: with many calls kept, that is a third of the work (as UUIDv7, RFC 9562).
     """
-    millis = now_us // 1000 & _LAST_MILLIS
+
+    def __init__(self, random_bytes: RandomBytes = os.urandom) -> None:
+        self._random_bytes = random_bytes
+        self._chances: list[
+            str
+        ] = []  # drawn for ids to come: to ask the system takes a microsecond
+
+    def new(self, now_us: int) -> str:
+        """An id that is made now. For any thread."""
+        try:
+            chance = self._chances.pop()
+        except IndexError:
+            chance = self._draw()
+        return _first_digits(now_us // 1000) + chance
+
+    def _draw(self) -> str:
+        drawn = self._random_bytes(_CHANCE_CHARS * _DRAWN_AT_ONCE).translate(_AS_DIGIT).decode()
+        starts = range(0, len(drawn), _CHANCE_CHARS)
+        chance, *others = [drawn[start : start + _CHANCE_CHARS] for start in starts]
+        self._chances += others
+        return chance
+
+    def forget(self) -> None:
+        """Forget what was drawn: another process has it, too."""
+        self._chances.clear()
+
+
+_ids = RequestIds()
+os.register_at_fork(after_in_child=_ids.forget)
+new_request_id = _ids.new
+
+
+@lru_cache(maxsize=4)  # a busy worker makes ten ids in a millisecond
+def _first_digits(millis: int) -> str:
     # There are six such numbers to a millisecond, so the next one is wholly within it, whatever
     # follows: in the place of the 80 bits, which took seven times as long to write as digits.
-    first = (millis << _OTHER_BITS) // _PER_FIRST_DIGITS + 1
-    chance = random_bytes(_CHANCE_CHARS).translate(_AS_DIGIT).decode()
-    return f"{_seven_digits(first // 3844)}{_PAIRS[first % 3844]}{chance}"
+    first = ((millis & _LAST_MILLIS) << _OTHER_BITS) // _PER_FIRST_DIGITS + 1
+    return _seven_digits(first // 3844) + _PAIRS[first % 3844]
 
 
 @lru_cache(maxsize=4)  # they are the same for 0.6 seconds
