@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 
@@ -13,30 +14,23 @@ class Alarm:
     chunk by chunk, costs a timer of the loop only every few seconds.
     """
 
-    __slots__ = ("_handle", "_loop", "_ring", "_rings_s")
+    __slots__ = ("_handle", "_loop", "_ring", "rings_s")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
+        self._ring: Callable[[], None] | None = ring
         self._handle: asyncio.TimerHandle | None = None
-        self._rings_s = 0.0
-        self._ring: Callable[[], None] | None = None
+        self.rings_s = math.inf  # loop time
 
-    def set(self, due_s: float, ring: Callable[[], None]) -> None:
-        """Call `ring` at this loop time or earlier."""
-        self._ring = ring
+    def set(self, due_s: float) -> None:
+        """Ring at this loop time, which is earlier than `rings_s`: else there is nothing to do."""
         if self._handle is not None:
-            if self._rings_s <= due_s:
-                return
             self._handle.cancel()
-        self._rings_s = due_s
+        self.rings_s = due_s
         self._handle = self._loop.call_at(due_s, self._on_time)
 
-    def clear(self) -> None:
-        """Call nobody. The timer stays, for the next to set it."""
-        self._ring = None
-
     def stop(self) -> None:
-        """Call nobody, and leave no timer."""
+        """Ring no more, and leave no timer."""
         self._ring = None
         if self._handle is not None:
             self._handle.cancel()
@@ -44,5 +38,6 @@ class Alarm:
 
     def _on_time(self) -> None:
         self._handle = None
+        self.rings_s = math.inf
         if self._ring is not None:
             self._ring()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -28,6 +28,10 @@ class Listener(Protocol):
 
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
         """The answer ends here, before its end. The connection is dropped already."""
+        ...
+
+    def on_alarm(self) -> None:
+        """The connection's alarm rings, perhaps early."""
         ...
 
 
@@ -61,7 +65,6 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unread_bytes",
         "_unsent",
-        "_until_close",
         "alarm",
         "complete",
         "dropped",
@@ -84,10 +87,10 @@ class Connection(asyncio.Protocol):
         # What the parser tells most often: many headers, and hundreds of chunks of a full read.
         self.on_header = self._named.__setitem__
         self.on_body = self._chunks.append
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser = httptools.HttpResponseParser(self)
         self._unsent: memoryview | None = None  # what of a large body is not written yet
         self._is_writing_paused = False
-        self.alarm = Alarm(loop)  # for the listener, outliving it: see Alarm
+        self.alarm = Alarm(loop, self._on_alarm)  # for the listener, outliving it: see Alarm
         self.keeper: Keeper | None = None
         self.listener: Listener | None = None
         self.dropped = False  # closed, or to be closed: never to be used again
@@ -100,9 +103,8 @@ class Connection(asyncio.Protocol):
         self._barren_bytes = 0  # received since the last byte of body
         self._interim_heads = 0
         self._is_interim = False
-        self._until_close = False  # known with the head
         self._keep_alive = False  # known at the end
-        self._unread_bytes = 0  # of the reads that brought the chunks, if one is over
+        self._unread_bytes = 0  # of the reads that brought the chunks, if more is to come
         self._is_reading_paused = False
 
     # What the exchange and the pool ask for.
@@ -163,7 +165,6 @@ class Connection(asyncio.Protocol):
         if not is_done or not self._keep_alive or self.dropped:
             return False
         self.listener = None
-        self.alarm.clear()
         return True
 
     def drop(self) -> None:
@@ -199,11 +200,10 @@ class Connection(asyncio.Protocol):
             return
         self.heard_s = self._loop.time()
         self._barren_bytes += len(data)
-        parser, chunks = self._parser, self._chunks
-        assert parser is not None
+        chunks = self._chunks
         before = len(chunks)
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self.complete:  # the answer is good, what follows it is not
                 self._drop_after_answer()
@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
             return
         if self.head is not None:
             listener.on_progress()
-        if chunks:  # then what has come was not taken
+        if chunks and not self.complete:  # then what has come was not taken, and more will come
             self._unread_bytes += len(data)
             if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
                 self._pause_reading()
@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, by either side."""
         self._end(exc)
-        self._parser = None  # it refers to us: without the loop both go at once
+        self._parser = cast("Any", None)  # it refers to us: without the loop both go at once
         self._transport = None
         keeper, self.keeper = self.keeper, None
         if keeper is not None:
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
     def _end(self, exc: Exception | None) -> None:
         """The upstream closed. What that means depends on how far the answer was."""
         listener, head = self.listener, self.head
-        is_end = head is not None and self._until_close and exc is None
+        is_end = head is not None and exc is None and _ends_with_connection(head)
         broken = listener is not None and not self.complete and not is_end
         self.complete = self.complete or is_end
         self.drop()
@@ -285,6 +285,10 @@ class Connection(asyncio.Protocol):
         elif is_end:
             listener.on_progress()
 
+    def _on_alarm(self) -> None:
+        if self.listener is not None:
+            self.listener.on_alarm()
+
     # What the parser tells. An exception here ends feed_data() with an HttpParserError.
 
     def on_message_begin(self) -> None:
@@ -294,7 +298,6 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: final, or one of the interim ones that come before it."""
-        assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 200:
             self._interim_heads += 1
@@ -302,16 +305,15 @@ class Connection(asyncio.Protocol):
                 raise _BadAnswer("an upgrade, or too many interim answers")
             self._is_interim = True
             return
-        headers = {name.lower(): value.rstrip() for name, value in self._named.items()}
+        headers: dict[bytes, bytes] = {}
+        for name, value in self._named.items():  # a comprehension would be a call of its own
+            headers[name.lower()] = value.rstrip()
         if self._barren_bytes > self._max_head_bytes:
             self._check_size(headers)
         coding = headers.get(b"transfer-encoding")
         # The parser refuses a Content-Length twice or beside Transfer-Encoding (RFC 9112, 6.3).
         if coding is not None and coding.lower() != b"chunked":
             raise _BadAnswer("a transfer-encoding other than chunked")
-        self._until_close = (
-            coding is None and b"content-length" not in headers and status not in _BODILESS
-        )
         self._barren_bytes = 0
         self.head = UpstreamHead(status, headers)
         if not self.reused:
@@ -329,9 +331,15 @@ class Connection(asyncio.Protocol):
         if self._is_interim:
             self._is_interim = False
             return
-        assert self._parser is not None
         self._keep_alive = self._parser.should_keep_alive()
         self.complete = True
+
+
+def _ends_with_connection(head: UpstreamHead) -> bool:
+    """Whether nothing else says where the body ends (RFC 9112, 6.3)."""
+    if head.status in _BODILESS or b"content-length" in head.headers:
+        return False
+    return b"transfer-encoding" not in head.headers
 
 
 def _reason_of_end(exc: Exception | None, *, has_head: bool) -> str:

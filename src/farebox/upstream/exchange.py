@@ -71,13 +71,14 @@ class HttpExchange:
         self._connections = connections
         self._request_head = request_head
         self._body = request.body  # kept for the one retry
-        self._first_byte_timeout_s = request.first_byte_timeout_s  # None: the settings'
+        limit_s = request.first_byte_timeout_s
+        self._first_byte_timeout_s = settings.first_byte_timeout_s if limit_s is None else limit_s
         self._connection: Connection | None = None
         self._head: UpstreamHead | None = None
         self._decoder: Decoder | None = None
         self._failure: tuple[str, BaseException | None] | None = None
         self._is_retry = False
-        self._waiter: asyncio.Future[bool] | None = None  # of who waits, until that is over
+        self._waiter: asyncio.Future[bool] | None = None  # of who waits, or did last
         self._take: Callable[[bytes], object] | None = None  # of who waits in pump()
         self._alarm: Alarm | None = None  # until there is a connection, which has its own
         connections.start(self, fresh=False)
@@ -185,7 +186,7 @@ class HttpExchange:
                 self._pour(take)
             except Exception as error:  # noqa: BLE001 (it is the waiting task's)
                 if not waiter.done():  # else it was woken to find the failure itself
-                    self._waiter = None
+                    self._waiter = None  # which would keep the error, and that us
                     waiter.set_exception(error)
                 return
             if self._take is not None:
@@ -208,6 +209,18 @@ class HttpExchange:
                 self._arm()
             return
         self.fail(reason, cause)
+
+    def on_alarm(self) -> None:
+        """Something may be due for who waits."""
+        if self._waiter is None or self._waiter.done():
+            return
+        now_s = self._loop.time() + _TIMER_SLACK_S
+        if now_s >= self._limit_s():
+            self.fail(self._overdue(), None)
+        elif now_s >= self._patience_until_s:
+            self._wake(False)
+        else:
+            self._arm()
 
     # Reading.
 
@@ -302,13 +315,12 @@ class HttpExchange:
 
     def _limit_s(self) -> float:
         """When the upstream must have been heard of."""
-        connection, settings = self._connection, self._settings
+        connection = self._connection
         if connection is None:
-            return self._started_s + settings.connect_timeout_s
-        if connection.head is not None:
-            return connection.heard_s + settings.idle_timeout_s
-        limit_s = self._first_byte_timeout_s
-        return connection.sent_s + (settings.first_byte_timeout_s if limit_s is None else limit_s)
+            return self._started_s + self._settings.connect_timeout_s
+        if connection.head is None:
+            return connection.sent_s + self._first_byte_timeout_s
+        return connection.heard_s + self._settings.idle_timeout_s
 
     def _overdue(self) -> str:
         """The reason for a failure when it was not."""
@@ -320,23 +332,14 @@ class HttpExchange:
         due_s = self._limit_s()
         if due_s > self._patience_until_s:  # noqa: PLR1730 (min() takes several times as long)
             due_s = self._patience_until_s
-        if self._connection is not None:
-            self._connection.alarm.set(due_s, self._ring)
-            return
-        if self._alarm is None:
-            self._alarm = Alarm(self._loop)
-        self._alarm.set(due_s, self._ring)
+        alarm = self._own_alarm() if self._connection is None else self._connection.alarm
+        if due_s < alarm.rings_s:
+            alarm.set(due_s)
 
-    def _ring(self) -> None:
-        if self._waiter is None or self._waiter.done():
-            return
-        now_s = self._loop.time() + _TIMER_SLACK_S
-        if now_s >= self._limit_s():
-            self.fail(self._overdue(), None)
-        elif now_s >= self._patience_until_s:
-            self._wake(False)
-        else:
-            self._arm()
+    def _own_alarm(self) -> Alarm:
+        if self._alarm is None:
+            self._alarm = Alarm(self._loop, self.on_alarm)
+        return self._alarm
 
     def _stop_alarm(self) -> None:
         """End the alarm for the time without a connection."""
@@ -345,6 +348,6 @@ class HttpExchange:
             self._alarm = None
 
     def _wake(self, is_progress: bool) -> None:
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(is_progress)
