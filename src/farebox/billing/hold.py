@@ -23,7 +23,6 @@ MAX_RATIO_PPM = PPM  # byte-level BPE never makes more than one token of a byte
 MIN_RATIO_PPM = PPM // 4
 _SPARSEST_PPM = PPM // 16  # of text; below that it was a file, a sound or white space
 _USUAL_SHARE = 10  # a picture or file is mostly a tenth of the most that a table says, or less
-_MARGIN_PPM = 1_250_000  # the next prompt may be denser than the average one
 _KEEP_RATIOS = 100_000  # pairs of key and model remembered, the newest; some 20 MB
 _WARY_US = 24 * 3600 * 1_000_000  # after an absorbed call nothing is taken on trust for a day
 
@@ -95,7 +94,7 @@ class InputEstimate:
         ratio, wary_until_us = MAX_RATIO_PPM, self._wary_until_us
         learnt = self._ratios_ppm.get((key_id, model))
         if learnt is not None and not (wary_until_us and now_us < wary_until_us.get(account_id, 0)):
-            ratio = learnt * _MARGIN_PPM // PPM
+            ratio = learnt + learnt // 4  # the next prompt may be denser than the average one
             if ratio < MIN_RATIO_PPM:
                 ratio = MIN_RATIO_PPM
             elif ratio > MAX_RATIO_PPM:

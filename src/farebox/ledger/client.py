@@ -111,7 +111,7 @@ class LedgerBooks:
         may be later, and is then charged all the same.
         """
         request_id = settlement.request_id
-        answer: asyncio.Future[Settled] = self._loop.create_future()
+        answer: asyncio.Future[Settled] = asyncio.Future(loop=self._loop)
         until_s = clock.monotonic_s() + self._patience_s
         settling = self._settling.pop(request_id, None)
         if settling is None:
@@ -153,7 +153,7 @@ class LedgerBooks:
     # What goes out.
 
     def _ask(self, message: m.Hold | m.Extend, budget: Budget | None) -> asyncio.Future[int]:
-        answer: asyncio.Future[int] = self._loop.create_future()
+        answer: asyncio.Future[int] = asyncio.Future(loop=self._loop)
         until_s = clock.monotonic_s() + self._patience_s
         self._asked[message.request_id] = _Asked(message, answer, until_s, budget)
         self._send(message)
