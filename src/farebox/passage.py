@@ -291,15 +291,15 @@ class Passage:
 def _adjustments(adjusted: tuple[str, ...]) -> Headers:
     """What was changed, as a header; clients and proxies take only so much of one."""
     text = ", ".join(adjusted)
-    return _listed(text[:_MOST_LISTED_BYTES], len(text) > _MOST_LISTED_BYTES)
+    if len(text) > _MOST_LISTED_BYTES:
+        text = text[:_MOST_LISTED_BYTES]
+        text = (text.rpartition(", ")[0] or text) + ", ..."
+    return _listed(text)
 
 
 @lru_cache(maxsize=256)  # most calls of a client are changed in the same way
-def _listed(text: str, is_cut: bool) -> Headers:
-    value = _plain(text)
-    if is_cut:
-        value = (value.rpartition(b", ")[0] or value) + b", ..."
-    return ((b"x-farebox-adjusted", value),)
+def _listed(text: str) -> Headers:
+    return ((b"x-farebox-adjusted", _plain(text)),)
 
 
 def _plain(text: str) -> bytes:

@@ -124,8 +124,9 @@ def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading) ->
     assert usage is not None  # else it was estimated
     tier, tool_calls = None, ()
     if reading is not _NOTHING_DUE:
-        given = passage.answer or passage.stream
-        tier, tool_calls = (given.service_tier, given.tool_calls) if given else (None, None)
+        given, tool_calls = passage.answer or passage.stream, None
+        if given is not None:
+            tier, tool_calls = given.service_tier, given.tool_calls
         if passage.holding.fell_short:
             flags = (*flags, "not_covered")
         if tier is not None and not is_priced_tier(price, tier):
@@ -190,9 +191,9 @@ def _reading(passage: Passage, failure: FareboxError | None) -> Reading:
         return NO_READING  # what came last did not leave, whatever the upstream says of it
     memory, model = passage.gateway.memory, passage.admitted.model
     reading = read_usage(given.usage, model.context)
-    if reading.usage is not None:
-        input_tokens = reading.usage.input_total
-        memory.estimate.learn(passage.call, passage.caller.key.id, model.id, input_tokens)
+    usage = reading.usage
+    if usage is not None:
+        memory.estimate.learn(passage.call, passage.caller.key.id, model.id, usage.input_total)
         if passage.channel is not None:
             memory.reporting.add(passage.channel.id)
     return reading

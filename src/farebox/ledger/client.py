@@ -200,12 +200,10 @@ class LedgerBooks:
             self._closing.set()
 
     def _held_for(self, answer: m.Held) -> None:
-        request_id = answer.request_id
-        amount = answer.amount
+        request_id, amount = answer.request_id, answer.amount
         asked = self._asked.pop(request_id, None)
-        message = None if asked is None else asked.message
-        if isinstance(message, m.Hold):
-            self._held[request_id] = (message, amount)
+        if asked is not None and isinstance(asked.message, m.Hold):
+            self._held[request_id] = (asked.message, amount)
         elif request_id in self._held:
             self._held[request_id] = (self._held[request_id][0], amount)
         if asked is not None and not asked.answer.done():
