@@ -37,7 +37,17 @@ def period_start_us(period: str, at_us: int) -> int:
 
 def rfc3339(time_us: int) -> str:
     """A stored time as RFC 3339 in UTC, to the millisecond: `2026-11-23T20:15:00.123Z`."""
-    return _second(time_us // 1_000_000) + _MILLIS[time_us // 1000 % 1000]
+    return _millisecond(time_us // 1000)
+
+
+def now_rfc3339() -> str:
+    """Wall time as RFC 3339 in UTC, to the millisecond: for what is shown at once."""
+    return _millisecond(time.time_ns() // 1_000_000)
+
+
+@lru_cache(maxsize=4)  # a busy worker writes ten lines of the log in one
+def _millisecond(time_ms: int) -> str:
+    return _second(time_ms // 1000) + _MILLIS[time_ms % 1000]
 
 
 @lru_cache(maxsize=16)  # many lines of the log are of one second

@@ -151,7 +151,7 @@ class Session:
         try:
             await self._respond(create, record.request_id, frames)
         except Unauthorized as error:
-            record.error = error.code
+            record.error = error.code or error.type
             await frames.error(error)
             await self._close(_REFUSED)
             return False

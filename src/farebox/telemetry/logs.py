@@ -78,7 +78,7 @@ class _ToStructlog(logging.Handler):
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["time"] = clock.rfc3339(clock.now_us())
+    event["time"] = clock.now_rfc3339()
     return event
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from farebox.core.ports import Settled, Settlement
 
@@ -14,9 +15,9 @@ class Record(msgspec.Struct, eq=False):
 
     request_id: str
     method: str
-    account: str | None = None  # by name
-    key: str | None = None  # its id
-    error: str | None = None  # the code or type that the client was told
+    account: str | UnsetType = UNSET  # by name
+    key: str | UnsetType = UNSET  # its id
+    error: str | UnsetType = UNSET  # the code or type that the client was told
     settlement: Settlement | None = None
     settled: Settled | None = None
 
