@@ -258,6 +258,17 @@ async def test_settling_survives_its_task() -> None:
         assert await connection.is_hung_up()
 
 
+async def test_who_asks_for_a_settlement_while_another_waits_has_the_same_answer() -> None:
+    """It is said once."""
+    async with meeting() as (books, _, connection):
+        settling = [asyncio.ensure_future(books.settle(DONE)) for _ in range(2)]
+        assert await connection.hears() == [SETTLE]
+        connection.says(m.Settled("req_1", 9, 0))
+        assert [await each for each in settling] == [Settled(9, 0)] * 2
+        await books.close()
+        assert await connection.is_hung_up()
+
+
 async def test_silence_is_an_error_in_time_and_the_hold_is_released() -> None:
     """A ledger that hangs keeps nobody waiting for ever."""
     async with meeting(patience_s=0.05) as (books, _, connection):
