@@ -6,7 +6,7 @@ Preparing a request and reading a refusal are here; sending is upstream's, event
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Final
 
 from farebox import __version__
@@ -77,7 +77,7 @@ class Vendor:
         # What a vendor promises, another one that is built on it may not keep.
         cls.remembers = vars(cls).get("remembers", False)
 
-    @property
+    @cached_property
     def endings(self) -> Endings:
         """Its own words for how chat answers end."""
         return Endings(self.finish_reasons, self.failing_finish_reasons)
