@@ -92,10 +92,10 @@ class HttpExchange:
         while self._head is None:
             connection = self._connection
             if connection is not None and connection.head is not None:
-                self._accept(connection.head)
-            elif self._failure is not None:
+                return self._accept(connection.head)
+            if self._failure is not None:
                 raise failed(*self._failure)
-            elif not await self._wait(patience_s):
+            if not await self._wait(patience_s):
                 return None
         return self._head
 
@@ -224,7 +224,7 @@ class HttpExchange:
 
     # Reading.
 
-    def _accept(self, head: UpstreamHead) -> None:
+    def _accept(self, head: UpstreamHead) -> UpstreamHead:
         """Take the head as the answer's, and undo a content-encoding that was not asked for."""
         self._body = b""  # it is not sent again now, and the answer may take long
         coding = head.headers.get(b"content-encoding")
@@ -237,6 +237,7 @@ class HttpExchange:
             kept = {k: v for k, v in head.headers.items() if k not in _NO_LONGER_TRUE}
             head = UpstreamHead(head.status, kept)
         self._head = head
+        return head
 
     def _pour(self, take: Callable[[bytes], object]) -> None:
         """Give all that there is to read, to its end, or until no more is wanted."""
@@ -329,12 +330,10 @@ class HttpExchange:
         return "first_byte_timeout" if self._connection.head is None else "idle_timeout"
 
     def _arm(self) -> None:
-        due_s = self._limit_s()
-        if due_s > self._patience_until_s:  # noqa: PLR1730 (min() takes several times as long)
-            due_s = self._patience_until_s
         alarm = self._own_alarm() if self._connection is None else self._connection.alarm
-        if due_s < alarm.rings_s:
-            alarm.set(due_s)
+        # Mostly it was set for an earlier wait, and rings early enough.
+        if alarm.rings_s > self._patience_until_s or alarm.rings_s > self._limit_s():
+            alarm.set(min(self._patience_until_s, self._limit_s()))
 
     def _own_alarm(self) -> Alarm:
         if self._alarm is None:

@@ -84,7 +84,7 @@ class Secure(asyncio.Transport, asyncio.Protocol):
         if self._unsent or self._outgoing.pending:
             self._send()
         if parts:
-            self._connection.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._connection.data_received(b"".join(parts))  # a single one is not copied
         if self._failure is not None:
             self._transport.abort()
         elif at_end:
