@@ -117,11 +117,10 @@ class KnownHeads(Generic[R]):
         last on their connection: mostly it comes again, and is known without being looked for.
         """
         if latest is not None and data.startswith(latest.before):
-            place = latest.before_bytes
-            stop = data.find(b"\r", place, place + _MAX_DIGITS + 1)
-            digits = data[place:stop]
-            if data.startswith(latest.after, stop) and digits.isdigit():
-                return latest, int(digits), stop + len(latest.after)
+            place, after = latest.before_bytes, latest.after
+            stop = data.find(after, place, place + _MAX_DIGITS + len(after))
+            if stop > 0 and (digits := data[place:stop]).isdigit():
+                return latest, int(digits), stop + len(after)
         parts = _around_length(data)
         if parts is None:
             return None

@@ -165,7 +165,8 @@ class LaneCycle(Reply):
             self.more_body = False
         connection = self._connection
         serving = serve(self._lane.state, self, self, self.route.handle)
-        task = self._task = connection.loop.create_task(serving)
+        # By its name, which asyncio would make for it: that takes longer.
+        task = self._task = asyncio.Task(serving, loop=connection.loop, name=self.request_id)
         connection.tasks.add(task)
 
     async def cut_off(self, error: BaseException) -> None:
@@ -277,8 +278,8 @@ class LaneCycle(Reply):
         self._left_bytes = None if length is None else int(length)
         self._head = self._bytes(status, headers, end)
 
-    def _bytes(self, status: int, headers: Headers, end: bytes) -> bytes:
-        """The head of the answer, and what follows it."""
+    def _bytes(self, status: int, headers: Headers, end: bytes, body: bytes = b"") -> bytes:
+        """The head of the answer, up to its `end`, and what follows it."""
         assert not self.response_started, "an answer has one head"
         self.status = status
         self.waiting_for_100_continue = False
@@ -286,7 +287,7 @@ class LaneCycle(Reply):
         if lane.first_lines.headers is not of_server:
             lane.first_lines = FirstLines(of_server)
         ids = self.request_id.encode().join(self.route.around_id)
-        return b"".join([lane.first_lines[status], *map(line, headers), ids, end])
+        return b"".join([lane.first_lines[status], *map(line, headers), ids, end, body])
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Send a part of the body, waiting while the client is slow; `last` ends the answer."""
@@ -327,7 +328,7 @@ class LaneCycle(Reply):
         if self.closes or not self.keep_alive:
             self.keep_alive = False
             end = b"connection: close\r\n\r\n"
-        answer = self._bytes(status, headers, end + body)
+        answer = self._bytes(status, headers, end, body)
         self.response_started = True
         self._transport.write(answer)
         self._complete()
