@@ -35,7 +35,8 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.encode
-_MODEL = b'"model"'
+_MODEL = b'"model":'
+_COMMA = ord(",")
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -73,43 +74,53 @@ def read_answer(
 ) -> Answer:
     """The answer for the client. Raises UpstreamFailed when the body is no chat completion."""
     try:
-        answer = _ANSWER.decode(body)
-        if answer.error is not NOTHING and is_set(answer.error):
-            return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
-        if answer.choices is None:
-            raise ValueError("no choices")
-        messages: list[Delta] = []
-        changed = False
-        for choice in answer.choices:
-            reason, message = choice.finish_reason or "", choice.message
-            if reason in failing_finish_reasons:
-                raise broke_off(f"finish_{reason}")
-            if reason in finish_reasons:
-                changed = True
-            if message is not None:
-                messages.append(message)
-                if message.tool_calls and _has_broken_call(message):
-                    changed = True
-        if changed:
-            body = _standard(body, call, answer.choices, finish_reasons)
-        elif answer.model != call.model:
-            body = _rename(body, answer.model, call.model)
+        return _read(body, call, finish_reasons, failing_finish_reasons)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UpstreamFailed(
             "The upstream's answer is no chat completion.", reason="bad_answer"
         ) from error
+
+
+def _read(
+    body: bytes,
+    call: Call,
+    finish_reasons: Mapping[str, str],
+    failing_finish_reasons: frozenset[str],
+) -> Answer:
+    answer = _ANSWER.decode(body)
+    if answer.error is not NOTHING and is_set(answer.error):
+        return Answer(b"", None, None, 0, msgspec.json.decode(answer.error))
+    if answer.choices is None:
+        raise ValueError("no choices")
+    messages: list[Delta] = []
+    changed = False
+    for choice in answer.choices:
+        reason, message = choice.finish_reason or "", choice.message
+        if reason in failing_finish_reasons:
+            raise broke_off(f"finish_{reason}")
+        if reason in finish_reasons:
+            changed = True
+        if message is not None:
+            messages.append(message)
+            if message.tool_calls and _has_broken_call(message):
+                changed = True
+    if changed:
+        body = _standard(body, call, answer.choices, finish_reasons)
+    elif answer.model != call.model:
+        body = _rename(body, answer.model, call.model)
     usage = answer.usage if is_set(answer.usage) else None
     return Answer(body, usage, answer.service_tier, 0, None, None, messages)
 
 
 def _rename(body: bytes, name: str | None, model: str) -> bytes:
     """The same answer under another name."""
-    named = b',"model":%b,' % _encode(name)
-    at = body.find(named)
-    # A key that comes before the second object begins is the outermost's: the quotes of what is
-    # text would be escaped.
-    if 0 <= at < body.find(b"{", 1) and body.count(_MODEL) == 1:
-        return b'%b,"model":%b,%b' % (body[:at], _encode(model), body[at + len(named) :])
+    named, parts = _encode(name), body.split(_MODEL)
+    # A key before which no second object begins is the outermost's: in a text its quotes would be
+    # escaped.
+    if len(parts) == 2 and parts[0].rfind(b"{") == 0 and parts[0][-1] == _COMMA:
+        before, after = parts
+        if after.startswith(named):
+            return b"".join((before, _MODEL, _encode(model), after[len(named) :]))
     fields = _FIELDS.decode(body)
     fields["model"] = msgspec.Raw(_encode(model))
     return _encode(fields)
