@@ -105,11 +105,6 @@ class ChatFromResponses(EventStream):
         """The event that ends a response carries its usage too."""
         return self.ending
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters."""
-        return self.ending or super().finished
-
     def tail(self, usage: Usage) -> bytes:
         """What was kept back, the usage chunk if the client asked for it, and `[DONE]`."""
         parts, self._tail = self._tail, []
@@ -155,7 +150,7 @@ class ChatFromResponses(EventStream):
             self._head["service_tier"] = self.service_tier
         chunks.append(self._chunk(({}, None), _finish_reason(response, status, self._deltas)))
         self._tail = self._with_role(chunks)
-        self.started = self.ending = True
+        self.started = self.ending = self.finished = True
 
     def _with_role(self, chunks: list[bytes]) -> list[bytes]:
         """A message has its role first, before whatever comes of it."""

@@ -23,6 +23,7 @@ class EventStream(ABC):
     service_tier: str | None
     error: object | None  # what the upstream said went wrong, decoded
     failure: UpstreamFailed | None  # why the rest of the stream is of no use
+    finished: bool  # nothing more can come that matters
     text_bytes: int  # of what the model wrote, for an estimate where no usage comes
     said: Said | None  # the text itself, as far as it is kept
 
@@ -30,12 +31,12 @@ class EventStream(ABC):
         self._splitter = Splitter(max_event_bytes)
         self._max_kept_bytes = max_event_bytes
         self._kept_bytes = 0
-        self._done = False  # the upstream said [DONE]
         self.started = False
         self.usage = None
         self.service_tier = None
         self.error = None
         self.failure = None
+        self.finished = False
         self.text_bytes = 0
         self.said = None
 
@@ -43,16 +44,12 @@ class EventStream(ABC):
         """Keep what the model writes, to be counted if no usage comes."""
         self.said = Said()
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters."""
-        return self._done or self.error is not None or self.failure is not None
-
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now: all that came before a failure, if there is one."""
         try:
             events = self._splitter.feed(data)
         except EventTooLarge as error:
+            self.finished = True
             self.failure = UpstreamFailed(
                 "The upstream sent a larger event than the gateway takes.", reason="event_too_large"
             )
@@ -82,14 +79,16 @@ class EventStream(ABC):
                     self._take(raw, data, leaving)
                 except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                     self._take_unreadable(data, error)
+                if self.error is not None:
+                    self.finished = True
         except UpstreamFailed as failure:
-            self.failure = failure
+            self.failure, self.finished = failure, True
         return b"".join(leaving)
 
     def _take_unreadable(self, data: bytes, error: Exception) -> None:
         text = data.strip()
         if text == b"[DONE]":
-            self._done = True
+            self.finished = True
         elif text:
             raise UpstreamFailed(
                 f"The upstream sent an event that is no {self.kind}.", reason="bad_event"

@@ -85,7 +85,6 @@ class NativeMessageStream(EventStream):
         # Events, with the fields of those that tell a usage.
         self._end: list[tuple[bytes, RawObject | None]] = []
         self._is_ending = False
-        self._is_stopped = False
         self._ran: Counter[str] = Counter()
 
     @property
@@ -102,11 +101,6 @@ class NativeMessageStream(EventStream):
     def whole(self) -> bool:
         """The same: the usage comes with that."""
         return self._is_ending
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters."""
-        return self._is_stopped or super().finished
 
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now."""
@@ -152,7 +146,7 @@ class NativeMessageStream(EventStream):
         elif self._start is None:
             raise ValueError("an event before the message's beginning")
         elif kind == "message_stop":
-            self._is_stopped = True
+            self.finished = True
         else:
             self._pass(found, raw, data, leaving)
 

@@ -101,11 +101,6 @@ class NativeStream(EventStream):
         """The event that ends a response carries its usage too."""
         return self.ending
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more can come that matters."""
-        return self.ending or super().finished
-
     def tail(self, usage: Usage) -> bytes:
         """The event that ends the response, with what was charged as its usage."""
         assert self._terminal is not None
@@ -223,6 +218,7 @@ class NativeStream(EventStream):
                     self._ran[tool] += 1
         self.started = True
         self._terminal = kind, fields, given
+        self.finished = True
 
 
 class NativeAnswer:
