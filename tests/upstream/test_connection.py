@@ -50,6 +50,9 @@ class Ear:
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
         self.broken = reason
 
+    def on_alarm(self) -> None:
+        pass
+
 
 def hear(pieces: list[bytes]) -> tuple[UpstreamHead | None, bytes, bool, bool, str | None]:
     """What a connection makes of an answer that arrives in these pieces, and then the end."""
