@@ -26,7 +26,6 @@ _WIPE = "PRAGMA secure_delete = ON"
 # The log of writes has pages of before the deletion, until it is written over: on a quiet gateway
 # that may take days.
 _EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
-_PATIENCE = "patience_ms"  # of a connection, where it is not what all have at first
 _EMPTY_LOG_MS = 100  # whoever wants to write waits while this waits for readers
 
 
@@ -39,11 +38,7 @@ def connect(path: Path) -> sa.Engine:
 
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: object) -> None:
-        # Transactions are ours to begin: the driver's own habit of beginning one before the first
-        # write would let a transaction read first and then fail to become a writer.
-        connection.isolation_level = None
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
+        _set_up(connection)
 
     @event.listens_for(engine, "begin")
     def _begun(connection: sa.Connection) -> None:
@@ -51,6 +46,20 @@ def connect(path: Path) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    # Transactions are ours to begin: the driver's own habit of beginning one before the first
+    # write would let a transaction read first and then fail to become a writer.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+class _Driver(sqlite3.Connection):
+    """A connection of nobody's pool: taking one from SQLAlchemy's is a tenth of a small batch."""
+
+    patience_ms = PATIENCE_MS  # what was last asked for
 
 
 class SqliteConnections(Connections):
@@ -65,7 +74,7 @@ class SqliteConnections(Connections):
         self.shown = str(path)
         self.reading = connect(path)
         self.writing = self.writing_rows = self.reading.execution_options(writes=True)
-        self._driven = connect(path)  # whose connections have the patience that was last asked for
+        self._drivers: list[_Driver] = []  # that are not in use
         self._file: tuple[int, int] | None = None
 
     @property
@@ -117,16 +126,32 @@ class SqliteConnections(Connections):
 
     @contextmanager
     def driving(self, patience_ms: int) -> Generator[Driver]:
-        pooled = self._driven.raw_connection()
-        driver: sqlite3.Connection = driver_of(pooled)
         try:
-            if pooled.info.get(_PATIENCE, PATIENCE_MS) != patience_ms:
+            driver = self._drivers.pop()
+        except IndexError:
+            driver = self._open()
+        try:
+            if driver.patience_ms != patience_ms:
                 driver.execute(f"PRAGMA busy_timeout = {patience_ms}")
-                pooled.info[_PATIENCE] = patience_ms
-            with _transaction(driver):
-                yield driver
+                driver.patience_ms = patience_ms
+            driver.execute("BEGIN IMMEDIATE")
+            yield driver
+            driver.execute("COMMIT")
         finally:
-            pooled.close()
+            # Some errors, such as a full disk, have ended the transaction already.
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            self._drivers.append(driver)
+
+    def _open(self) -> _Driver:
+        driver = sqlite3.connect(
+            self._file_path,
+            timeout=PATIENCE_MS / 1000,
+            check_same_thread=False,
+            factory=_Driver,
+        )
+        _set_up(driver)
+        return driver
 
     @contextmanager
     def posting(self, patience_ms: int) -> Generator[Tables]:
@@ -134,7 +159,8 @@ class SqliteConnections(Connections):
             yield SqliteTables(cast("sqlite3.Connection", driver))
 
     def close(self) -> None:
-        self._driven.dispose()
+        while self._drivers:
+            self._drivers.pop().close()
         super().close()
 
     def wipe(self, driver: Driver) -> None:
@@ -168,17 +194,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-@contextmanager
-def _transaction(driver: sqlite3.Connection) -> Generator[None]:
-    """BEGIN IMMEDIATE … COMMIT on a plain connection; leaving by an exception rolls back."""
-    driver.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        driver.execute("COMMIT")
-    except BaseException:
-        # Some errors, such as a full disk, have ended the transaction already.
-        if driver.in_transaction:
-            driver.execute("ROLLBACK")
-        raise
