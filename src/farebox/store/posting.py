@@ -76,8 +76,8 @@ class Batch:
         self._found = Found({}, {}, (), (), {})
         self._leases: dict[int, LeaseState] = {}
         self._changes = Changes()
-        self._rows: dict[str, Row] = {}
-        self._answered: dict[str, Outcome] = {}
+        self._rows: dict[str, Row] = {}  # of calls that are not answered yet
+        self._outcomes: list[Outcome] = []
         self._absorbed: dict[int, list[int]] = {}
         # The rows that count, by account, key, model, hour (a number) and their lease (0: none).
         self._groups: defaultdict[tuple[int, str, str, int, int], list[Row]] = defaultdict(list)
@@ -94,7 +94,7 @@ class Batch:
         spare = iter(found.new_leases)
         spent = iter(found.spent)
         self._make_sure()
-        outcomes: list[Outcome] = []
+        outcomes = self._outcomes
         for job in self._jobs:
             if isinstance(job, Post):
                 outcomes.append(self._post(job))
@@ -147,24 +147,33 @@ class Batch:
 
     def _post(self, job: Post) -> Outcome:
         entry, lease_id, charge = job.entry, job.lease_id, job.charge
-        request_id = entry.request_id
-        if request_id in self._answered:  # the same call twice in one batch
-            return _again(self._answered[request_id])
+        request_id, account_id = entry.request_id, entry.account_id
+        row = self._rows.pop(request_id, None)
+        if row is None:
+            return self._again(request_id)
         if request_id in self._found.written:
-            outcome = Posted(*self._found.written[request_id], inserted=False)
-        elif lease_id is None or self._spend(lease_id, entry.account_id, charge):
-            assert lease_id or not charge, f"{charge} charged to no lease"
-            if job.absorbed:
-                self._absorb(entry.account_id, job.absorbed)
-            hour = entry.created_us // HOUR_US
-            key = (entry.account_id, entry.key_id, entry.model, hour, lease_id or 0)
-            self._groups[key].append(self._rows[request_id])
-            outcome = Posted(charge, job.absorbed, True)
-        else:
+            return Posted(*self._found.written[request_id], inserted=False)
+        if lease_id is None:
+            assert not charge, f"{charge} charged to no lease"
+        elif not self._spend(lease_id, account_id, charge):
             self._changes.taken_back.append(request_id)
-            outcome = _GONE
-        self._answered[request_id] = outcome
-        return outcome
+            return _GONE
+        if job.absorbed:
+            self._absorb(account_id, job.absorbed)
+        hour = entry.created_us // HOUR_US
+        self._groups[account_id, entry.key_id, entry.model, hour, lease_id or 0].append(row)
+        return Posted(charge, job.absorbed, True)
+
+    def _again(self, request_id: str) -> Outcome:
+        """What a call comes to that is settled twice in one batch."""
+        first = next(
+            outcome
+            for job, outcome in zip(self._jobs, self._outcomes, strict=False)
+            if isinstance(job, Post) and job.entry.request_id == request_id
+        )
+        if isinstance(first, Posted):
+            return Posted(first.charge, first.absorbed, inserted=False)
+        return first
 
     def _spend(self, lease_id: int, account_id: int, charge: int) -> bool:
         lease = self._leases.get(lease_id)
@@ -324,10 +333,3 @@ def grant_amount(job: Grant, room: int) -> int:
         return room
     # Beyond what is needed now, no host takes so much that the others would have to come and ask.
     return job.need + max(0, min(job.want - job.need, (room - job.need) // (4 * job.hosts)))
-
-
-def _again(outcome: Outcome) -> Outcome:
-    """What the same call comes to when it is settled once more."""
-    if isinstance(outcome, Posted):
-        return Posted(outcome.charge, outcome.absorbed, inserted=False)
-    return outcome

@@ -7,7 +7,6 @@ Amounts are nano-credits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -20,8 +19,8 @@ TRANSFER = ("account_id", "kind", "debit", "credit", "amount", "calls", "lease_i
 Row = tuple[Any, ...]
 
 
-@dataclass(slots=True)
-class AccountState:
+# Structs rather than dataclasses: every batch makes them, in a fifth of the time.
+class AccountState(msgspec.Struct):
     """An account, as it is after what was done of the batch so far."""
 
     account_id: int
@@ -32,8 +31,7 @@ class AccountState:
     change: int = 0  # of `available`, to be written
 
 
-@dataclass(slots=True)
-class LeaseState:
+class LeaseState(msgspec.Struct):
     """A lease as it was found, what is to be added to that, and what is not spent of it now."""
 
     lease_id: int
@@ -43,12 +41,12 @@ class LeaseState:
     granted: int
     spent: int
     returned: int
-    unspent: int = field(init=False)  # may still be charged or returned
+    unspent: int = 0  # may still be charged or returned; this and the next are set by the others
+    next_state: str = ""
     more_granted: int = 0
     more_spent: int = 0
     more_returned: int = 0
     calls: int = 0  # that cost something
-    next_state: str = field(init=False)
     is_new: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +64,6 @@ class LeaseState:
         )
 
 
-# Structs rather than dataclasses, here and below: every batch makes them, in a fifth of the time.
 class Ask(msgspec.Struct, frozen=True):
     """What a batch must know, and the rows of `usage` that it would add."""
 
