@@ -14,6 +14,7 @@ from farebox.billing import messages as m
 from farebox.billing.budget import Budget
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
+    EVERYTHING,
     Away,
     Grant,
     Granted,
@@ -124,6 +125,13 @@ class Credit(ABC):
         if job is not None:
             purse.returning += 1
             self.jobs.append(job)
+
+    def _lose(self, purse: Purse, lease: Lease) -> None:
+        """The store does not let this lease of the purse be charged. What it does have of it is to
+        pay, and not to stay where nobody uses it.
+        """
+        purse.lose()
+        self._return(purse, Return(lease.lease_id, purse.account_id, EVERYTHING, close=True))
 
     def _try_again(self) -> None:
         """What could not be done goes to the store once more, before all that is asked later."""

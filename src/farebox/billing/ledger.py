@@ -21,7 +21,6 @@ from farebox.billing.budget import Budget
 from farebox.billing.credit import IDLE_S, Credit, Waiting, Worker
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
-    EVERYTHING,
     Grant,
     Job,
     LeaseGone,
@@ -204,9 +203,7 @@ class Ledger(Credit):
             self.answers[worker].append(m.Settled(request_id, spooled.charge, spooled.absorbed))
             return
         purse = self._purses[entry.account_id]
-        writing = _Writing(worker, purse, None if call is None else call.budget)
-        self._writing[request_id] = writing
-        self._charge(writing, entry, now_s)
+        self._charge(worker, purse, None if call is None else call.budget, entry, now_s)
         if purse.queue:
             self._serve(purse, now_s)
 
@@ -223,8 +220,7 @@ class Ledger(Credit):
         """
         for request_id in [key for key, call in self._calls.items() if call.worker == worker]:
             self._end(request_id, now_s)
-        deferred = self._deferred
-        self._deferred = {key: each for key, each in deferred.items() if each[0] != worker}
+        self._deferred = {key: each for key, each in self._deferred.items() if each[0] != worker}
         for purse in self._purses.values():
             left = [each for each in purse.queue if self._asks(worker, each)]
             for each in left:
@@ -290,7 +286,8 @@ class Ledger(Credit):
     def _give(self, waiting: Waiting, purse: Purse, amount: int, now_s: float) -> None:
         request = waiting.request
         if isinstance(request, Entry):
-            self._post(self._writing[request.request_id], request, amount)
+            writing = self._writing[request.request_id]
+            self._post(writing.worker, purse, writing.budget, request, amount)
         elif isinstance(request, m.Hold):
             lease = purse.take(amount, now_s)
             del self._asking[request.request_id]
@@ -319,62 +316,65 @@ class Ledger(Credit):
         self._asking.pop(refusal.request_id, None)
         self.answers[waiting.worker].append(refusal)
 
-    def _charge(self, writing: _Writing, entry: Entry, now_s: float) -> None:
-        purse = writing.purse
+    def _charge(
+        self, worker: Worker | None, purse: Purse, budget: Budget | None, entry: Entry, now_s: float
+    ) -> None:
         if entry.due <= purse.free:
-            self._post(writing, entry, entry.due)
+            self._post(worker, purse, budget, entry, entry.due)
             return
         # It goes before those who wait to be held for: it has been sent already.
-        purse.queue.appendleft(Waiting(writing.worker, entry, 0, entry.due))
+        self._writing[entry.request_id] = _Writing(worker, purse, budget)
+        purse.queue.appendleft(Waiting(worker, entry, 0, entry.due))
         self._serve(purse, now_s)
 
-    def _post(self, writing: _Writing, entry: Entry, charge: int) -> None:
-        lease = writing.lease = writing.purse.charge(charge)
-        writing.charge = charge
-        if writing.budget is not None:
-            writing.budget.posted += charge
-        lease_id = lease.lease_id if lease and charge else None
+    def _post(
+        self, worker: Worker | None, purse: Purse, budget: Budget | None, entry: Entry, charge: int
+    ) -> None:
+        lease = purse.charge(charge)
+        self._writing[entry.request_id] = _Writing(worker, purse, budget, lease, charge)
+        if budget is not None:
+            budget.posted += charge
+        lease_id = lease.lease_id if charge and lease is not None else None
         self.jobs.append(Post(entry, lease_id, charge, entry.due - charge))
 
     def _posted(self, job: Post, outcome: Outcome, now_s: float) -> None:
-        request_id = job.entry.request_id
-        writing = self._writing[request_id]
-        lease, purse, budget = writing.lease, writing.purse, writing.budget
+        entry = job.entry
+        writing = self._writing.pop(entry.request_id)
+        worker, purse, charge = writing.worker, writing.purse, writing.charge
+        lease, budget = writing.lease, writing.budget
         if lease is not None:
             lease.posted -= 1
         if budget is not None:
-            budget.posted -= writing.charge
+            budget.posted -= charge
         # What nearly always is comes first: isinstance is slow to say no of a Struct.
-        if not isinstance(outcome, Posted) and isinstance(outcome, LeaseGone):
+        if isinstance(outcome, Posted):
+            if not outcome.inserted:
+                purse.uncharge(charge, lease)  # it was written before
+            elif budget is not None and budget.spent is not None:
+                budget.spent += charge
+            self._tell(worker, entry, outcome)
+        elif isinstance(outcome, LeaseGone):
             if lease is not None and lease is purse.lease:
-                purse.lose()
-                # What the store does have of it is to pay, and not to stay where nobody uses it.
-                rest = Return(lease.lease_id, purse.account_id, EVERYTHING, close=True)
-                self._return(purse, rest)
-            self._charge(writing, job.entry, now_s)
+                self._lose(purse, lease)
+            self._charge(worker, purse, budget, entry, now_s)
             return
-        del self._writing[request_id]
-        if not isinstance(outcome, Posted) or not outcome.inserted:
-            purse.uncharge(writing.charge, lease)  # it was written before, or is not at all
-        elif budget is not None and budget.spent is not None:
-            budget.spent += writing.charge
-        self._tell(request_id, writing.worker, job.entry, outcome)
+        else:
+            purse.uncharge(charge, lease)  # it is not written at all
+            if worker is not None:
+                reason = outcome.reason if isinstance(outcome, Rejected) else "away"
+                self.answers[worker].append(m.NotSettled(entry.request_id, reason))
         if purse.queue:
             self._serve(purse, now_s)
 
-    def _tell(self, request_id: str, worker: Worker | None, entry: Entry, outcome: Outcome) -> None:
-        if isinstance(outcome, Posted):
-            charge = outcome.charge
-            if worker is not None:
-                self.answers[worker].append(m.Settled(request_id, charge, outcome.absorbed))
-            if charge and entry.outcome == "complete":
-                if worker is None:
-                    self._mark([request_id])
-                else:
-                    self._undelivered[request_id] = worker
-        elif worker is not None:
-            reason = outcome.reason if isinstance(outcome, Rejected) else "away"
-            self.answers[worker].append(m.NotSettled(request_id, reason))
+    def _tell(self, worker: Worker | None, entry: Entry, posted: Posted) -> None:
+        request_id = entry.request_id
+        if worker is not None:
+            self.answers[worker].append(m.Settled(request_id, posted.charge, posted.absorbed))
+        if posted.charge and entry.outcome == "complete":
+            if worker is None:
+                self._mark([request_id])
+            else:
+                self._undelivered[request_id] = worker
 
     def _mark(self, request_ids: Sequence[str]) -> None:
         if request_ids:
