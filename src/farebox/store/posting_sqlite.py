@@ -67,9 +67,12 @@ _NEW_LEASE = _insert(
     "leases", ("id", "account_id", "owner", "state", "granted", "spent", "returned", "opened_us")
 )
 _LEASE = """
-    UPDATE leases SET granted = granted + ?, spent = spent + ?, returned = returned + ?,
-        state = ?4, closed_us = CASE WHEN ?4 = 'closed' THEN ?5 END
+    UPDATE leases SET granted = granted + ?, spent = spent + ?, returned = returned + ?
     WHERE id = ? AND state IN ('open', 'draining')
+"""
+# Apart, since an index has the states that may be charged: setting one writes it, changed or not.
+_LEASE_STATE = """
+    UPDATE leases SET state = ?1, closed_us = CASE WHEN ?1 = 'closed' THEN ?2 END WHERE id = ?3
 """
 _ACCOUNT = "UPDATE accounts SET available = available + ? WHERE id = ?"
 _TRANSFER = _insert("transfers", TRANSFER)
@@ -149,28 +152,8 @@ class SqliteTables:
         many = self._driver.executemany
         if changes.taken_back:
             many(_TAKE_BACK, _singles(changes.taken_back))
-        new = [each for each in changes.leases if each.is_new]
-        if new:
-            many(
-                _NEW_LEASE,
-                [
-                    (each.lease_id, each.account_id, each.owner, "open", 0, 0, 0, now_us)
-                    for each in new
-                ],
-            )
-        leases = [
-            (
-                each.more_granted,
-                each.more_spent,
-                each.more_returned,
-                each.next_state,
-                now_us,
-                each.lease_id,
-            )
-            for each in changes.leases
-        ]
-        if leases:
-            check_changed(many(_LEASE, leases).rowcount, changes.leases)
+        if changes.leases:
+            self._write_leases(changes.leases, now_us)
         if changes.accounts:
             many(_ACCOUNT, [(each.change, each.account_id) for each in changes.accounts])
         if changes.transfers:
@@ -183,6 +166,28 @@ class SqliteTables:
             many(_UNSEAL, _singles(changes.unsealed))
         if changes.undelivered:
             many(_UNDELIVERED, _singles(changes.undelivered))
+
+    def _write_leases(self, leases: Sequence[LeaseState], now_us: int) -> None:
+        many = self._driver.executemany
+        new = [
+            (each.lease_id, each.account_id, each.owner, "open", 0, 0, 0, now_us)
+            for each in leases
+            if each.is_new
+        ]
+        if new:
+            many(_NEW_LEASE, new)
+        sums = [
+            (each.more_granted, each.more_spent, each.more_returned, each.lease_id)
+            for each in leases
+        ]
+        check_changed(many(_LEASE, sums).rowcount, leases)
+        states = [
+            (each.next_state, now_us, each.lease_id)
+            for each in leases
+            if each.next_state != each.state
+        ]
+        if states:
+            many(_LEASE_STATE, states)
 
     def unspent(self, owner: str) -> list[OpenLease]:
         """See tables.Tables."""
