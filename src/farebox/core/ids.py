@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
+from struct import Struct
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
@@ -15,7 +16,7 @@ _CHECK_CHARS = 6  # 62^6 > 2^32
 _LAST_MILLIS, _OTHER_BITS = (1 << 48) - 1, 80
 _ID_CHARS, _CHANCE_CHARS = 22, 13  # 62^22 > 2^128
 _PER_FIRST_DIGITS = 62**_CHANCE_CHARS
-_DRAWN_AT_ONCE = 64
+_CHANCES = Struct(f"{_CHANCE_CHARS}s" * 64)  # of as many ids as are drawn at once
 # What a byte of chance is as a digit. Eight digits come from five of the 256 values each, the rest
 # from four: 13 of them are worth 77.3 bits instead of 77.4, and no guess is better than 1 in 2^73.
 _AS_DIGIT = bytes(_ALPHABET.encode()[byte % 62] for byte in range(256))
@@ -52,9 +53,8 @@ class RequestIds:
 
     def __init__(self, random_bytes: RandomBytes = os.urandom) -> None:
         self._random_bytes = random_bytes
-        self._chances: list[
-            str
-        ] = []  # drawn for ids to come: to ask the system takes a microsecond
+        # Drawn for ids to come: to ask the system takes most of a microsecond.
+        self._chances: list[str] = []
 
     def new(self, now_us: int) -> str:
         """An id that is made now. For any thread."""
@@ -65,9 +65,8 @@ class RequestIds:
         return _first_digits(now_us // 1000) + chance
 
     def _draw(self) -> str:
-        drawn = self._random_bytes(_CHANCE_CHARS * _DRAWN_AT_ONCE).translate(_AS_DIGIT).decode()
-        starts = range(0, len(drawn), _CHANCE_CHARS)
-        chance, *others = [drawn[start : start + _CHANCE_CHARS] for start in starts]
+        drawn = self._random_bytes(_CHANCES.size).translate(_AS_DIGIT)
+        chance, *others = map(bytes.decode, _CHANCES.unpack(drawn))
         self._chances += others
         return chance
 
