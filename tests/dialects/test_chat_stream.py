@@ -189,6 +189,16 @@ def test_text_is_counted_for_an_estimate() -> None:
     assert run([escaped]).text_bytes == run([body_of(said("你好"))]).text_bytes == 6
 
 
+@pytest.mark.parametrize("name", ["chatcmpl-1", "content"])
+@pytest.mark.parametrize("text", [":", ",", "content", '":', '"content":', "}"])
+def test_a_text_may_look_like_what_is_around_it(text: str, name: str) -> None:
+    """The first that others could be like, too, and whatever else is called as its member."""
+    chunks = [said("A", id=name), said(text, id=name), said(text, id=name), finished(id=name)]
+    passed = run([body_of(*chunks, DONE)])
+    assert (passed.failure, passed.text_bytes) == (None, 1 + 2 * (len(dump(text)) - 2))
+    assert passed.sent + passed.tail == body_of(*chunks, DONE)
+
+
 # Choices
 
 

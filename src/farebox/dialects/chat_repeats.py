@@ -112,16 +112,17 @@ def learn(raw: bytes, data: bytes, chunk: Chunk, *, decodes: bool) -> tuple[Patt
     field = next((name for name in written if len(getattr(delta, name)) > 2), "")
     if not field or len(written) > 1 or PROBE in data:
         return None
-    text = bytes(getattr(delta, field))
-    start = data.find(text, data.find(b'"%b"' % field.encode())) + 1
+    text, key = bytes(getattr(delta, field)), b'"%b"' % field.encode()
+    # Behind the key: a text that is a colon alone would be found at the key's end.
+    start = data.find(text, data.find(key) + len(key)) + 1
     end = start + len(text) - 2
     probe = data[:start] + PROBE + data[end:]
     if start == 0 or not _is_like(probe, chunk, field):
         return None
     head, tail, middle = _DATA + data[:start], data[end:], b""
-    key = tail.rfind(_OBFUSCATION)
-    if key >= 0:
-        at = key + len(_OBFUSCATION)
+    hidden = tail.rfind(_OBFUSCATION)
+    if hidden >= 0:
+        at = hidden + len(_OBFUSCATION)
         if not tail.endswith(b'"}') or not _is_plain(tail[at:-2]):
             return None
         middle, tail = tail[:at], tail[-2:]
@@ -153,7 +154,10 @@ def _is_like(probe: bytes, chunk: Chunk, field: str) -> bool:
     """Whether the probe is the chunk with another text: then what was replaced is the text, and
     all of it.
     """
-    other = _CHUNK.decode(probe)
+    try:
+        other = _CHUNK.decode(probe)
+    except (msgspec.MsgspecError, ValueError):
+        return False
     choice, like = (other.choices or [Choice()])[0], (chunk.choices or [Choice()])[0]
     if choice.delta is None or like.delta is None:
         return False
