@@ -69,7 +69,7 @@ class PacedClient(RecordingClient):
 
 async def seen(client: RecordingClient, text: str) -> None:
     """Wait until the client has this text."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while text not in text_of(client):
             await asyncio.sleep(0.002)
 

@@ -192,7 +192,7 @@ async def test_who_hangs_up_after_the_head_pays_for_the_input(
     async with played(fake_upstream, *answer, settings=settings) as relaying:
         client = RecordingClient()
         call = asyncio.create_task(relaying.call(stream=head == STREAM, client=client))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (relaying.played and relaying.played.requests):
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)  # the head is read
@@ -216,7 +216,7 @@ async def test_a_hang_up_keeps_what_is_held_until_the_drain_is_over(
     async with played(fake_upstream, *steps) as relaying:
         client = RecordingClient(hang_up_after=1)
         call = asyncio.create_task(relaying.call(stream=True, client=client))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not client.gone:
                 await asyncio.sleep(0.005)
         held = relaying.books.requests[0].most_nanocredits

@@ -77,7 +77,7 @@ async def closing(opened):
 
 async def until(holds):
     """Wait for something that must come soon."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -86,7 +86,7 @@ async def say(worker, raw):
     """Send these bytes and read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
     writer.write(raw)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answer = await reader.read()
     writer.close()
     return answer

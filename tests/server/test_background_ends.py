@@ -33,13 +33,13 @@ async def test_who_follows_one_that_is_deleted_is_told(worker):
     """At once, by an event: a stream that just ends would be asked for again."""
     exchange = will_stream(worker, "Hel", asyncio.Event())
     queued = (await post(worker, **ASKED)).json
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(exchange.script) > 4:
             await asyncio.sleep(0.01)
     following = asyncio.create_task(get(worker, queued["id"] + "?stream=true"))
     await asyncio.sleep(0.3)
     await get(worker, queued["id"], method="DELETE")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         events = events_in((await following).body)
     assert events[-1] == {
         "type": "error",
@@ -61,7 +61,7 @@ async def test_a_refusal_is_told_also_when_its_trace_stays(anyio_backend):
     """The store that failed the hold may fail again: an error, not a client that waits for ever."""
     async with running(make_worker(kept=UnforgettingStore())) as worker:
         worker.books.refuse = BillingUnavailable("The books.")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await post(worker, **ASKED)).status == 503
 
 
@@ -70,7 +70,7 @@ async def test_a_response_counts_as_delivered_when_its_end_is_written(anyio_back
     async with running(make_worker(kept=SlowStore())) as worker:
         will_stream(worker, "Hello!")
         queued = (await post(worker, **ASKED)).json
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not worker.books.settlements:
                 await asyncio.sleep(0.01)
             assert worker.books.delivered_ids == []
@@ -95,7 +95,7 @@ async def test_an_end_that_is_being_written_when_the_worker_ends_is_written(anyi
     async with running(make_worker(kept=SlowStore())) as worker:
         will_stream(worker, "Hello!")
         queued = (await post(worker, **ASKED)).json
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not worker.books.settlements:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)

@@ -25,7 +25,7 @@ MANY = 800  # chunks: more than the buffers of two sockets take
 
 async def until(holds):
     """Wait for something that must come soon."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -83,7 +83,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(carrier):
         if carrier == "lane":
             await until(lambda: not worker.served.connections)
         raw = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with suppress(ConnectionResetError):
                 while part := await reader.read(1 << 20):
                     raw += part
@@ -101,7 +101,7 @@ async def test_a_drain_lets_a_stream_end_and_then_closes(worker):
     for connection in worker.served.connections:
         connection.shutdown()
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         rest = await reader.read(1 << 16) + await reader.read()
     assert parse(begun + rest).complete
     writer.close()
@@ -116,7 +116,7 @@ async def test_who_is_cut_off_while_sending_is_told(worker, caplog):
     await asyncio.sleep(0.02)
     for task in worker.served.tasks:
         task.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         raw = await reader.read()
     writer.close()
     answer = parse(raw)
@@ -166,6 +166,6 @@ async def test_a_head_that_is_known_is_not_read_again(worker, carrier, body):
         writer.write(head(worker, len(body)))
         await asyncio.sleep(0.01)
         writer.write(body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readuntil(b"}}")).startswith(b"HTTP/1.1 400 ")
         writer.close()

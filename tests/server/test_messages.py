@@ -95,7 +95,7 @@ async def test_a_piece_reaches_the_client_before_the_next_is_written(worker):
     body = json.dumps({**REQUEST, "stream": True}).encode()
     reader, writer = await worker.send("POST", "/v1/messages", HEADERS, body, worker.secret)
     seen = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while b"Hel" not in seen:
             seen += await reader.read(65536)
         gate.set()

@@ -30,7 +30,7 @@ def head(worker, *lines, line=b"POST /v1/chat/completions HTTP/1.1", host=b"host
 async def say(worker, *parts):
     """Send these, a moment apart, and read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for part in parts:
             writer.write(part)
             await asyncio.sleep(0.02)
@@ -41,7 +41,7 @@ async def say(worker, *parts):
 
 async def until(holds):
     """Wait for something that must come soon."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.005)
 

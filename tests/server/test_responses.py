@@ -55,7 +55,7 @@ async def test_a_response_is_kept_also_when_its_client_has_gone(worker):
     (settlement,) = worker.books.settlements
     assert settlement.outcome == "client_gone"
     response_id = "resp_" + settlement.request_id.removeprefix("req_")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (kept := await get(worker, response_id)).status == 404:
             await asyncio.sleep(0.02)
     assert kept.json["output"][0]["content"][0]["text"] == "Hello!"

@@ -114,7 +114,7 @@ async def test_a_handshake_may_follow_other_requests_on_its_connection(worker):
     """When they have been answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
     key = b"authorization: Bearer %b\r\n" % worker.secret.encode()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         await reader.readuntil(b'{"ok":true}')
         writer.write(b"GET /v1/responses HTTP/1.1\r\n" + HANDSHAKE + key + b"\r\n")

@@ -215,7 +215,7 @@ class Ways:
         raw = raw.replace(b"KEY", worker.secret.encode())
         edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
         reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for _ in range(2 if first else 0):
                 writer.write(first.replace(b"KEY", worker.secret.encode()))
                 await reader.readuntil(b"Hello!")

@@ -109,7 +109,7 @@ class RawServer:
 
     async def wait_until_open(self, count: int) -> None:
         """Wait until this many connections are open."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while self.open != count:
                 await asyncio.sleep(0.002)
 

@@ -103,7 +103,7 @@ async def test_a_body_that_is_here_is_had_at_once(make_client, answer):
             exchange = ask(client, server.url())
             await head_of(exchange)
             body = None
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while (body := exchange.whole(6)) is None:
                     await asyncio.sleep(0.001)
             assert body == b"onetwo"
@@ -186,7 +186,7 @@ async def test_who_waits_can_be_woken_to_look_again(make_client):
         waiting = asyncio.create_task(exchange.pump(lambda data: not taken.append(data), 3600))
         await asyncio.sleep(0)
         exchange.wake()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await waiting
         assert taken == []
         exchange.wake()
