@@ -90,23 +90,30 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. While something of one that was killed is still there
+        it ends at once, and is started again.
+        """
+        end_s = monotonic() + _START_S
+        process = self._process = self._launch()
+        while not self._answers():
+            if monotonic() > end_s:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
+            if process.poll() is not None:
+                sleep(0.2)
+                process = self._process = self._launch()
+            sleep(0.01)
+
+    def _launch(self) -> subprocess.Popen[Any]:
         settings = [part for setting in self._settings for part in ("-c", setting)]
         where = ["-D", str(self._data), "-k", str(self._sockets)]
         with self._log.open("ab") as log:
-            process: subprocess.Popen[Any] = subprocess.Popen(
+            return subprocess.Popen(
                 [str(_programs() / "postgres"), *where, *settings],
                 start_new_session=True,  # an interrupt of the tests is theirs alone
                 stdout=log,
                 stderr=log,
                 **self._as_user,
             )
-        self._process = process
-        end_s = monotonic() + _START_S
-        while not self._answers():
-            if process.poll() is not None or monotonic() > end_s:
-                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-2000:]}")
-            sleep(0.01)
 
     def _answers(self) -> bool:
         # The server's state, in a file that one which was killed leaves behind.
