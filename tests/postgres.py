@@ -90,8 +90,8 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers. While something of one that was killed is still there
-        it ends at once, and is started again.
+        """Start it, and wait until it answers. While something of one that was killed is still
+        there, it ends at once and is started again.
         """
         end_s = monotonic() + _START_S
         process = self._process = self._launch()
