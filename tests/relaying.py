@@ -141,6 +141,7 @@ class RecordingClient:
         if self.gone or self.waits:
             return False
         self.status, self.headers = status, dict(headers)
+        assert self.headers[b"content-length"] == b"%d" % len(body), "nothing else ends it"
         self.keep(body, last=True)
         return True
 
