@@ -133,7 +133,7 @@ class Holding(msgspec.Struct, eq=False):
 def first_tokens(admitted: Admitted, find_vendor: Callable[[str], Vendor]) -> int:
     """Of each choice, how many to hold for before a call is sent: the cap, or a part of it."""
     cap = admitted.output_cap
-    if cap > PART_TOKENS and _may_grow(admitted, find_vendor):
+    if admitted.call.stream and cap > PART_TOKENS and _may_grow(admitted, find_vendor):
         return PART_TOKENS
     return cap
 
@@ -152,11 +152,10 @@ def held(
 
 
 def _may_grow(admitted: Admitted, find_vendor: Callable[[str], Vendor]) -> bool:
-    """Whether it shows as it comes what an answer costs: it is text, and none of it is hidden."""
+    """Whether it shows as it comes what a stream costs: it is text, and none of it is hidden."""
     call = admitted.call
     return (
-        call.stream
-        and call.output_cap is None
+        call.output_cap is None
         and admitted.bound.per_token_exact > 0
         and not (call.audio_output or call.hosted_tools)
         and admitted.wires == _CHAT

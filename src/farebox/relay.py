@@ -133,7 +133,8 @@ async def _try_channels(passage: Passage) -> FareboxError | None:
 async def _attempt(passage: Passage, candidate: Candidate) -> None:
     gateway, client, channel = passage.gateway, passage.client, candidate.channel
     vendor = gateway.find_vendor(channel.vendor)
-    if _is_large(passage.call):
+    call = passage.call
+    if call.text_bytes > LARGE_BYTES or (call.table_tokens and _is_large(call)):
         request = await asyncio.to_thread(_prepare, passage, candidate, vendor)
     else:
         request = _prepare(passage, candidate, vendor)
@@ -148,7 +149,7 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
         body = await _read_all(passage, exchange, _ERROR_BODY_BYTES)
         raise vendor.refused(channel, head, body)
     passage.answered = True
-    if passage.call.stream and _is_event_stream(head):
+    if call.stream and _is_event_stream(head):
         await _stream_to_client(passage, exchange, vendor, channel)
     else:
         # All of it is tail: it is kept until the charge is committed. Most come in one read.
@@ -158,10 +159,8 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
 
 
 def _is_large(call: Call) -> bool:
-    """Whether work on its fields is for a thread."""
-    if call.table_tokens:  # then its bytes of text are not all
-        return sum(map(len, call.fields.values())) > LARGE_BYTES
-    return call.text_bytes > LARGE_BYTES
+    """Whether work on its fields is for a thread, though its text is not so long."""
+    return sum(map(len, call.fields.values())) > LARGE_BYTES
 
 
 def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
