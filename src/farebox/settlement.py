@@ -132,7 +132,7 @@ def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading) ->
         if tier is not None and not is_priced_tier(price, tier):
             flags = (*flags, "unpriced_tier")
             if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
-                tier = None  # nor a text that every store could keep; the price is the same
+                tier = None  # no text that every store could keep; the price is the same
         if tool_calls is None:  # then each counts once that was asked for
             asked = call.hosted_tools
             tool_calls = tuple([(name, 1) for name in asked]) if asked else ()
@@ -183,7 +183,9 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
 
 
 def _reading(passage: Passage, failure: FareboxError | None) -> Reading:
-    """The usage as reported, which is learnt from."""
+    """The usage as reported, which is learnt from; without usage where it is to be estimated, and
+    _NOTHING_DUE, itself, for a call that nothing is charged for.
+    """
     if not (passage.complete or passage.delivered or _has_begun(passage, failure)):
         return _NOTHING_DUE
     given = passage.answer or passage.stream

@@ -7,7 +7,7 @@ import pytest
 
 from farebox.errors import BillingUnavailable
 from tests.server.asking import REQUEST, create, events_in, get, post, will_stream
-from tests.server.worker import LazyStore, make_worker, running
+from tests.server.worker import FakeBooks, LazyStore, make_worker, running
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +101,30 @@ async def test_an_end_that_is_being_written_when_the_worker_ends_is_written(anyi
         await asyncio.sleep(0.3)
         await worker.state.background.finish(0)
         assert (await get(worker, queued["id"])).json["status"] == "completed"
+
+
+class SilentBooks(FakeBooks):
+    """Books that do not answer whether a call can be held for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked_ids = []
+
+    async def hold(self, request):
+        self.asked_ids.append(request.request_id)
+        await asyncio.Event().wait()
+
+
+async def test_one_that_is_cut_off_while_it_is_held_for_leaves_no_hold(worker):
+    """Nobody would settle it; who waits is told."""
+    books = worker.state.gateway.books = SilentBooks()
+    asking = asyncio.create_task(post(worker, **ASKED))
+    async with asyncio.timeout(20):
+        while not books.asked_ids:
+            await asyncio.sleep(0.01)
+        await worker.state.background.finish(0)
+        assert (await asking).json["error"]["code"] == "server_shutdown"
+    assert (books.released_ids, books.settlements) == (books.asked_ids, [])
 
 
 async def test_who_has_read_the_last_event_finds_the_response_that_it_shows(anyio_backend):

@@ -111,26 +111,6 @@ async def test_a_stream_reaches_the_client_as_it_is_written(worker):
     assert worker.books.settlements[0].outcome == "complete"
 
 
-async def test_a_stream_that_comes_all_at_once_ends_where_its_framing_says(worker):
-    """All of it is kept until it is charged; on a connection that stays open, the next answer
-    follows it.
-    """
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
-        f"authorization: Bearer {worker.secret}\r\ncontent-length: {len(STREAM_BODY)}\r\n\r\n"
-    )
-    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-    for _ in range(2):
-        worker.will_answer(SSE_HEAD, chunk({"content": "Hello!"}, "stop", usage=USAGE))
-        writer.write(head.encode() + STREAM_BODY)
-        async with asyncio.timeout(5):
-            raw = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-        answer = parse(raw)
-        assert (answer.headers["transfer-encoding"], answer.complete) == ("chunked", True)
-        assert b"Hello!" in answer.body
-    writer.close()
-
-
 async def test_a_stranger_is_refused_before_the_body_is_read(worker):
     """Without a valid key the answer comes at once, and `100 Continue` is never said."""
     for secret in (None, "sk-fb-wrong"):

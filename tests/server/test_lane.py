@@ -70,6 +70,21 @@ async def test_a_slow_client_holds_the_upstream_back_and_gets_all(worker, carrie
     assert [isinstance(c, LaneCycle) for c in cycles] == [carrier == "lane"] * len(cycles)
 
 
+async def test_a_stream_that_comes_all_at_once_ends_where_its_framing_says(worker):
+    """All of it is kept until it is charged. On a connection that stays open, the next answer
+    follows it.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    for _ in range(2):
+        worker.will_answer(SSE_HEAD, END)
+        writer.write(head(worker, len(STREAMED)) + STREAMED)
+        async with asyncio.timeout(5):
+            raw = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        answer = parse(raw)
+        assert (answer.headers["transfer-encoding"], answer.complete) == ("chunked", True)
+    writer.close()
+
+
 async def test_a_client_that_takes_nothing_is_cut_off(carrier):
     """After the limit it counts as gone, is charged by what came, and its connection ends. By the
     lane it ends at once, with all that is kept for it; an ASGI server has no word for that.
