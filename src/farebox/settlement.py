@@ -132,7 +132,7 @@ def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading) ->
         if tier is not None and not is_priced_tier(price, tier):
             flags = (*flags, "unpriced_tier")
             if not (tier.isprintable() and len(tier) <= _MOST_TIER_CHARS):
-                tier = None  # no text that every store could keep; the price is the same
+                tier = None  # not every store could keep that text; the price is the same
         if tool_calls is None:  # then each counts once that was asked for
             asked = call.hosted_tools
             tool_calls = tuple([(name, 1) for name in asked]) if asked else ()

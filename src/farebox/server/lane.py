@@ -276,10 +276,12 @@ class LaneCycle(Reply):
         elif CLOSE[0] in fields:
             self.keep_alive = False
         self._left_bytes = None if length is None else int(length)
-        self._head = self._bytes(status, headers, end)
+        self._head = self._begin_answer(status, headers, end)
 
-    def _bytes(self, status: int, headers: Headers, end: bytes, body: bytes = b"") -> bytes:
-        """The head of the answer, up to its `end`, and what follows it."""
+    def _begin_answer(
+        self, status: int, headers: Headers, end: bytes, body: bytes = b""
+    ) -> bytes:
+        """Its head is told from here on: the bytes of it up to its `end`, and what follows it."""
         assert not self.response_started, "an answer has one head"
         self.status = status
         self.waiting_for_100_continue = False
@@ -328,7 +330,7 @@ class LaneCycle(Reply):
         if self.closes or not self.keep_alive:
             self.keep_alive = False
             end = b"connection: close\r\n\r\n"
-        answer = self._bytes(status, headers, end, body)
+        answer = self._begin_answer(status, headers, end, body)
         self.response_started = True
         self._transport.write(answer)
         self._complete()
