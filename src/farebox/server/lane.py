@@ -278,9 +278,7 @@ class LaneCycle(Reply):
         self._left_bytes = None if length is None else int(length)
         self._head = self._begin_answer(status, headers, end)
 
-    def _begin_answer(
-        self, status: int, headers: Headers, end: bytes, body: bytes = b""
-    ) -> bytes:
+    def _begin_answer(self, status: int, headers: Headers, end: bytes, body: bytes = b"") -> bytes:
         """Its head is told from here on: the bytes of it up to its `end`, and what follows it."""
         assert not self.response_started, "an answer has one head"
         self.status = status
