@@ -113,7 +113,7 @@ class Tables(Protocol):
         ...
 
     def write(self, changes: Changes, now_us: int) -> None:
-        """Write all of this. Raises what the driver raises, and AssertionError for a lease that is
+        """Write all of this. Raises what the driver raises, and RuntimeError for a lease that is
         not what it was when it was looked at.
         """
         ...
