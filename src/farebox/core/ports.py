@@ -212,8 +212,8 @@ class Books(Protocol):
     def settle(self, settlement: Settlement) -> Awaitable[Settled]:
         """Release the hold, charge, and write the call with its attempts, in one transaction.
 
-        A request id that is settled already changes nothing and gives the first answer again.
-        Raises errors.BillingUnavailable.
+        A request id that is settled already changes nothing and gives the first answer again; who
+        asks while another waits shares its answer. Raises errors.BillingUnavailable.
         """
         ...
 

@@ -154,7 +154,8 @@ class Batch:
         if request_id in self._found.written:
             return Posted(*self._found.written[request_id], inserted=False)
         if lease_id is None:
-            assert not charge, f"{charge} charged to no lease"
+            if charge:
+                raise ValueError(f"{charge} charged to no lease")
         elif not self._spend(lease_id, account_id, charge):
             self._changes.taken_back.append(request_id)
             return _GONE
@@ -186,7 +187,8 @@ class Batch:
 
     def _absorb(self, account_id: int, amount: int) -> None:
         # PostgreSQL would not ask. Of what is charged, the lease is proof.
-        assert account_id in self._found.accounts, "there is no such account"
+        if account_id not in self._found.accounts:
+            raise ValueError(f"there is no account {account_id}")
         absorbed = self._absorbed.setdefault(account_id, [0, 0])
         absorbed[0] += amount
         absorbed[1] += 1
@@ -228,7 +230,8 @@ class Batch:
         )
 
     def _return(self, job: Return) -> Outcome:
-        assert job.amount >= 0
+        if job.amount < 0:
+            raise ValueError(f"{job.amount} to be returned")
         lease = self._own(job.lease_id, job.account_id)
         already = self.given_back.pop(job.lease_id, 0)
         if lease is None:
