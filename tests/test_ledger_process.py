@@ -194,7 +194,9 @@ async def test_without_workers_what_was_leased_is_given_back_by_the_next(tmp_pat
     assert parts.money() == (CREDITS, 0, 0)
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has it")
+@pytest.mark.skipif(
+    not hasattr(os, "SCHED_BATCH"), reason="this system has no SCHED_BATCH: it is Linux's"
+)
 async def test_it_does_not_break_into_the_turns_of_workers(tmp_path: Path) -> None:
     """None of its threads do, the one that writes the store included."""
     async with running(tmp_path) as parts:

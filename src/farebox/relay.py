@@ -152,8 +152,8 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
     if call.stream and _is_event_stream(head):
         await _stream_to_client(passage, exchange, vendor, channel)
     else:
-        # All of it is tail: it is kept until the charge is committed. Most come in one read; one
-        # that is empty is waited for as well.
+        # All of it is tail: it is kept until the charge is committed. Most come in one read;
+        # an empty one goes the long way, as those in parts do.
         limit_bytes = gateway.settings.max_answer_bytes
         body = exchange.whole(limit_bytes) or await _read_all(passage, exchange, limit_bytes)
         _take_whole(passage, body, vendor, channel)

@@ -28,7 +28,7 @@ from farebox.passage import Gateway, Passage
 
 _COUNT_LIMIT_S = 5.0  # for a count, once an answer is whole; the first one starts a process
 _MOST_TIER_CHARS = 64
-_NOTHING_DUE = Reading(Usage())
+_NOTHING = Usage()
 _DEFECT = "The gateway failed; the request id finds the reason in its log."
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
         passage.holding.close()
     try:
         reading = _reading(passage, failure)
-        if reading.usage is None:
+        if reading is not None and reading.usage is None:
             reading = await _estimate(passage, reading.flags)
         settlement = _reckon(passage, failure, reading)
     except Exception:  # noqa: BLE001 (a defect must not leave a hold behind)
@@ -117,13 +117,14 @@ def _blank(
     )
 
 
-def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading) -> Settlement:
+def _reckon(passage: Passage, failure: FareboxError | None, reading: Reading | None) -> Settlement:
     """What is charged for, and the whole nano-credits due for it."""
     caller, call, admitted = passage.caller, passage.call, passage.admitted
-    usage, flags, price = reading.usage, reading.flags, admitted.price
-    assert usage is not None  # else it was estimated
-    tier, tool_calls = None, ()
-    if reading is not _NOTHING_DUE:
+    price = admitted.price
+    usage, flags, tier, tool_calls = _NOTHING, (), None, ()
+    if reading is not None:
+        assert reading.usage is not None  # else it was estimated
+        usage, flags = reading.usage, reading.flags
         given, tool_calls = passage.answer or passage.stream, None
         if given is not None:
             tier, tool_calls = given.service_tier, given.tool_calls
@@ -182,12 +183,12 @@ def _is_no_answer(failure: FareboxError | None) -> bool:
     )
 
 
-def _reading(passage: Passage, failure: FareboxError | None) -> Reading:
-    """The usage as reported, which is learnt from; without usage where it is to be estimated, and
-    _NOTHING_DUE, itself, for a call that nothing is charged for.
+def _reading(passage: Passage, failure: FareboxError | None) -> Reading | None:
+    """The usage as reported, which is learnt from; without usage where it is to be estimated. None
+    for a call that nothing is charged for.
     """
     if not (passage.complete or passage.delivered or _has_begun(passage, failure)):
-        return _NOTHING_DUE
+        return None
     given = passage.answer or passage.stream
     if given is None or given.usage is None or passage.holding.fell_short:
         return NO_READING  # what came last did not leave, whatever the upstream says of it

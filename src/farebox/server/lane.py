@@ -270,22 +270,31 @@ class LaneCycle(Reply):
         fields = dict(headers)
         length = fields.get(b"content-length")
         end = b"transfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n"
-        if self.closes or not (self.keep_alive or CLOSE[0] in fields):
-            self.keep_alive = False
-            end = b"connection: close\r\n" + end
-        elif CLOSE[0] in fields:
-            self.keep_alive = False
         self._left_bytes = None if length is None else int(length)
-        self._head = self._begin_answer(status, headers, end)
+        self._head = self._begin_answer(status, headers, end, says_close=CLOSE[0] in fields)
 
-    def _begin_answer(self, status: int, headers: Headers, end: bytes, body: bytes = b"") -> bytes:
-        """Its head is told from here on: the bytes of it up to its `end`, and what follows it."""
+    def _begin_answer(
+        self,
+        status: int,
+        headers: Headers,
+        end: bytes,
+        body: bytes = b"",
+        *,
+        says_close: bool = False,
+    ) -> bytes:
+        """Its head is told from here on: the bytes of it up to its `end`, and what follows it.
+        `says_close`: the headers tell already that the connection ends with it.
+        """
         assert not self.response_started, "an answer has one head"
         self.status = status
         self.waiting_for_100_continue = False
         lane, of_server = self._lane, self._connection.server_state.default_headers
         if lane.first_lines.headers is not of_server:
             lane.first_lines = FirstLines(of_server)
+        if self.closes or not (self.keep_alive or says_close):
+            end = b"connection: close\r\n" + end
+        if self.closes or says_close:
+            self.keep_alive = False
         ids = self.request_id.encode().join(self.route.around_id)
         return b"".join([lane.first_lines[status], *map(line, headers), ids, end, body])
 
@@ -324,11 +333,7 @@ class LaneCycle(Reply):
         """
         if self._flow.write_paused or self.gone:
             return False
-        end = b"\r\n"
-        if self.closes or not self.keep_alive:
-            self.keep_alive = False
-            end = b"connection: close\r\n\r\n"
-        answer = self._begin_answer(status, headers, end, body)
+        answer = self._begin_answer(status, headers, b"\r\n", body)
         self.response_started = True
         self._transport.write(answer)
         self._complete()

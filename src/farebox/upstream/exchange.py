@@ -162,8 +162,7 @@ class HttpExchange:
             self._stop_alarm()
         self._connection = connection
         connection.send(self, self._request_head, self._body)
-        if self._waiter is not None:
-            self._arm()
+        self._arm_again()
 
     def fail(self, reason: str, cause: BaseException | None) -> None:
         """End the exchange; only the first reason counts."""
@@ -205,8 +204,7 @@ class HttpExchange:
             self._connection = None
             self._started_s = self._loop.time()
             self._connections.start(self, fresh=True)
-            if self._waiter is not None:
-                self._arm()
+            self._arm_again()
             return
         self.fail(reason, cause)
 
@@ -334,6 +332,11 @@ class HttpExchange:
         # Mostly it was set for an earlier wait, and rings early enough.
         if alarm.rings_s > self._patience_until_s or alarm.rings_s > self._limit_s():
             alarm.set(min(self._patience_until_s, self._limit_s()))
+
+    def _arm_again(self) -> None:
+        """For who waits, if somebody does: other limits count from here on."""
+        if self._waiter is not None and not self._waiter.done():
+            self._arm()
 
     def _own_alarm(self) -> Alarm:
         if self._alarm is None:
