@@ -15,7 +15,7 @@ import atexit
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -78,7 +78,8 @@ class Metrics:
             reserve_files(Path(os.environ[MULTIPROCESS]))
             atexit.register(self._count)
         self._serving = 0  # requests
-        self._answered: deque[tuple[str, int | None, float]] = deque()
+        # How long those took whose answers have been told, by route and status.
+        self._answered = defaultdict[tuple[str, int | None], deque[float]](deque)
         self._settled: deque[tuple[Settlement, Settled]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._add_requests(self.registry)
@@ -176,7 +177,7 @@ class Metrics:
     def request_finished(self, route: str, status: int | None, duration_s: float) -> None:
         """A request is over; `route` is a pattern, never what a client wrote. None: no answer."""
         self._serving -= 1
-        self._answered.append((route, status, duration_s))
+        self._answered[route, status].append(duration_s)
         if self._timer is None:
             self._count_soon()
 
@@ -207,12 +208,11 @@ class Metrics:
         """Count what was noted since the last time. For any thread."""
         self._timer = None
         self._in_flight.set(self._serving)
-        answered = _taken(self._answered)
-        for (route, status), count in Tally([each[:2] for each in answered]).items():
-            self._requests_of(route, f"{status // 100}xx" if status else "gone").inc(count)
-        for route in {each[0] for each in answered}:
-            values = [duration_s for of, _, duration_s in answered if of == route]
-            self._duration_of(route).observe_all(values)
+        for (route, status), noted in [*self._answered.items()]:
+            if durations_s := _taken(noted):
+                result = f"{status // 100}xx" if status else "gone"
+                self._requests_of(route, result).inc(len(durations_s))
+                self._duration_of(route).observe_all(durations_s)
         calls = _taken(self._settled)
         if calls:
             settlements, settled = zip(*calls, strict=True)
