@@ -16,7 +16,7 @@ from farebox.core.ids import new_key
 from farebox.core.ports import Settled
 from farebox.core.usage import CLASSES, Usage
 from farebox.telemetry import logs
-from farebox.telemetry.access import line_of
+from farebox.telemetry.access import Line, line_of, words_of
 from farebox.telemetry.record import Record, current_record
 from tests.settlements import settlement
 
@@ -186,6 +186,74 @@ def test_the_access_line_of_a_refusal_says_why(stream):
     (line,) = lines(stream)
     assert line["error"] == "invalid_api_key"
     assert not {"account", "key"} & set(line)
+
+
+WORDS = ("method", "route", "account", "key", "error", "model", "channel", "flags", "failed")
+
+
+def a_call(charge_nanocredits=40, **words):
+    """What access() is told of a call: every word is plain, but for those that are said."""
+    word = {name: name for name in WORDS} | {"flags": "a-flag"} | words
+    record = Record("req_1", word["method"], word["account"], word["key"], word["error"])
+    record.settlement = settlement(
+        model=word["model"],
+        channel=word["channel"],
+        flags=(word["flags"],),
+        attempts=(Attempt(1, "main", None, word["failed"], 2),),
+    )
+    record.settled = Settled(charge_nanocredits, 0)
+    return record, word["route"], 200, 0.001
+
+
+def written(calls, redactor, output):
+    """The access lines of these calls, which end in one turn of the event loop."""
+
+    async def turn():
+        for call in calls:
+            logs.access(*call)
+        await asyncio.sleep(0)
+
+    before = len(output.getvalue())
+    logs.configure("info", redactor, output)
+    asyncio.run(turn())
+    return output.getvalue()[before:]
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_secret_is_found_behind_lines_that_had_none(stream, name):
+    """In each word that is not ours, after others were found plain, alone or among such."""
+    redactor = logs.Redactor([VENDOR_SECRET])
+    plain, guilty = a_call(), a_call(**{name: f"is {VENDOR_SECRET}"})
+    for calls in ([plain], [plain], [guilty], [plain, guilty], [guilty, plain], [plain]):
+        output = written(calls, redactor, stream)
+        assert "endor" not in output
+        assert output.count(logs.REDACTED) == calls.count(guilty)
+        assert len(output.splitlines()) == len(calls)
+
+
+def test_what_else_an_access_line_says_is_ours():
+    """No word of a client's, an upstream's or an operator's, but those that are searched."""
+    ours = "time level event status ms request_id stream outcome tokens"
+    ours += " charge_nanocredits absorbed_nanocredits attempts ttft_ms"
+    assert {*Line.__struct_fields__} == {*WORDS, *ours.split()}
+    assert words_of(line_of(*a_call())) == (*WORDS[:-2], ("a-flag",), ("main: failed",))
+
+
+def test_a_secret_that_becomes_known_is_struck_out_of_lines_like_those_before(stream):
+    """What was found plain was so by the secrets of its time."""
+    redactor, call = logs.Redactor(), a_call(account="some-account")
+    assert "some-account" in written([call], redactor, stream)
+    redactor.know(["some-account"])
+    assert "some-account" not in written([call], redactor, stream)
+    redactor.know([])
+    assert "some-account" in written([call], redactor, stream)
+
+
+def test_a_line_that_could_not_be_written_says_nothing_of_those_like_it():
+    """It was not in the text that was searched."""
+    redactor, line = logs.Redactor([VENDOR_SECRET]), line_of(*a_call(account=VENDOR_SECRET))
+    assert redactor.of_access("", [line]) == ""
+    assert redactor.of_access(f"{VENDOR_SECRET}\n", [line]) == f"{logs.REDACTED}\n"
 
 
 def test_access_lines_are_like_the_others(stream):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -34,8 +37,14 @@ class Line(msgspec.Struct, gc=False):
     absorbed_nanocredits: int | UnsetType = UNSET
     flags: tuple[str, ...] | UnsetType = UNSET
     attempts: int | UnsetType = UNSET
-    failed: list[str] | UnsetType = UNSET  # attempts: channel and error
+    failed: tuple[str, ...] | UnsetType = UNSET  # attempts: channel and error
     ttft_ms: int | UnsetType | None = UNSET
+
+
+# What a line says in words that somebody may have chosen: all else are figures, or words of ours.
+words_of: Callable[[Line], tuple[object, ...]] = attrgetter(
+    "method", "route", "account", "key", "error", "model", "channel", "flags", "failed"
+)
 
 
 def line_of(record: Record, route: str, status: int | None, duration_s: float) -> Line:
@@ -51,10 +60,10 @@ def line_of(record: Record, route: str, status: int | None, duration_s: float) -
             now, "info", "request", method, route, status, ms, request_id, account, key, error
         )
     attempts = settlement.attempts
-    failed: list[str] | UnsetType = UNSET
+    failed: tuple[str, ...] | UnsetType = UNSET
     for each in attempts:
         if each.error:
-            failed = [*(failed or ()), f"{each.channel}: {each.error}"]
+            failed = (*(failed or ()), f"{each.channel}: {each.error}")
     return Line(
         now,
         "info",

@@ -18,11 +18,12 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
-from farebox.telemetry.access import Line, line_of
+from farebox.telemetry.access import Line, line_of, words_of
 from farebox.telemetry.record import Record, current_record
 
 REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6  # a shorter one would strike out ordinary words
+_MOST_PLAIN = 10_000  # words of access lines that are remembered to have no secret
 _KEY_SIGNS = ("sk-", "bearer ", "://")
 _KEY_LIKE = re.compile(
     r"(?:\b|(?<=\x1b\[\d\dm))"  # on a terminal a colour may stand before it
@@ -41,6 +42,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[str] = []
+        self._plain: set[tuple[object, ...]] = set()
         self.know(secrets)
 
     def know(self, secrets: Iterable[str]) -> None:
@@ -51,6 +53,7 @@ class Redactor:
                 forms |= {secret, _in_json(secret)}
                 forms |= {repr(secret)[1:-1], _in_json(repr(secret)[1:-1])}
         self._secrets = sorted(forms, key=len, reverse=True)  # a secret may begin another
+        self._plain = set()  # behind them: who looks meanwhile, in another thread, fills the old
 
     def __call__(self, text: str) -> str:
         """The text without secrets."""
@@ -63,6 +66,21 @@ class Redactor:
             if sign in folded:
                 return _KEY_LIKE.sub(REDACTED, text)
         return text
+
+    def of_access(self, text: str, lines: list[Line]) -> str:
+        """The text of these lines without secrets. Once nothing was struck out of a line, others of
+        the same words are not searched: that took as long as all else of a line.
+        """
+        words, plain = set(map(words_of, lines)), self._plain
+        if words <= plain:
+            return text
+        redacted = self(text)
+        # One that could not be written is not in the text, and was not searched.
+        if redacted == text and text.count("\n") == len(lines):
+            if len(plain) >= _MOST_PLAIN:
+                plain.clear()
+            plain |= words
+        return redacted
 
 
 def _in_json(text: str) -> str:
@@ -144,7 +162,7 @@ class _Straight:
             for line in lines:
                 _by_structlog(line)
             return
-        self._output.write(self._redactor(_encoded(lines).decode()))
+        self._output.write(self._redactor.of_access(_encoded(lines).decode(), lines))
         self._output.flush()
 
 
