@@ -33,6 +33,17 @@ async def test_a_json_answer_arrives_after_its_charge(fake_upstream: FakeUpstrea
         assert relaying.books.holds == {}
 
 
+async def test_a_json_answer_begins_and_ends_at_once(fake_upstream: FakeUpstream) -> None:
+    """So its first token takes as long as all of it, from the call's start and the attempt's."""
+    async with Relaying(fake_upstream) as relaying:
+        await relaying.call("slow", say="a b c", usage=USAGE)
+        settlement = relaying.settlement
+        (attempt,) = settlement.attempts
+        assert settlement.ms == settlement.ttft_ms
+        assert attempt.ms == attempt.ttft_ms
+        assert settlement.ms >= attempt.ms > 0
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_stream_leaves_at_once_and_its_tail_after_the_charge(
     fake_upstream: FakeUpstream, waits: bool

@@ -242,11 +242,16 @@ class Passage:
         )
 
     def times_ms(self, start_s: float) -> tuple[int, int | None]:
-        """Milliseconds from then until now, and until the answer began, if it has."""
-        first_s = self.first_s
-        # Not by round(), which takes four times as long.
-        ttft_ms = None if first_s is None else int((first_s - start_s) * 1000 + 0.5)
-        return int((clock.monotonic_s() - start_s) * 1000 + 0.5), ttft_ms
+        """Milliseconds from then until now, and until the answer began, if it has: for one that came
+        all at once both are until it came.
+        """
+        first_s, ttft_ms = self.first_s, None
+        if first_s is not None:
+            # Not by round(), which takes four times as long.
+            ttft_ms = math.floor((first_s - start_s) * 1000 + 0.5)
+            if self.answer is not None:
+                return ttft_ms, ttft_ms
+        return math.floor((clock.monotonic_s() - start_s) * 1000 + 0.5), ttft_ms
 
     async def ping_if_quiet(self) -> None:
         """A sign of life for a client that has waited long for more of a stream; with its head,
@@ -280,12 +285,12 @@ class Passage:
 
     def _head(self, data_bytes: int) -> Headers:
         """The head before so many bytes: of a stream its first, else the whole body."""
-        ms = int((clock.monotonic_s() - self.started_s) * 1000 + 0.5)
-        took = (b"openai-processing-ms", str(ms).encode())
+        ms = math.floor((clock.monotonic_s() - self.started_s) * 1000 + 0.5)
+        took = (b"openai-processing-ms", b"%d" % ms)
         if self.call.stream:
             head = (*_STREAM_HEAD, took)
         else:
-            head = (_JSON_TYPE, (b"content-length", str(data_bytes).encode()), took)
+            head = (_JSON_TYPE, (b"content-length", b"%d" % data_bytes), took)
         return head + _adjustments(self.adjusted) if self.adjusted else head
 
 

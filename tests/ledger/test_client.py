@@ -11,6 +11,7 @@ import pytest
 
 from farebox.billing import messages as m
 from farebox.billing.entry import entry_of
+from farebox.core import clock
 from farebox.core.ports import Budget, HoldRequest, Settled
 from farebox.errors import BillingUnavailable, BudgetExceeded, OutOfCredit
 from farebox.ledger.client import LedgerBooks
@@ -276,6 +277,15 @@ async def test_silence_is_an_error_in_time_and_the_hold_is_released() -> None:
             await books.hold(request())
         assert told.value.retry_after_s == 5
         assert await connection.hears(2) == [HOLD, m.Release("req_1")]
+
+
+async def test_nobody_is_told_before_the_time_is_over() -> None:
+    """However soon after the question the next look at who has waited for too long is."""
+    async with meeting(patience_s=0.3) as (books, _, _connection):
+        asked_s = clock.monotonic_s()
+        with pytest.raises(BillingUnavailable):
+            await books.hold(request())
+        assert clock.monotonic_s() - asked_s >= 0.299  # uvloop counts whole milliseconds
 
 
 async def test_an_extension_that_is_not_answered_in_time_leaves_what_is_held() -> None:

@@ -8,8 +8,6 @@ What is held is what is sent: the upstream gets the cap that was held for, never
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import msgspec
 
 from farebox.billing.charge import EXACT, ORDINARY_TIERS, ROUNDING_UP, window_ppm
@@ -86,7 +84,7 @@ class InputEstimate:
     """Tokens per byte of each key's prompts to each model, learnt from what upstreams reported."""
 
     def __init__(self) -> None:
-        self._ratios_ppm: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._ratios_ppm: dict[tuple[str, str], int] = {}  # in the order in which they were learnt
         self._wary_until_us: dict[int, int] = {}
 
     def tokens(self, call: Call, account_id: int, key_id: str, model: str, now_us: int) -> int:
@@ -124,7 +122,7 @@ class InputEstimate:
             return
         ratios_ppm[pair] = seen
         if len(ratios_ppm) > _KEEP_RATIOS:
-            ratios_ppm.popitem(last=False)
+            del ratios_ppm[next(iter(ratios_ppm))]
 
     def distrust(self, account_id: int, now_us: int) -> None:
         """A call of this account cost more than was held: estimate at one token a byte for a

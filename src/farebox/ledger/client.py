@@ -8,6 +8,7 @@ things look on the way is wire.py's business.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -37,7 +38,7 @@ class _Asked(msgspec.Struct, eq=False):
 
     message: m.Hold | m.Extend
     answer: asyncio.Future[int]
-    until_s: float
+    until_sweep: int
     budget: Budget | None
 
 
@@ -46,7 +47,7 @@ class _Settling(msgspec.Struct, eq=False):
 
     message: m.Settle
     held: tuple[m.Hold, int] | None
-    until_s: float
+    until_sweep: int
     answer: asyncio.Future[Settled]
 
 
@@ -58,6 +59,9 @@ class LedgerBooks:
         self._loop = asyncio.get_running_loop()
         self._path = path
         self._patience_s = patience_s
+        # Who waits counts sweeps, not seconds: two looks at the clock less for each call.
+        self._sweeps = 0
+        self._patience_sweeps = math.ceil(patience_s / _SWEEP_S) + 1  # the first may come at once
         self._asked: dict[str, _Asked] = {}
         self._held: dict[str, tuple[m.Hold, int]] = {}  # with how much is held altogether
         self._settling: dict[str, _Settling] = {}
@@ -112,14 +116,14 @@ class LedgerBooks:
         """
         request_id = settlement.request_id
         answer: asyncio.Future[Settled] = asyncio.Future(loop=self._loop)
-        until_s = clock.monotonic_s() + self._patience_s
+        until_sweep = self._sweeps + self._patience_sweeps
         settling = self._settling.pop(request_id, None)
         if settling is None:
             message = m.Settle(entry_of(settlement))
-            settling = _Settling(message, self._held.pop(request_id, None), until_s, answer)
+            settling = _Settling(message, self._held.pop(request_id, None), until_sweep, answer)
             self._send(message)
         else:
-            settling.until_s = until_s
+            settling.until_sweep = until_sweep
             if settling.answer.done():  # who asked was cancelled, or told that it takes too long
                 settling.answer = answer
         # Those whose time is over first are at the beginning.
@@ -154,8 +158,8 @@ class LedgerBooks:
 
     def _ask(self, message: m.Hold | m.Extend, budget: Budget | None) -> asyncio.Future[int]:
         answer: asyncio.Future[int] = asyncio.Future(loop=self._loop)
-        until_s = clock.monotonic_s() + self._patience_s
-        self._asked[message.request_id] = _Asked(message, answer, until_s, budget)
+        until_sweep = self._sweeps + self._patience_sweeps
+        self._asked[message.request_id] = _Asked(message, answer, until_sweep, budget)
         self._send(message)
         return answer
 
@@ -232,10 +236,10 @@ class LedgerBooks:
     def _sweep(self) -> None:
         """Tell those who have waited for too long."""
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
-        now_s = clock.monotonic_s()
+        self._sweeps += 1
         while self._asked:
             request_id, asked = next(iter(self._asked.items()))
-            if asked.until_s > now_s:
+            if asked.until_sweep > self._sweeps:
                 break
             if isinstance(asked.message, m.Hold):
                 self.release(request_id)
@@ -243,7 +247,7 @@ class LedgerBooks:
                 del self._asked[request_id]
             _refuse(asked.answer, books_away())
         for settling in self._settling.values():
-            if settling.until_s > now_s:
+            if settling.until_sweep > self._sweeps:
                 break
             if not settling.answer.done():
                 settling.answer.set_exception(books_away())
