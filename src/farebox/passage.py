@@ -242,7 +242,7 @@ class Passage:
         )
 
     def times_ms(self, start_s: float) -> tuple[int, int | None]:
-        """Milliseconds from then until now, and until the answer began, if it has: for one that came
+        """Milliseconds from then until now, and until the answer began, if it has. Of one that came
         all at once both are until it came.
         """
         first_s, ttft_ms = self.first_s, None
