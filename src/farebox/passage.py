@@ -133,10 +133,6 @@ class Passage:
         body, self.parts = b"".join(self.parts), None
         return body
 
-    def note_answer(self, answer: Answer) -> None:
-        """The answer has come, all at once."""
-        self.answer, self.complete, self.first_s = answer, True, clock.monotonic_s()
-
     def begin_stream(self, vendor: Vendor) -> Stream:
         """The stream that answers. Its text is kept as long as its channel has not shown that it
         reports usage, so that most streams take little memory.

@@ -76,10 +76,12 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         client.on_gone(None)
         # Whatever happened, the hold ends here; and only after the commit does the answer end.
         failure = await settle(passage, failure)
-        await passage.send(_end(passage, failure), last=True)
         if failure is None:
+            await passage.send(passage.interpreter.tail(passage.usage), last=True)
             # Also to who has hung up since the charge: it is theirs, as any hang-up's is.
             books.delivered(call.request_id)
+        else:
+            await passage.send(_error_end(passage, failure), last=True)
         gateway.sample(passage)
         if call.stream:
             await passage.read_last_bytes()
@@ -224,7 +226,7 @@ def _take_whole(passage: Passage, body: bytes, vendor: Vendor, channel: Channel)
         raise UpstreamFailed(
             "The upstream answered a stream with one JSON body.", reason="bad_answer"
         )
-    passage.note_answer(answer)
+    passage.answer, passage.complete, passage.first_s = answer, True, clock.monotonic_s()
 
 
 async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> bytes:
@@ -242,12 +244,10 @@ async def _read_all(passage: Passage, exchange: Exchange, limit_bytes: int) -> b
         await passage.ping_if_quiet()
 
 
-def _end(passage: Passage, failure: FareboxError | None) -> bytes:
-    """The tail, or the error in its place: never a clean end to an answer that has none. Raises
-    the error while nothing was sent.
+def _error_end(passage: Passage, failure: FareboxError) -> bytes:
+    """The error in place of the tail: never a clean end to an answer that has none. Raises it while
+    nothing was sent.
     """
-    if failure is None:
-        return passage.interpreter.tail(passage.usage)
     if not passage.head_sent:
         raise failure
     return passage.interpreter.error_event(failure, passage.usage)
