@@ -16,7 +16,7 @@ from farebox.core.ids import new_key
 from farebox.core.ports import Settled
 from farebox.core.usage import CLASSES, Usage
 from farebox.telemetry import logs
-from farebox.telemetry.access import Line, line_of, words_of
+from farebox.telemetry.access import Line, line_of
 from farebox.telemetry.record import Record, current_record
 from tests.settlements import settlement
 
@@ -191,7 +191,7 @@ def test_the_access_line_of_a_refusal_says_why(stream):
 WORDS = ("method", "route", "account", "key", "error", "model", "channel", "flags", "failed")
 
 
-def a_call(charge_nanocredits=40, **words):
+def a_call(**words):
     """What access() is told of a call: every word is plain, but for those that are said."""
     word = {name: name for name in WORDS} | {"flags": "a-flag"} | words
     record = Record("req_1", word["method"], word["account"], word["key"], word["error"])
@@ -201,7 +201,7 @@ def a_call(charge_nanocredits=40, **words):
         flags=(word["flags"],),
         attempts=(Attempt(1, "main", None, word["failed"], 2),),
     )
-    record.settled = Settled(charge_nanocredits, 0)
+    record.settled = Settled(40, 2)
     return record, word["route"], 200, 0.001
 
 
@@ -236,7 +236,7 @@ def test_what_else_an_access_line_says_is_ours():
     ours = "time level event status ms request_id stream outcome tokens"
     ours += " charge_nanocredits absorbed_nanocredits attempts ttft_ms"
     assert {*Line.__struct_fields__} == {*WORDS, *ours.split()}
-    assert words_of(line_of(*a_call())) == (*WORDS[:-2], ("a-flag",), ("main: failed",))
+    assert line_of(*a_call()).words() == (*WORDS[:-2], ("a-flag",), ("main: failed",))
 
 
 def test_a_secret_that_becomes_known_is_struck_out_of_lines_like_those_before(stream):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -40,11 +37,21 @@ class Line(msgspec.Struct, gc=False):
     failed: tuple[str, ...] | UnsetType = UNSET  # attempts: channel and error
     ttft_ms: int | UnsetType | None = UNSET
 
-
-# What a line says in words that somebody may have chosen: all else are figures, or words of ours.
-words_of: Callable[[Line], tuple[object, ...]] = attrgetter(
-    "method", "route", "account", "key", "error", "model", "channel", "flags", "failed"
-)
+    def words(self) -> tuple[object, ...]:
+        """What it says in words that somebody may have chosen: all else are figures, or words of
+        ours.
+        """
+        return (
+            self.method,
+            self.route,
+            self.account,
+            self.key,
+            self.error,
+            self.model,
+            self.channel,
+            self.flags,
+            self.failed,
+        )
 
 
 def line_of(record: Record, route: str, status: int | None, duration_s: float) -> Line:

@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
-from farebox.telemetry.access import Line, line_of, words_of
+from farebox.telemetry.access import Line, line_of
 from farebox.telemetry.record import Record, current_record
 
 REDACTED = "[redacted]"
@@ -71,7 +71,7 @@ class Redactor:
         """The text of these lines without secrets. Once nothing was struck out of a line, others of
         the same words are not searched: that took as long as all else of a line.
         """
-        words, plain = set(map(words_of, lines)), self._plain
+        words, plain = {line.words() for line in lines}, self._plain
         if words <= plain:
             return text
         redacted = self(text)
