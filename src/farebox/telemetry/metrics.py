@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -57,9 +57,11 @@ class _Histogram(Histogram):
 
     def observe_all(self, values: Sequence[float]) -> None:
         """As `observe` for each of them."""
-        found = Tally(map(partial(bisect_left, self._upper_bounds), values))
-        for position, count in found.items():
-            self._buckets[position].inc(count)  # pyright: ignore[reportUnknownMemberType] (untyped)
+        ordered, counted = sorted(values), 0
+        for position, bound in enumerate(self._upper_bounds):
+            if count := bisect_right(ordered, bound) - counted:
+                self._buckets[position].inc(count)  # pyright: ignore[reportUnknownMemberType] (untyped)
+                counted += count
         self._sum.inc(sum(values))  # pyright: ignore[reportUnknownMemberType] (untyped)
 
 
