@@ -36,16 +36,16 @@ def parse(
 ) -> Call:
     """A Call from a request's body. Raises BadRequest, with the parameter that is wrong."""
     usual = read_usual(body, known)
-    if usual is None:
+    if usual is not None:
+        envelope, fields, words = usual
+        text_bytes, table_tokens = len(body), 0
+    else:
         fields = decode_fields(body)
         refuse_near_names(fields, COUNTED)
         asked = _read(fields)
         weight, words = weigh(body, fields["messages"]), None
         text_bytes, table_tokens = weight.text_bytes, weight.table_tokens
         envelope = read_envelope(fields, asked)
-    else:
-        envelope, fields, words = usual.envelope, usual.fields, usual.words
-        text_bytes, table_tokens = len(body), 0
     # By position where there are most: a name costs as much as its value.
     return Call(
         request_id,

@@ -27,11 +27,13 @@ from farebox.dialects.chat_envelope import (
 from farebox.errors import BadRequest
 
 _MESSAGES = b'"messages":[{'
+_KEY_BYTES = _MESSAGES.index(b"[")
 _NO_MESSAGES = b"[]"
 _NOTHING = msgspec.Raw(b"")
-_TEXTS = frozenset(((ord('"'),), (ord("n"),)))  # how strings and null begin
+_NULL = msgspec.Raw(b"null")
+_QUOTE = ord('"')
 _first_byte = Struct("B").unpack_from  # of a Raw: in half the time of a memoryview
-_LIST = (ord("["),)
+_COPIED_BYTES = 16 * 1024  # of a body: to copy that much takes less time than to have a view of it
 
 
 class _Shape(msgspec.Struct, forbid_unknown_fields=True, eq=False, gc=False):
@@ -74,11 +76,12 @@ class _Message(_Shape):
     function_call: UnsetType | None = UNSET
 
 
-class _Body(Asked, kw_only=True):
+class _Body(msgspec.Struct, gc=False):
     messages: list[_Message]
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_ASKED = msgspec.json.Decoder(Asked)
 _PARTS = msgspec.json.Decoder(list[_Part])
 _encode = msgspec.json.encode
 
@@ -89,22 +92,21 @@ WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 """A role and members of messages; of usual messages it is known which of them there are."""
 
 
-# By where the messages begin, and the body without them: clients mostly send the same again around
-# other messages. Large ones hold a hundred tools.
-KnownEnvelopes = Known[tuple[int, bytes], Envelope]
+NO_WORDS: frozenset[bytes] = frozenset()
+
+
+# By what a body is before its messages, and behind them: clients mostly send the same again around
+# others. Large ones hold a hundred tools.
+KnownEnvelopes = Known[tuple[bytes, bytes], Envelope]
 KNOWN = KnownEnvelopes(most=1000, most_bytes=4 * 1024 * 1024)
 _FIELD_BYTES = 160  # of memory, for its name and Raw
 _NUMBERS = count(1)
 
 
-class Usual(msgspec.Struct, frozen=True, gc=False):
-    """A request of the usual shape: its envelope, its fields as body.py gives them, and which of
-    WORDS its messages have.
-    """
-
-    envelope: Envelope
-    fields: dict[str, msgspec.Raw]
-    words: frozenset[bytes]
+Usual = tuple[Envelope, dict[str, msgspec.Raw], frozenset[bytes]]
+"""A request of the usual shape: its envelope, its fields as body.py gives them, and which of WORDS
+its messages have.
+"""
 
 
 def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
@@ -116,84 +118,90 @@ def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
     found = body.find(_MESSAGES)
     if found < 0:
         return None
-    start = found + _MESSAGES.index(b"[")
+    start = found + _KEY_BYTES
     check_text(body)
     try:
-        asked = _BODY.decode(body)
-        size_bytes, words = _survey(asked.messages)
+        size_bytes, words = _survey(_BODY.decode(body).messages)
         # Were the list longer in the body than when it is made anew of its pieces, for a blank or
         # a key that comes twice, then what follows it here would begin within it. That is no end
         # of a JSON object: it closes too much, or has a quote too many.
         end = start + size_bytes
-        rest = body[:start] + _NO_MESSAGES + body[end:]
-        key = start, rest
-        envelope = known.find(key)
-        fields = decode_checked(rest) if envelope is None else dict(envelope.fields)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    around = body[:start], body[end:]
+    envelope = known.find(around) or _read_unknown(around, len(body), known)
+    if envelope is None:
+        return None
+    fields = dict(envelope.fields)
+    messages = body[start:end] if len(body) <= _COPIED_BYTES else memoryview(body)[start:end]
+    fields["messages"] = msgspec.Raw(messages)
+    return envelope, fields, words
+
+
+def _read_unknown(
+    around: tuple[bytes, bytes], size_bytes: int, known: KnownEnvelopes
+) -> Envelope | None:
+    """The envelope of a body of that size, to be known from the second time on; None if that is
+    for the general way to read. Raises BadRequest.
+    """
+    body = _NO_MESSAGES.join(around)
+    try:
+        fields, asked = decode_checked(body), _ASKED.decode(body)
     except (msgspec.MsgspecError, BadRequest, ValueError, RecursionError):
         return None
-    if envelope is None:
-        if bytes(fields.get("messages", b"")) != _NO_MESSAGES:
-            return None  # what was found is a key of that name further within
-        refuse_near_names(fields, COUNTED)
-        envelope = read_envelope(fields, asked)
-        # What is large is read in another thread.
-        if len(body) <= LARGE_BYTES and known.has_come(key):
-            numbered = replace(envelope, fields=dict(fields), number=next(_NUMBERS))
-            if known.keep(key, numbered, len(rest) + _FIELD_BYTES * len(fields)):
-                envelope = numbered
-    fields["messages"] = msgspec.Raw(memoryview(body)[start:end])
-    return Usual(envelope, fields, words)
+    if bytes(fields.get("messages", b"")) != _NO_MESSAGES:
+        return None  # what was found is a key of that name further within
+    refuse_near_names(fields, COUNTED)
+    envelope = read_envelope(fields, asked)
+    # What is large is read in another thread.
+    if size_bytes <= LARGE_BYTES and known.has_come(around):
+        numbered = replace(envelope, number=next(_NUMBERS))
+        if known.keep(around, numbered, len(body) + _FIELD_BYTES * len(fields)):
+            return numbered
+    return envelope
 
 
 def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
     """The bytes of the messages as JSON without blanks, and which words there are. Raises
     ValueError if something is no text where it usually is. Takes their content out.
     """
-    words: set[bytes] = set()
+    words = NO_WORDS
     size_bytes = 0
-    contents: list[msgspec.Raw] = []
     texts: list[msgspec.Raw] = []
     for message in messages:
         content = message.content
         if content is not UNSET:
-            contents.append(content)
+            if _first_byte(content)[0] != _QUOTE and content != _NULL:
+                texts += _within(content)
             size_bytes += len(content)
             message.content = _NOTHING
         if message.role == "developer":
-            words.add(_DEVELOPER)
+            words |= {_DEVELOPER}
         if message.name is not UNSET:
-            words.add(_NAME)
+            words |= {_NAME}
         if message.reasoning_content is not UNSET:
-            words.add(_REASONING)
+            words |= {_REASONING}
             texts.append(message.reasoning_content)
         if message.refusal is not UNSET:
             texts.append(message.refusal)
         if message.tool_calls:
-            words.add(_TOOL_CALLS)
+            words |= {_TOOL_CALLS}
             texts += [call.function.arguments for call in message.tool_calls]
-    if not _are_texts(contents):
-        texts += _within(contents)
-    if texts and not _are_texts(texts):
+    if texts and not all(map(_is_text, texts)):
         raise ValueError("more than text")
-    return size_bytes + len(_encode(messages)), frozenset(words)
+    return size_bytes + len(_encode(messages)), words
 
 
-def _are_texts(values: list[msgspec.Raw]) -> bool:
-    """Whether all of them are strings or null."""
-    return _TEXTS.issuperset(map(_first_byte, values))
+def _is_text(value: msgspec.Raw) -> bool:
+    """Whether it is a string, or null."""
+    return _first_byte(value)[0] == _QUOTE or value == _NULL
 
 
-def _within(contents: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    """The same contents, with the texts of its parts in place of each that is a list. Raises
-    ValueError and MsgspecError for other lists.
+def _within(content: msgspec.Raw) -> list[msgspec.Raw]:
+    """The texts of the parts that a content is a list of. Raises ValueError and MsgspecError if it
+    is another list, or none.
     """
-    values: list[msgspec.Raw] = []
-    for content in contents:
-        if _first_byte(content) != _LIST:
-            values.append(content)
-            continue
-        parts = _PARTS.decode(content)
-        if len(_encode(parts)) != len(content):
-            raise ValueError("blanks, or a key that comes twice")
-        values += [part.text for part in parts]
-    return values
+    parts = _PARTS.decode(content)
+    if len(_encode(parts)) != len(content):
+        raise ValueError("blanks, or a key that comes twice")
+    return [part.text for part in parts]
