@@ -91,9 +91,7 @@ _TOOL_CALLS = b'"tool_calls"'
 WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 """A role and members of messages; of usual messages it is known which of them there are."""
 
-
-NO_WORDS: frozenset[bytes] = frozenset()
-
+_NO_WORDS: frozenset[bytes] = frozenset()
 
 # By what a body is before its messages, and behind them: clients mostly send the same again around
 # others. Large ones hold a hundred tools.
@@ -165,7 +163,7 @@ def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
     """The bytes of the messages as JSON without blanks, and which words there are. Raises
     ValueError if something is no text where it usually is. Takes their content out.
     """
-    words = NO_WORDS
+    words = _NO_WORDS
     size_bytes = 0
     texts: list[msgspec.Raw] = []
     for message in messages:
