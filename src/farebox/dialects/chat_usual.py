@@ -93,13 +93,12 @@ WORDS = frozenset((_DEVELOPER, _NAME, _REASONING, _TOOL_CALLS))
 
 _NO_WORDS: frozenset[bytes] = frozenset()
 
-# By what a body is before its messages, and behind them: clients mostly send the same again around
+# By what a body is before its messages, and behind them: clients mostly send the same around
 # others. Large ones hold a hundred tools.
 KnownEnvelopes = Known[tuple[bytes, bytes], Envelope]
 KNOWN = KnownEnvelopes(most=1000, most_bytes=4 * 1024 * 1024)
 _FIELD_BYTES = 160  # of memory, for its name and Raw
 _NUMBERS = count(1)
-
 
 Usual = tuple[Envelope, dict[str, msgspec.Raw], frozenset[bytes]]
 """A request of the usual shape: its envelope, its fields as body.py gives them, and which of WORDS
@@ -120,12 +119,12 @@ def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
     check_text(body)
     try:
         size_bytes, words = _survey(_BODY.decode(body).messages)
-        # Were the list longer in the body than when it is made anew of its pieces, for a blank or
-        # a key that comes twice, then what follows it here would begin within it. That is no end
-        # of a JSON object: it closes too much, or has a quote too many.
-        end = start + size_bytes
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+    # Were the list longer in the body than when it is made anew of its pieces, for a blank or a key
+    # that comes twice, then what follows it here would begin within it. That is no end of a JSON
+    # object: it closes too much, or has a quote too many.
+    end = start + size_bytes
     around = body[:start], body[end:]
     envelope = known.find(around) or _read_unknown(around, len(body), known)
     if envelope is None:
@@ -169,6 +168,7 @@ def _survey(messages: list[_Message]) -> tuple[int, frozenset[bytes]]:
     for message in messages:
         content = message.content
         if content is not UNSET:
+            # As _is_text(), but every message has one: a call would take longer than the question.
             if _first_byte(content)[0] != _QUOTE and content != _NULL:
                 texts += _within(content)
             size_bytes += len(content)
