@@ -102,14 +102,32 @@ def read_usage(reported: object, context: int | None = None) -> Reading:
     four contexts, not to be decoded) count as none.
     """
     limit = _ABSURD_CONTEXTS * (context or _UNKNOWN_CONTEXT)
-    if isinstance(reported, msgspec.Raw):
-        reading = _read_usual(reported, limit)
-        if reading is not None:
-            return reading
-        try:
-            reported = msgspec.json.decode(reported)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return Reading(None, ("bad_usage",))
+    if not isinstance(reported, msgspec.Raw):
+        return _read_any(reported, limit)
+    try:
+        usual = _USUAL.decode(reported)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_json(reported, limit)
+    prompt, output = usual.prompt_tokens, usual.completion_tokens
+    if prompt > limit or output > limit or prompt + output != usual.total_tokens:
+        return _read_json(reported, limit)
+    on_input, on_output = usual.prompt_tokens_details, usual.completion_tokens_details
+    hit, miss = usual.prompt_cache_hit_tokens, usual.prompt_cache_miss_tokens
+    if on_input is None and on_output is None and hit is None and miss is None:
+        return Reading(Usage(prompt, 0, 0, 0, 0, output))
+    return _read_usual(usual) or _read_json(reported, limit)
+
+
+def _read_json(reported: msgspec.Raw, limit: int) -> Reading:
+    """By the general rules."""
+    try:
+        decoded = msgspec.json.decode(reported)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Reading(None, ("bad_usage",))
+    return _read_any(decoded, limit)
+
+
+def _read_any(reported: object, limit: int) -> Reading:
     if not isinstance(reported, dict) or not reported:
         return NO_READING
     fields = cast("Fields", reported)
@@ -121,20 +139,13 @@ def read_usage(reported: object, context: int | None = None) -> Reading:
         return Reading(None, ("bad_usage",))
 
 
-def _read_usual(reported: msgspec.Raw, limit: int) -> Reading | None:
-    """The usual usage in a few steps, with the result of the general rules; None: by those."""
-    try:
-        usual = _USUAL.decode(reported)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+def _read_usual(usual: _Usual) -> Reading | None:
+    """The usual usage in a few steps, with the result of the general rules; None: by those. Of its
+    counts the greatest were looked at.
+    """
     prompt, output = usual.prompt_tokens, usual.completion_tokens
-    if prompt > limit or output > limit or prompt + output != usual.total_tokens:
-        return None
     on_input, on_output = usual.prompt_tokens_details, usual.completion_tokens_details
-    hit, miss = usual.prompt_cache_hit_tokens, usual.prompt_cache_miss_tokens
-    if on_input is None and on_output is None and hit is None and miss is None:
-        return Reading(Usage(prompt, 0, 0, 0, 0, output))
-    hit, miss = hit or 0, miss or 0
+    hit, miss = usual.prompt_cache_hit_tokens or 0, usual.prompt_cache_miss_tokens or 0
     cached, written, audio, image = hit, 0, 0, 0
     if on_input is not None:
         if on_input.cached_tokens is not None:
