@@ -36,7 +36,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encode = msgspec.json.encode
 _MODEL = b'"model":'
-_COMMA = ord(",")
+_BEHIND = b"," + _MODEL  # another key
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -114,13 +114,11 @@ def _read(
 
 def _rename(body: bytes, name: str | None, model: str) -> bytes:
     """The same answer under another name."""
-    named, parts = _encode(name), body.split(_MODEL)
+    before, found, after = body.partition(_BEHIND + _encode(name))
     # A key before which no second object begins is the outermost's: in a text its quotes would be
     # escaped.
-    if len(parts) == 2 and parts[0].rfind(b"{") == 0 and parts[0][-1] == _COMMA:
-        before, after = parts
-        if after.startswith(named):
-            return b"".join((before, _MODEL, _encode(model), after[len(named) :]))
+    if found and before.rfind(b"{") == 0 and body.count(_MODEL) == 1:
+        return b"".join((before, _BEHIND, _encode(model), after))
     fields = _FIELDS.decode(body)
     fields["model"] = msgspec.Raw(_encode(model))
     return _encode(fields)
