@@ -168,11 +168,12 @@ def _is_large(call: Call) -> bool:
 
 def _prepare(passage: Passage, candidate: Candidate, vendor: Vendor) -> UpstreamRequest:
     """The request for one attempt; what was changed for it is noted. Raises BadRequest."""
-    outgoing = passage.interpreter.outgoing(
-        candidate.wire, cache_control=vendor.takes_cache_control(candidate.channel)
-    )
+    channel, wire, call = candidate.channel, candidate.wire, passage.call
+    # Who is understood there without translation says himself what to cache.
+    marks = wire != call.dialect and vendor.takes_cache_control(channel)
+    outgoing = passage.interpreter.outgoing(wire, cache_control=marks)
     prepared = vendor.prepare(
-        candidate.channel,
+        channel,
         candidate.model,
         outgoing.call,
         passage.holding.output_cap,

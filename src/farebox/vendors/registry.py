@@ -17,14 +17,22 @@ class VendorUnknown(LookupError):
     """No vendor has that name."""
 
 
-def find(name: str) -> Vendor:
-    """The vendor of that name. Raises VendorUnknown, which lists the known ones."""
-    # Whether other distributions have some takes a while to find out, and few gateways ask for one.
-    found = _ours().get(name) or all().get(name)
-    if found is None:
-        known = ", ".join(sorted(all()))
-        raise VendorUnknown(f"There is no vendor {name!r}. Known vendors: {known}.")
-    return found
+class _Found(dict[str, Vendor]):
+    """Those that were asked for: every call asks for one."""
+
+    def __missing__(self, name: str) -> Vendor:
+        # Whether other distributions have some takes a while to find out, and few gateways ask for
+        # one.
+        found = _ours().get(name) or all().get(name)
+        if found is None:
+            known = ", ".join(sorted(all()))
+            raise VendorUnknown(f"There is no vendor {name!r}. Known vendors: {known}.")
+        self[name] = found
+        return found
+
+
+find = _Found().__getitem__
+"""The vendor of a name. Raises VendorUnknown, which lists the known ones."""
 
 
 @cache
