@@ -41,7 +41,7 @@ class Memory:
     reporting: set[str] = field(default_factory=set[str])
 
 
-class Admitted(msgspec.Struct, frozen=True, eq=False):
+class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A call that may be sent, with everything that its settlement needs of the moment of
     admission.
     """

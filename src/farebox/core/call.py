@@ -9,7 +9,7 @@ import msgspec
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A parsed request. `fields` is the body's top level, each value as the raw JSON that came."""
 
     request_id: str
@@ -24,18 +24,18 @@ class Call(msgspec.Struct, frozen=True):
     table_tokens: int = 0  # input tokens of parts that bytes say nothing of: images
     service_tier: str | None = None
     hosted_tools: tuple[str, ...] = ()  # asked-for tools that a vendor runs, and may charge for
-    may_drop_tools: bool = False  # a hosted tool that cannot be had is left out, not refused
     wires: tuple[str, ...] = ("chat",)  # upstream dialects that can carry it, best first
     audio_output: bool = False
-    writes_1h: bool = False  # it may write into a cache that keeps for an hour, at its own price
-    effort_is_wish: bool = False  # left out where a model knows no reasoning effort, not refused
-    passed_headers: Headers = ()  # of the client's, for upstreams that speak its own dialect
     hops: tuple[str, ...] = ()  # instances that this call came through
     # Of a conversation of the usual shape: which words it has that edits look for, as the file of
     # its dialect that ends in `_usual` says. None: they are to be looked for.
     message_words: frozenset[bytes] | None = None
     # Stands for all that `fields` are but their messages: calls of one number differ only there.
     envelope: int | None = None
+    may_drop_tools: bool = False  # a hosted tool that cannot be had is left out, not refused
+    writes_1h: bool = False  # it may write into a cache that keeps for an hour, at its own price
+    effort_is_wish: bool = False  # left out where a model knows no reasoning effort, not refused
+    passed_headers: Headers = ()  # of the client's, for upstreams that speak its own dialect
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -28,6 +28,7 @@ from farebox.errors import BadRequest, FareboxError
 
 PING = b": ping\n\n"  # a comment: a data event would reach user code as a chunk without choices
 DONE = b"data: [DONE]\n\n"
+_WIRES = ("chat", "responses")
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 
@@ -46,7 +47,7 @@ def parse(
         weight, words = weigh(body, fields["messages"]), None
         text_bytes, table_tokens = weight.text_bytes, weight.table_tokens
         envelope = read_envelope(fields, asked)
-    # By position where there are most: a name costs as much as its value.
+    # By position: a name costs as much as its value.
     return Call(
         request_id,
         "chat",
@@ -60,11 +61,11 @@ def parse(
         table_tokens,
         envelope.service_tier,
         envelope.hosted_tools,
-        wires=("chat", "responses"),
-        audio_output=envelope.audio_output,
-        hops=hops,
-        message_words=words,
-        envelope=envelope.number,
+        _WIRES,
+        envelope.audio_output,
+        hops,
+        words,
+        envelope.number,
     )
 
 

@@ -4,6 +4,8 @@ those that speak only Responses.
 
 from __future__ import annotations
 
+import msgspec
+
 from farebox.core.call import Call
 from farebox.core.usage import Usage
 from farebox.dialects import chat
@@ -19,17 +21,14 @@ from farebox.dialects.interpreter import Circumstances, Endings, Outgoing, Strea
 from farebox.errors import FareboxError
 
 
-class ChatInterpreter:
+class ChatInterpreter(msgspec.Struct, eq=False, gc=False):
     """One chat completion."""
 
-    __slots__ = ("_answer", "_around", "_call", "_stream", "_wire")
-
-    def __init__(self, call: Call, around: Circumstances) -> None:
-        self._call = call
-        self._around = around
-        self._wire = "chat"
-        self._stream: ChatStream | ChatFromResponses | None = None
-        self._answer: Answer | None = None
+    _call: Call
+    _around: Circumstances
+    _wire: str = "chat"
+    _stream: ChatStream | ChatFromResponses | None = None
+    _answer: Answer | None = None
 
     def outgoing(self, wire: str, *, cache_control: bool = False) -> Outgoing:
         """The call itself, or as a response. Raises BadRequest for what cannot be had there."""
