@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -57,7 +59,7 @@ class Line(msgspec.Struct, gc=False):
 def line_of(record: Record, route: str, status: int | None, duration_s: float) -> Line:
     """The line of a request that is over."""
     now = clock.now_rfc3339()
-    ms = int(duration_s * 10_000 + 0.5) / 10  # as round(…, 1), which takes ten times as long
+    ms = math.floor(duration_s * 10_000 + 0.5) / 10  # as round(…, 1), ten times as quick
     request_id, account, key = record.request_id, record.account, record.key
     method, error = record.method, record.error
     settlement, settled = record.settlement, record.settled
