@@ -13,7 +13,19 @@ from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.errors import UpstreamFailed
 from tests.fakes.upstream import FakeUpstream
-from tests.playing import DONE, END, GOOD_USAGE, JSON, STREAM, chunk, part, played, usage_event
+from tests.playing import (
+    DONE,
+    END,
+    GOOD_USAGE,
+    JSON,
+    STREAM,
+    PacedClient,
+    chunk,
+    part,
+    played,
+    text_of,
+    usage_event,
+)
 from tests.relaying import USAGE, USAGE_CHARGE, MemoryBooks, RecordingClient, Relaying
 
 pytestmark = pytest.mark.anyio
@@ -217,3 +229,33 @@ async def test_a_whole_answer_that_trickles_in_is_drained_no_longer_than_may_be(
             with pytest.raises(UpstreamFailed):
                 await call
         assert relaying.settlement.attempts[0].error == "client_gone"
+
+
+@pytest.mark.parametrize("end", [(END,), ()], ids=("clean", "reset"))
+async def test_a_stream_may_end_early_behind_events_that_are_alike(
+    end: tuple[bytes, ...], fake_upstream: FakeUpstream
+) -> None:
+    """Each of them came by itself, and went on without a look at the rest of the stream."""
+    client = PacedClient(*map(chunk, ("one", " two", " three", " four")))
+    async with played(fake_upstream, STREAM, *client.steps, *end) as relaying:
+        relaying.memory.reporting.add("ch-0-openai")  # so that the text is not kept
+        await relaying.call(stream=True, max_tokens=100, client=client)
+        assert text_of(client) == "one two three four"
+        assert client.ended
+        assert "error" in client.events[-1]
+        assert relaying.settlement.outcome == "upstream_failed"
+        assert 0 < relaying.settlement.due_nanocredits <= relaying.settlement.hold_nanocredits
+
+
+async def test_events_that_are_alike_may_be_followed_by_any(fake_upstream: FakeUpstream) -> None:
+    """The finish, the usage and the end come by themselves, and so does a comment."""
+    client = PacedClient(*map(chunk, ("one", " two", " three")))
+    more = (part(b": comment\n\n"), chunk(" four"), chunk(finish="stop"), GOOD_USAGE, DONE, END)
+    steps = [each for step in more for each in (step, 0.01)]
+    async with played(fake_upstream, STREAM, *client.steps, *steps[:-1]) as relaying:
+        relaying.memory.reporting.add("ch-0-openai")
+        await relaying.call(stream=True, max_tokens=100, client=client)
+        assert text_of(client) == "one two three four"
+        assert client.events[-1] == "[DONE]"
+        assert relaying.settlement.due_nanocredits == USAGE_CHARGE
+        assert relaying.settlement.flags == ()

@@ -100,6 +100,7 @@ class Passage:
     parts: list[bytes] | None = None  # of a body that is kept until it is whole
     room_bytes: int = 0  # for more of it
     at_end: bool = False  # the upstream's body has ended
+    flows: bool = False  # it is a stream of which text alone changes nothing but what leaves
     # Of waiting:
     gone_s: float | None = None  # when the client hung up
     usage_s: float | None = None  # when all of a stream, its usage included, had come
@@ -109,7 +110,7 @@ class Passage:
         if self.channel is not None:
             self.attempt_s = clock.monotonic_s()
             self.first_s, self.answered, self.stream, self.answer = None, False, None, None
-            self.leaving, self.at_end, self.usage_s = b"", False, None
+            self.leaving, self.at_end, self.usage_s, self.flows = b"", False, None, False
         self.channel = channel
 
     def begin_body(self, limit_bytes: int) -> None:
@@ -152,14 +153,7 @@ class Passage:
         stream = self.stream
         assert stream is not None
         leaving = stream.feed(data) if data else stream.end()
-        if self.first_s is None or stream.usage is not None:
-            self._note_stream(stream)
-        if (
-            data
-            and self.usage_s is None
-            and not stream.finished
-            and (not self.holding.grows or self.holding.covers(stream))
-        ):
+        if (self.flows and stream.is_alike) or self._goes_on(stream, data):
             if not leaving:
                 return True  # comments of the upstream's are not passed on, so are no sign of life
             if self.head_sent and self.client.send_now(leaving):
@@ -167,6 +161,16 @@ class Passage:
                 return True
         self.leaving, self.at_end = leaving, not data
         return False
+
+    def _goes_on(self, stream: Stream, data: bytes) -> bool:
+        """Whether a stream of which these bytes have come needs no more than to be passed on."""
+        has_usage = stream.usage is not None
+        if self.first_s is None or has_usage:
+            self._note_stream(stream)
+        goes_on = bool(data) and self.usage_s is None and not stream.finished
+        grows = self.holding.grows
+        self.flows = goes_on and not grows and not has_usage and self.first_s is not None
+        return goes_on and (not grows or self.holding.covers(stream))
 
     def _note_stream(self, stream: Stream) -> None:
         """Something of a stream has come: it may have begun, and all of it may be here."""

@@ -171,6 +171,42 @@ def test_events_that_are_alike_leave_as_if_each_were_read(name: str, data: st.Da
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=50)
+@given(body=bodies, keeps=st.booleans())
+def test_what_is_alike_brings_text_and_nothing_else(name: str, body: bytes, keeps: bool) -> None:
+    """So whoever looks at a stream need not look at the rest of it then. The end is never alike."""
+    stream = MAKERS[name]()
+    if keeps:
+        stream.keep_text()
+    for event in _EVENTS.findall(body):
+        before, text_bytes = _rest_of(stream), stream.text_bytes
+        stream.feed(event)
+        if stream.is_alike:
+            assert _rest_of(stream) == before
+            assert stream.text_bytes >= text_bytes
+        if not is_good(stream):
+            break
+    stream.end()
+    assert not stream.is_alike
+
+
+def _rest_of(stream: Any) -> tuple[object, ...]:
+    is_over = (stream.finished, stream.ending, stream.whole)
+    return stream.started, stream.usage, stream.error, stream.failure, is_over
+
+
+def test_most_events_of_most_streams_are_alike() -> None:
+    """From the third on, once two were read; until the one that ends the answer."""
+    stream = stream_for("other")
+    events = [FIRST, *[PLAIN.replace(b"@", text) for text in GOOD[:4]], body_of(finished())]
+    alike = []
+    for event in events:
+        stream.feed(event)
+        alike.append(stream.is_alike)
+    assert alike == [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
 def test_each_way_to_write_an_event_may_come_in_single_bytes(name: str, form: bytes) -> None:
     """Every form with a few texts, and then another form."""

@@ -43,9 +43,13 @@ class Ear:
 
     def __init__(self) -> None:
         self.broken: str | None = None
+        self.enough: list[Exception | None] = []
 
     def on_progress(self) -> None:
         pass
+
+    def on_enough(self, error: Exception | None) -> None:
+        self.enough.append(error)
 
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
         self.broken = reason
@@ -84,6 +88,7 @@ VALUE = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
 HEADERS = st.lists(st.tuples(TOKEN, VALUE), max_size=5)
 PARTS = st.lists(st.binary(min_size=1, max_size=300), max_size=6)
 FRAMING = st.sampled_from(["length", "chunked", "extended", "close"])
+TURNS = st.lists(st.sampled_from([True, True, False, ValueError()]), min_size=1, max_size=4)
 
 
 def render(status: int, headers: list[tuple[bytes, bytes]], parts: list[bytes], how: str) -> bytes:
@@ -119,6 +124,40 @@ def test_any_split_of_an_answer_gives_the_same_head_and_body(status, headers, pa
     assert b"x-trailer" not in head.headers
     assert (body, complete, broken) == (b"".join(parts), True, None)
     assert reusable == (how != "close")
+
+
+@given(parts=PARTS, how=FRAMING, cuts=st.lists(st.integers(min_value=1), max_size=20), turns=TURNS)
+def test_a_sink_is_given_what_comes_until_it_has_enough(parts, how, cuts, turns):
+    """What comes then, and with the end, is left to be taken; in all it is the body, in order."""
+    loop = asyncio.new_event_loop()
+    try:
+        connection, ear = Connection(loop, 64 * KIB), Ear()
+        connection.connection_made(Sink())
+        connection.send(ear, b"", b"")
+        body: list[bytes] = []
+        said: list[bool | Exception] = []
+
+        def sink(data: bytes) -> bool:
+            body.append(data)
+            said.append(turns[len(said) % len(turns)])
+            if isinstance(said[-1], Exception):
+                raise said[-1]
+            return said[-1]
+
+        for piece in split_at(render(200, [], parts, how), cuts):
+            if connection.sink is None:
+                body.append(connection.take())
+                connection.sink = sink
+            before = len(said)
+            connection.data_received(piece)
+            assert (connection.sink is sink) == (said[before:] in ([], [True]))
+        body.append(connection.take())
+        assert b"".join(body) == b"".join(parts)
+        assert ear.enough == [None if each is False else each for each in said if each is not True]
+        connection.drop()
+        assert connection.sink is None
+    finally:
+        loop.close()
 
 
 @given(parts=PARTS, how=FRAMING.filter(lambda how: how != "close"), keep=st.integers(min_value=0))

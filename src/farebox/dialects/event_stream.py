@@ -24,6 +24,7 @@ class EventStream(ABC):
     error: object | None  # what the upstream said went wrong, decoded
     failure: UpstreamFailed | None  # why the rest of the stream is of no use
     finished: bool  # nothing more can come that matters
+    is_alike: bool  # what was fed last brought a text as those before did, and nothing else
     text_bytes: int  # of what the model wrote, for an estimate where no usage comes
     said: Said | None  # the text itself, as far as it is kept
 
@@ -37,6 +38,7 @@ class EventStream(ABC):
         self.error = None
         self.failure = None
         self.finished = False
+        self.is_alike = False
         self.text_bytes = 0
         self.said = None
 
@@ -59,6 +61,7 @@ class EventStream(ABC):
 
     def end(self) -> bytes:
         """The upstream's body ended; whatever had no blank line behind it is read now."""
+        self.is_alike = False
         return self._pass_on(self._splitter.close())
 
     @abstractmethod

@@ -83,6 +83,13 @@ class Stream(Protocol):
         """Whether nothing more can come that matters."""
         ...
 
+    @property
+    def is_alike(self) -> bool:
+        """Whether what was fed last brought a text as those before did, and nothing else: of the
+        rest only `text_bytes` has changed.
+        """
+        ...
+
     def keep_text(self) -> None:
         """Keep what the model writes, to be counted if no usage comes. Before anything is fed."""
         ...

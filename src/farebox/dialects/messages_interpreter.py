@@ -171,6 +171,11 @@ class ChainedStream:
         """Whether nothing more can come that matters."""
         return self._inner.finished or self._outer.failure is not None
 
+    @property
+    def is_alike(self) -> bool:
+        """No: each step of each event is taken by itself."""
+        return False
+
     def feed(self, data: bytes) -> bytes:
         """What may leave now that these bytes have come."""
         return self._pass_on(self._inner.feed(data))

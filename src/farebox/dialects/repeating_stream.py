@@ -29,15 +29,23 @@ class RepeatingStream(EventStream):
         super().__init__(max_event_bytes)
         self._mender = mender
         self._pattern: Pattern | None = None
+        self._steady: Pattern | None = None  # the same, if whole events of it may come now
         self._chances = _CHANCES
 
     def feed(self, data: bytes) -> bytes:
         """What of the answer may leave now."""
+        steady = self._steady
+        if steady is not None and (texts := steady.read_one(data)) is not None:
+            self.is_alike = True
+            return self._pass_alike(steady, texts)
+        self.is_alike = False
+        leaving = self._feed_any(data)
+        is_steady = not self._splitter.kept and not self._mender.all_finished
+        self._steady = self._pattern if is_steady else None
+        return leaving
+
+    def _feed_any(self, data: bytes) -> bytes:
         pattern, splitter = self._pattern, self._splitter
-        if pattern is not None and not splitter.kept and not self._mender.all_finished:
-            texts = pattern.read_one(data)
-            if texts is not None:
-                return self._pass_alike(pattern, texts)
         if len(splitter.kept) > _MOST_KEPT_BYTES:
             return super().feed(data)
         if pattern is None:
@@ -82,7 +90,7 @@ class RepeatingStream(EventStream):
         leaving = super().feed(_joined(few))
         if self.finished or not rest:
             return leaving
-        return leaving + (super().feed(rest) if self._pattern is None else self.feed(rest))
+        return leaving + (super().feed(rest) if self._pattern is None else self._feed_any(rest))
 
     def _pass_mixed(self, pattern: Pattern, events: list[bytes]) -> bytes:
         leaving: list[bytes] = []
@@ -105,7 +113,7 @@ class RepeatingStream(EventStream):
         if self.finished or not more:
             return leaving
         is_new = self._pattern is not pattern  # then those that follow may be alike
-        return leaving + (self.feed(_joined(more)) if is_new else super().feed(_joined(more)))
+        return leaving + (self._feed_any(_joined(more)) if is_new else super().feed(_joined(more)))
 
 
 def _joined(events: list[bytes]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import httptools
@@ -28,6 +28,10 @@ class Listener(Protocol):
 
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
         """The answer ends here, before its end. The connection is dropped already."""
+        ...
+
+    def on_enough(self, error: Exception | None) -> None:
+        """The sink wants no more for now, or has raised this; it is forgotten already."""
         ...
 
     def on_alarm(self) -> None:
@@ -76,6 +80,7 @@ class Connection(asyncio.Protocol):
         "on_header",
         "reused",
         "sent_s",
+        "sink",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_head_bytes: int) -> None:
@@ -93,6 +98,9 @@ class Connection(asyncio.Protocol):
         self.alarm = Alarm(loop, self._on_alarm)  # for the listener, outliving it: see Alarm
         self.keeper: Keeper | None = None
         self.listener: Listener | None = None
+        # Given what comes of the body while more is to come, in the callback in which it comes, and
+        # as long as it says that it wants more. What is read already, and the end, are not for it.
+        self.sink: Callable[[bytes], object] | None = None
         self.dropped = False  # closed, or to be closed: never to be used again
         self.reused = False  # it has lain idle, so the upstream may have closed it unseen
         self.sent_s = 0.0  # loop time of the last write
@@ -169,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once. May be repeated."""
-        self.listener = None
+        self.listener = self.sink = None
         self.alarm.stop()
         self._unsent = None
         if not self.dropped:
@@ -215,12 +223,28 @@ class Connection(asyncio.Protocol):
         elif self._barren_bytes > self._max_head_bytes and not self.complete:
             self.break_off("bad_http", None)  # an endless head, chunk extension or trailer
             return
+        sink = self.sink
+        if sink is not None and chunks and not self.complete:
+            self._pour(sink, chunks.pop() if len(chunks) == 1 else self.take())
+            return
         if self.head is not None:
             listener.on_progress()
         if chunks and not self.complete:  # then what has come was not taken, and more will come
             self._unread_bytes += len(data)
             if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
                 self._pause_reading()
+
+    def _pour(self, sink: Callable[[bytes], object], data: bytes) -> None:
+        listener = self.listener
+        try:
+            if sink(data):
+                return
+            failure = None
+        except Exception as error:  # noqa: BLE001 (it is for who waits for the sink)
+            failure = error
+        self.sink = None
+        if listener is not None:
+            listener.on_enough(failure)
 
     def eof_received(self) -> None:
         """The upstream has said all it has to say; asyncio closes the connection after this."""

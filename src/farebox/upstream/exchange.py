@@ -126,11 +126,17 @@ class HttpExchange:
         self._take = take
         try:
             self._pour(take)
-            while self._take is not None and await self._wait(patience_s):
-                if self._take is not None:  # a failure, else it would have been poured
+            while self._take is not None:
+                if self._decoder is None and self._connection is not None:
+                    self._connection.sink = take  # which it is given without us
+                if not await self._wait(patience_s):
+                    break
+                if self._take is not None:  # the end or a failure, else it would have been poured
                     self._pour(take)
         finally:
             self._take = None
+            if self._connection is not None:
+                self._connection.sink = None
 
     def wake(self) -> None:
         """Have who waits look again at what the wait is for."""
@@ -184,13 +190,21 @@ class HttpExchange:
             try:
                 self._pour(take)
             except Exception as error:  # noqa: BLE001 (it is the waiting task's)
-                if not waiter.done():  # else it was woken to find the failure itself
-                    self._waiter = None  # which would keep the error, and that us
-                    waiter.set_exception(error)
+                self.on_enough(error)
                 return
             if self._take is not None:
                 return
         self._wake(True)
+
+    def on_enough(self, error: Exception | None) -> None:
+        """Who waits in pump() wants no more of what comes, or could not take it."""
+        waiter = self._waiter
+        if error is None:
+            self._take = None
+            self._wake(True)
+        elif waiter is not None and not waiter.done():  # else it was woken to find the failure
+            self._waiter = None  # which would keep the error, and that us
+            waiter.set_exception(error)
 
     def on_broken(self, reason: str, cause: BaseException | None) -> None:
         """The connection is gone, and the answer is not whole."""
@@ -350,6 +364,8 @@ class HttpExchange:
             self._alarm = None
 
     def _wake(self, is_progress: bool) -> None:
+        if self._connection is not None:
+            self._connection.sink = None  # what comes before it has its turn waits for it
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(is_progress)
