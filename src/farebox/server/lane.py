@@ -1,8 +1,9 @@
 """The fast lane: a hot request is served on its connection, with no ASGI between.
 
-The parser, the order of a pipeline and the end of connections stay protocol.py's and uvicorn's,
-which treat one of these like one of uvicorn's own cycles. So the bytes of an answer are the same
-by either way, and whatever is refused before a head is whole is refused by the same code.
+The parser, the order of a pipeline and the end of connections stay those of connection.py,
+protocol.py and uvicorn, which treat one of these like one of uvicorn's own cycles. So the bytes of
+an answer are the same by either way, and whatever is refused before a head is whole is refused by
+the same code.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ class LaneCycle(Reply):
         serving = serve(self._lane.state, self, self, self.route.handle)
         # By its name, which asyncio would make for it: that takes longer.
         task = self._task = asyncio.Task(serving, loop=connection.loop, name=self.request_id)
-        connection.tasks.add(task)
+        connection.server_state.tasks.add(task)
 
     async def cut_off(self, error: BaseException) -> None:
         """Answer as uvicorn does, if nothing was sent."""
@@ -183,7 +184,7 @@ class LaneCycle(Reply):
             self._transport.abort()  # to close it would wait for the client to take the rest
         elif not self.response_complete and not self.disconnected:
             self._transport.close()
-        self._connection.tasks.discard(self._task)
+        self._connection.server_state.tasks.discard(self._task)
         del self._connection, self._task  # else they would keep each other
 
     # What uvicorn's protocol class calls.
