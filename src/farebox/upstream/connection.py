@@ -161,9 +161,12 @@ class Connection(asyncio.Protocol):
 
     def take_whole(self, limit_bytes: int) -> bytes | None:
         """The same, if the answer has been received to its end and that is no larger."""
-        if not self.complete or sum(map(len, self._chunks)) > limit_bytes:
+        chunks = self._chunks
+        if not self.complete:
             return None
-        return self.take()
+        if len(chunks) == 1 and not self._unread_bytes and len(chunks[0]) <= limit_bytes:
+            return chunks.pop()  # as most are that come in one read
+        return self.take() if sum(map(len, chunks)) <= limit_bytes else None
 
     def release(self) -> bool:
         """Part with the listener if another request may follow: all is sent, the answer is read to

@@ -168,7 +168,8 @@ class HttpExchange:
             self._stop_alarm()
         self._connection = connection
         connection.send(self, self._request_head, self._body)
-        self._arm_again()
+        if self._waiter is not None:  # mostly nobody waits yet
+            self._arm_again()
 
     def fail(self, reason: str, cause: BaseException | None) -> None:
         """End the exchange; only the first reason counts."""
@@ -194,7 +195,9 @@ class HttpExchange:
                 return
             if self._take is not None:
                 return
-        self._wake(True)
+            self._wake(True)
+        elif waiter is not None and not waiter.done():  # nobody pours: the head, or a whole answer
+            waiter.set_result(True)
 
     def on_enough(self, error: Exception | None) -> None:
         """Who waits in pump() wants no more of what comes, or could not take it."""
@@ -321,10 +324,12 @@ class HttpExchange:
         """Wait for something to happen: True; False when patience ran out first."""
         waiter, loop = self._waiter, self._loop
         assert waiter is None or waiter.done(), "only one task may wait for an exchange"
-        self._waiter = waiter = loop.create_future()
+        # What the loop's create_future() calls, too.
+        future: asyncio.Future[bool] = asyncio.Future(loop=loop)
+        self._waiter = future
         self._patience_until_s = loop.time() + patience_s
         self._arm()
-        return waiter
+        return future
 
     def _limit_s(self) -> float:
         """When the upstream must have been heard of."""
@@ -348,7 +353,7 @@ class HttpExchange:
             alarm.set(min(self._patience_until_s, self._limit_s()))
 
     def _arm_again(self) -> None:
-        """For who waits, if somebody does: other limits count from here on."""
+        """For who waits, if somebody still does: other limits count from here on."""
         if self._waiter is not None and not self._waiter.done():
             self._arm()
 
