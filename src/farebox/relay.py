@@ -48,7 +48,9 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
     books = gateway.books
     admitted = admit(gateway.catalogue, gateway.memory, caller, call)
     call = admitted.call
-    tokens = first_tokens(admitted, gateway.find_vendor)
+    tokens = admitted.output_cap
+    if call.stream:
+        tokens = first_tokens(admitted, gateway.find_vendor)
     wanted = admitted.hold_request(caller, tokens)
     try:
         nanocredits = await books.hold(wanted)
@@ -143,6 +145,7 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
     if client.gone:  # while the hold was made, perhaps: then nobody asks the upstream for anything
         raise UpstreamFailed("The client has gone.", reason="client_gone")
     exchange = passage.exchange = gateway.upstream.open(request)
+    del request  # its body may be megabytes, and the answer take minutes
     client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
     while (head := await exchange.head(passage.patience_s())) is None:
         await passage.ping_if_quiet()
