@@ -116,7 +116,8 @@ def read_usual(body: bytes, known: KnownEnvelopes = KNOWN) -> Usual | None:
     if found < 0:
         return None
     start = found + _KEY_BYTES
-    check_text(body)
+    if len(body) > LARGE_BYTES or not body.isascii():  # else there is nothing to be checked
+        check_text(body)
     try:
         size_bytes, words = _survey(_BODY.decode(body).messages)
     except (msgspec.MsgspecError, ValueError, RecursionError):

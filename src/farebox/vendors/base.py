@@ -99,8 +99,8 @@ class Vendor:
         is_shared = not channel.dedicated_account or channel.dedicated_account != account
         key = None
         if call.envelope is not None and self.remembers and call.dialect == "chat":
-            asked = call.envelope, call.message_words, output_cap, call.hops
-            key = self, id(channel), model, is_shared, hop, asked
+            words, hops = call.message_words, call.hops
+            key = self, id(channel), model, is_shared, hop, call.envelope, words, output_cap, hops
             known = remembered.find(key)
             if known is not None:
                 return known.prepared(call.fields["messages"])
