@@ -136,8 +136,7 @@ def test_the_access_line_of_a_call(stream):
     """One line has what a call was, what it used and what it cost."""
     record = Record("req_1", "POST", account="ann", key="key_1")
     attempts = (Attempt(1, "first", None, "connect", 2), Attempt(2, "main", 200, None, 5))
-    record.settlement = settlement(attempts=attempts, ttft_ms=4)
-    record.settled = Settled(40, 2)
+    record.call = settlement(attempts=attempts, ttft_ms=4), Settled(40, 2)
     token = current_record.set(record)
     try:
         logs.access(record, "/v1/chat/completions", 200, 0.0123)
@@ -173,7 +172,7 @@ def test_the_access_line_of_a_call(stream):
 def test_an_access_line_has_the_tokens_that_there_were(counts):
     """By class and in the order of the classes, written by either way."""
     record = Record("req_1", "POST")
-    record.settlement, record.settled = settlement(usage=Usage(*counts)), Settled(40, 2)
+    record.call = settlement(usage=Usage(*counts)), Settled(40, 2)
     line = line_of(record, "/v1/chat/completions", 200, 0.1)
     there = {name: count for name, count in zip(CLASSES, counts, strict=True) if count}
     written = json.loads(msgspec.json.encode(line))["tokens"], msgspec.to_builtins(line)["tokens"]
@@ -195,13 +194,13 @@ def a_call(**words):
     """What access() is told of a call: every word is plain, but for those that are said."""
     word = {name: name for name in WORDS} | {"flags": "a-flag"} | words
     record = Record("req_1", word["method"], word["account"], word["key"], word["error"])
-    record.settlement = settlement(
+    call = settlement(
         model=word["model"],
         channel=word["channel"],
         flags=(word["flags"],),
         attempts=(Attempt(1, "main", None, word["failed"], 2),),
     )
-    record.settled = Settled(40, 2)
+    record.call = call, Settled(40, 2)
     return record, word["route"], 200, 0.001
 
 

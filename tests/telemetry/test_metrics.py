@@ -110,7 +110,7 @@ def test_a_finished_call_is_remembered_for_its_access_line():
         Metrics().call_finished(settlement(), Settled(40, 2))
     finally:
         current_record.reset(token)
-    assert (record.settlement, record.settled) == (settlement(), Settled(40, 2))
+    assert record.call == (settlement(), Settled(40, 2))
 
 
 WORKER = """

@@ -62,12 +62,12 @@ def line_of(record: Record, route: str, status: int | None, duration_s: float) -
     ms = math.floor(duration_s * 10_000 + 0.5) / 10  # as round(…, 1), ten times as quick
     request_id, account, key = record.request_id, record.account, record.key
     method, error = record.method, record.error
-    settlement, settled = record.settlement, record.settled
     # By position, here and below: keywords took half of the time that a line takes to make.
-    if settlement is None or settled is None:
+    if record.call is None:
         return Line(
             now, "info", "request", method, route, status, ms, request_id, account, key, error
         )
+    settlement, settled = record.call
     attempts = settlement.attempts
     failed: tuple[str, ...] | UnsetType = UNSET
     for each in attempts:

@@ -179,12 +179,13 @@ class Metrics:
 
     def call_finished(self, settlement: Settlement, settled: Settled) -> None:
         """A call is settled. To be told in the task that serves it, or in one that it started."""
-        self._settled.append((settlement, settled))
+        call = (settlement, settled)
+        self._settled.append(call)
         if self._timer is None:
             self._count_soon()
         record = current_record.get()
         if record is not None:
-            record.settlement, record.settled = settlement, settled
+            record.call = call
 
     def finish(self) -> None:
         """Count what was noted last: the process is about to end."""

@@ -18,8 +18,7 @@ class Record(msgspec.Struct, eq=False):
     account: str | UnsetType = UNSET  # by name
     key: str | UnsetType = UNSET  # its id
     error: str | UnsetType = UNSET  # the code or type that the client was told
-    settlement: Settlement | None = None
-    settled: Settled | None = None
+    call: tuple[Settlement, Settled] | None = None  # that was settled
 
 
 # A context variable, so that the relay needs no word of access lines: a request is one task, and
