@@ -8,12 +8,10 @@ Amounts are nano-credits.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from operator import add, itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from typing import cast
 
-from msgspec.structs import astuple
-
-from farebox.billing.entry import ENTRY_FIELDS
 from farebox.billing.jobs import (
     Done,
     Grant,
@@ -26,8 +24,8 @@ from farebox.billing.jobs import (
     Return,
     Spending,
     Spent,
+    Undelivered,
 )
-from farebox.store.schema import usage
 from farebox.store.tables import (
     USABLE,
     AccountState,
@@ -38,15 +36,19 @@ from farebox.store.tables import (
     Row,
     Tables,
 )
-
-HOUR_US = 3_600_000_000
-
-# A row of `usage` is the entry and these four. Where the parts are that are summed up:
-_REST = ("lease_id", "charge", "absorbed", "settled_us")
-assert tuple(column.name for column in usage.columns) == ENTRY_FIELDS + _REST
-_CHARGE = len(ENTRY_FIELDS) + 1
-_TOKENS = range(ENTRY_FIELDS.index("uncached_input"), ENTRY_FIELDS.index("due"))
-_summed = itemgetter(*_TOKENS, _CHARGE, _CHARGE + 1)
+from farebox.store.usage_rows import (
+    HOUR_US,
+    Groups,
+    absorbed_of,
+    account_of,
+    charge_of,
+    created_of,
+    grouped,
+    id_of,
+    lease_of,
+    rows_of,
+    summed,
+)
 
 _DONE = Done()
 _GONE = LeaseGone()
@@ -76,11 +78,13 @@ class Batch:
         self._found = Found({}, {}, (), (), {})
         self._leases: dict[int, LeaseState] = {}
         self._changes = Changes()
-        self._rows: dict[str, Row] = {}  # of calls that are not answered yet
+        self._rows: list[Row] = []  # of its calls, in order
+        self._is_usual = True  # none of them is there twice, and each is paid in full
+        self._answered: set[str] = set()  # calls that were looked at one by one
         self._outcomes: list[Outcome] = []
         self._absorbed: dict[int, list[int]] = {}
-        # The rows that count, by account, key, model, hour (a number) and their lease (0: none).
-        self._groups: defaultdict[tuple[int, str, str, int, int], list[Row]] = defaultdict(list)
+        # The rows that count, by account, key, model and lease.
+        self._groups: Groups = defaultdict(list)
 
     def run(self, tables: Tables) -> list[Outcome]:
         """Do all jobs; one outcome for each."""
@@ -94,19 +98,22 @@ class Batch:
         spare = iter(found.new_leases)
         spent = iter(found.spent)
         self._make_sure()
+        rows = iter(self._rows)
         outcomes = self._outcomes
-        for job in self._jobs:
-            if isinstance(job, Post):
-                outcomes.append(self._post(job))
-            elif isinstance(job, Grant):
-                outcomes.append(self._grant(job, next(spare)))
-            elif isinstance(job, Return):
-                outcomes.append(self._return(job))
-            elif isinstance(job, Spending):
-                outcomes.append(Spent(next(spent) + self._spent_here(job)))
-            else:
-                self._changes.undelivered += job.request_ids
-                outcomes.append(_DONE)
+        for kind, jobs in groupby(self._jobs, type):
+            if kind is Post:
+                self._post_all(list(cast("Iterable[Post]", jobs)), rows)
+                continue
+            for job in jobs:
+                if isinstance(job, Grant):
+                    outcomes.append(self._grant(job, next(spare)))
+                elif isinstance(job, Return):
+                    outcomes.append(self._return(job))
+                elif isinstance(job, Spending):
+                    outcomes.append(Spent(next(spent) + self._spent_here(job)))
+                elif isinstance(job, Undelivered):
+                    self._changes.undelivered += job.request_ids
+                    outcomes.append(_DONE)
         self._sum_up()
         tables.write(self._changes, self._now_us)
         return outcomes
@@ -116,25 +123,32 @@ class Batch:
         leases: set[int] = set(self._unsure)
         spendings: list[Spending] = []
         grants = 0
-        rows, now_us = self._rows, self._now_us
-        for job in self._jobs:
-            if isinstance(job, Post):
-                entry, lease_id = job.entry, job.lease_id
-                if lease_id is not None:
-                    leases.add(lease_id)
-                if job.absorbed:
-                    accounts.add(entry.account_id)  # is there such an account?
-                if entry.request_id not in rows:
-                    amounts = (lease_id, job.charge, job.absorbed, now_us)
-                    rows[entry.request_id] = astuple(entry) + amounts
-            elif isinstance(job, Grant | Return):
-                accounts.add(job.account_id)
-                grants += isinstance(job, Grant)
-                if job.lease_id is not None:
-                    leases.add(job.lease_id)
-            elif isinstance(job, Spending):
-                spendings.append(job)
-        return Ask(sorted(accounts), sorted(leases), spendings, grants, list(rows.values()))
+        for kind, jobs in groupby(self._jobs, type):
+            if kind is Post:
+                self._rows += rows_of(list(cast("Iterable[Post]", jobs)), self._now_us)
+                continue
+            for job in jobs:
+                if isinstance(job, Grant | Return):
+                    accounts.add(job.account_id)
+                    grants += isinstance(job, Grant)
+                    if job.lease_id is not None:
+                        leases.add(job.lease_id)
+                elif isinstance(job, Spending):
+                    spendings.append(job)
+        rows = self._rows
+        leases.update(map(lease_of, rows))
+        leases.difference_update((None,))
+        if any(map(absorbed_of, rows)):
+            self._is_usual = False
+            # Is there such an account?
+            accounts.update(account_of(row) for row in rows if absorbed_of(row))
+        if len(set(map(id_of, rows))) < len(rows):
+            self._is_usual = False
+            once: dict[str, Row] = {}
+            for row in rows:
+                once.setdefault(id_of(row), row)
+            rows = list(once.values())
+        return Ask(sorted(accounts), sorted(leases), spendings, grants, rows)
 
     def _own(self, lease_id: int | None, account_id: int) -> LeaseState | None:
         """The lease, if it is this owner's and may be charged. A database that came back without
@@ -145,12 +159,42 @@ class Batch:
 
     # Calls.
 
-    def _post(self, job: Post) -> Outcome:
+    def _post_all(self, jobs: Sequence[Post], rows: Iterator[Row]) -> None:
+        """Calls that no other job comes between; theirs are the next of `rows`."""
+        calls = list(islice(rows, len(jobs)))
+        if self._charge_at_once(calls):
+            self._outcomes += [Posted(job.charge, 0, True) for job in jobs]
+            return
+        for job, row in zip(jobs, calls, strict=True):
+            self._outcomes.append(self._post(job, row))
+
+    def _charge_at_once(self, calls: Sequence[Row]) -> bool:
+        """Whether all of these are new, and covered by their leases however they are ordered, as
+        nearly always; then they are charged. Nothing is done if not.
+        """
+        if self._found.written or not self._is_usual:
+            return False
+        groups = grouped(calls)
+        charges: defaultdict[tuple[int | None, int], int] = defaultdict(int)
+        for (account_id, _, _, lease_id), rows in groups.items():
+            charges[lease_id, account_id] += sum(map(charge_of, rows))
+        for (lease_id, account_id), charge in charges.items():
+            lease = self._own(lease_id, account_id)
+            if charge if lease_id is None else lease is None or lease.unspent < charge:
+                return False
+        for (lease_id, account_id), charge in charges.items():
+            if lease_id is not None:
+                self._spend(lease_id, account_id, charge)
+        for group, rows in groups.items():
+            self._groups[group] += rows
+        return True
+
+    def _post(self, job: Post, row: Row) -> Outcome:
         entry, lease_id, charge = job.entry, job.lease_id, job.charge
         request_id, account_id = entry.request_id, entry.account_id
-        row = self._rows.pop(request_id, None)
-        if row is None:
+        if request_id in self._answered:
             return self._again(request_id)
+        self._answered.add(request_id)
         if request_id in self._found.written:
             return Posted(*self._found.written[request_id], inserted=False)
         if lease_id is None:
@@ -161,8 +205,7 @@ class Batch:
             return _GONE
         if job.absorbed:
             self._absorb(account_id, job.absorbed)
-        hour = entry.created_us // HOUR_US
-        self._groups[account_id, entry.key_id, entry.model, hour, lease_id or 0].append(row)
+        self._groups[account_id, entry.key_id, entry.model, lease_id].append(row)
         return Posted(charge, job.absorbed, True)
 
     def _again(self, request_id: str) -> Outcome:
@@ -196,10 +239,11 @@ class Batch:
     def _spent_here(self, job: Spending) -> int:
         """What calls of this batch so far were charged, of those that are asked for."""
         return sum(
-            row[_CHARGE]
-            for (_, key_id, _, hour, _), rows in self._groups.items()
-            if key_id == job.key_id and hour * HOUR_US >= job.since_us
+            charge_of(row)
+            for (_, key_id, _, _), rows in self._groups.items()
+            if key_id == job.key_id
             for row in rows
+            if created_of(row) // HOUR_US * HOUR_US >= job.since_us
         )
 
     # Credit.
@@ -284,7 +328,11 @@ class Batch:
 
     def _sum_up(self) -> None:
         changes, now_us = self._changes, self._now_us
-        hours = self._sum_calls()
+        sums = summed(self._groups)
+        changes.lease_hours, changes.usage_hours = sums.lease_hours, sums.usage_hours
+        for lease_id, (charge, calls) in sums.leases.items():
+            lease = self._leases[lease_id]
+            lease.more_spent, lease.calls = charge, calls
         changes.accounts = [each for each in self._found.accounts.values() if each.change]
         for lease_id, lease in sorted(self._leases.items()):
             if lease.next_state == "draining" and not lease.unspent:
@@ -294,38 +342,15 @@ class Batch:
                 changes.leases.append(lease)
             if lease.more_spent:
                 names = (f"lease:{lease_id}", "operator:revenue")
-                sums = (lease.more_spent, lease.calls)
+                charged = (lease.more_spent, lease.calls)
                 changes.transfers.append(
-                    (lease.account_id, "charge", *names, *sums, lease_id, now_us)
+                    (lease.account_id, "charge", *names, *charged, lease_id, now_us)
                 )
         for account_id, (amount, calls) in sorted(self._absorbed.items()):
             names = ("operator:absorbed", "operator:unpaid")
             changes.transfers.append((account_id, "absorbed", *names, amount, calls, None, now_us))
         present_us = now_us // HOUR_US * HOUR_US
-        changes.unsealed = sorted(hour_us for hour_us in hours if hour_us < present_us)
-
-    def _sum_calls(self) -> set[int]:
-        """What the calls come to, by lease and by hour; the hours that they are in."""
-        lease_hours: dict[tuple[int, int], list[int]] = {}
-        usage_hours: dict[tuple[int, str, str, int], Iterable[int]] = {}
-        for (account_id, key_id, model, hour, lease_id), rows in self._groups.items():
-            columns = tuple(zip(*map(_summed, rows), strict=True))
-            sums = (len(rows), *map(sum, columns))
-            hour_us = hour * HOUR_US
-            key = (account_id, key_id, model, hour_us)
-            before = usage_hours.get(key)
-            usage_hours[key] = sums if before is None else map(add, before, sums)
-            if lease_id:
-                of_lease = lease_hours.setdefault((lease_id, hour_us), [0, 0])
-                of_lease[0] += len(rows)
-                of_lease[1] += sums[-2]
-                lease = self._leases[lease_id]
-                lease.more_spent += sums[-2]
-                lease.calls += len(rows) - columns[-2].count(0)
-        changes = self._changes
-        changes.lease_hours = [(*key, *sums) for key, sums in sorted(lease_hours.items())]
-        changes.usage_hours = [(*key, *usage_hours[key]) for key in sorted(usage_hours)]
-        return {key[3] for key in usage_hours}
+        changes.unsealed = sorted(hour_us for hour_us in sums.hours if hour_us < present_us)
 
 
 def grant_amount(job: Grant, room: int) -> int:
