@@ -26,6 +26,7 @@ from farebox.billing.jobs import (
     Spooled,
 )
 from farebox.billing.ledger import Ledger
+from farebox.billing.parties import Worker as Link
 from tests.billing.ledger_store import FakeStore
 
 IDLE_S = 0.5
@@ -43,7 +44,7 @@ class Worker:
     """A process that serves calls: what it waits for, and says again on each connection."""
 
     host: Host
-    link: int | None = None
+    link: Link | None = None
     asked: dict[str, m.Hold | m.Extend] = field(default_factory=dict[str, "m.Hold | m.Extend"])
     held: dict[str, tuple[m.Hold, int]] = field(default_factory=dict[str, tuple[m.Hold, int]])
     settling: dict[str, tuple[Entry, tuple[m.Hold, int] | None]] = field(
@@ -131,9 +132,8 @@ class Host:
     spool: dict[str, Post] = field(default_factory=dict[str, Post])
     batch: list[Job] = field(default_factory=list[Job])  # with the committer
     outcomes: list[Outcome] | None = None  # of it, on their way back
-    links: dict[int, Worker] = field(default_factory=dict[int, Worker])
-    broken: list[int] = field(default_factory=list[int])  # connections whose end is not seen yet
-    links_made: int = 0
+    links: dict[Link, Worker] = field(default_factory=dict[Link, Worker])
+    broken: list[Link] = field(default_factory=list[Link])  # connections whose end is not seen yet
     hosts: int = 1
     observe: Callable[[], None] = lambda: None  # after each thing that changed the store
 
@@ -141,10 +141,10 @@ class Host:
     def now_s(self) -> float:
         return self.clock.now_s
 
-    def new_link(self, worker: Worker) -> int:
-        self.links_made += 1
-        self.links[self.links_made] = worker
-        return self.links_made
+    def new_link(self, worker: Worker) -> Link:
+        link = self.ledger.come()
+        self.links[link] = worker
+        return link
 
     def hire(self) -> Worker:
         """A worker that has connected."""
@@ -244,13 +244,10 @@ class Host:
 
     def deliver(self) -> None:
         """Answers go to those who are still there."""
-        answers = list(self.ledger.answers.items())
-        self.ledger.answers.clear()
-        for link, told in answers:
-            assert isinstance(link, int)
+        for link, worker in tuple(self.links.items()):
+            told, link.answers = link.answers, []
             for answer in told:
-                worker = self.links.get(link)
-                if worker is not None:
+                if link in self.links:
                     worker.received(answer)
 
     # The process itself.

@@ -143,9 +143,10 @@ def test_what_waits_in_the_spool_is_not_held_or_charged_again() -> None:
     """A new ledger counts it as spent, and answers for it."""
     ledger = Ledger()
     ledger.begin([OpenLease(5, 1, 100)], [Spooled("req_1", 5, 60, 3)], 0, 0.0)
-    ledger.settle("w", m.Settle(entry("req_1", 1, 63)), 0.0)
-    ledger.hold("w", m.Hold("req_2", 1, "key", 40, 50), 0.0)
-    assert ledger.answers == {"w": [m.Settled("req_1", 60, 3)]}
+    worker = ledger.come()
+    ledger.settle(worker, m.Settle(entry("req_1", 1, 63)), 0.0)
+    ledger.hold(worker, m.Hold("req_2", 1, "key", 40, 50), 0.0)
+    assert worker.answers == [m.Settled("req_1", 60, 3)]
     assert ledger.jobs == [Grant(1, 5, 0, 10, 20, 1)]
 
 

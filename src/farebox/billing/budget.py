@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from farebox.billing.jobs import Outcome, Posted
+
 STALE_S = 1.0  # what other hosts charged meanwhile is read again
 FORGET_S = 60.0
 
@@ -36,6 +38,12 @@ class Budget:
         """The store's answer. It may lack what waits in the spool, so it never lowers the sum."""
         self.spent = max(spent, self.spent or 0)
         self.read_s = now_s
+
+    def end_post(self, charge: int, outcome: Outcome) -> None:
+        """What was on its way into the store is there, if it was not before; or it cannot be."""
+        self.posted -= charge
+        if self.spent is not None and isinstance(outcome, Posted) and outcome.inserted:
+            self.spent += charge
 
     def is_over(self, now_s: float) -> bool:
         """Whether nothing is lost by forgetting it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 from farebox.billing import messages as m
 from farebox.billing.budget import Budget
@@ -26,28 +25,13 @@ from farebox.billing.jobs import (
     Spent,
     Undelivered,
 )
+from farebox.billing.parties import Waiting
 from farebox.billing.purse import Lease, Purse
 
-Worker = Hashable
 IDLE_S = 2.0  # a lease that nobody has used for so long is given back
 _RATE_S = 0.2  # spending is not looked at more often
 _FORGET_S = 60.0  # a purse without a lease
 MOST_BACK = 100  # leases given back in one tick: whoever needs a grant meanwhile waits for them
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """Somebody who wants credit: a call to be held for (more), or to be charged."""
-
-    worker: Worker
-    request: m.Hold | m.Extend | Entry
-    least: int
-    most: int
-    budget: Budget | None = None
-    limit: int = 0  # of the budget
-    asked: bool = False  # the last Grant was asked for this one too
-    recalled: bool = False  # other hosts were asked to give back for this one too
-    later: bool = False  # a charge that the store could not be asked for: tried again by tick
 
 
 class _Purses(dict[int, Purse]):
@@ -190,14 +174,17 @@ class Credit(ABC):
             queue.popleft()
         if not queue:
             purse.recalling = False
-            job = purse.top_up(now_s, self.hosts)
-            if job is not None:
-                self.jobs.append(job)
+            self._top_up(purse, now_s)
         elif not (purse.asked or purse.recalling):
             budget = queue[0].budget
             is_read = budget is None or budget.spent is not None
             if is_read and not all(each.later for each in queue):
                 self._ask(purse)
+
+    def _top_up(self, purse: Purse, now_s: float) -> None:
+        job = purse.top_up(now_s, self.hosts)
+        if job is not None:
+            self.jobs.append(job)
 
     def _ask(self, purse: Purse) -> None:
         first, free = purse.queue[0], purse.free

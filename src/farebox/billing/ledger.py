@@ -1,7 +1,7 @@
 """The ledger of one host: holds answered from memory, charges handed to the store in batches.
 
 A state machine without I/O. What comes in are the methods; what goes out is collected in `answers`
-(by worker), `jobs` (for the store, whose outcomes come back by `done`), `recalls` (accounts that
+of each worker, `jobs` (for the store, whose outcomes come back by `done`), `recalls` (accounts that
 other hosts are to give back) and `recalled` (tokens of recalls that are done). Time is given.
 
 The one rule that everything here serves: what is held or charged is always taken from a lease, a
@@ -11,14 +11,10 @@ explains it. So whatever a crash makes this forget costs nobody anything.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from farebox.billing import messages as m
-from farebox.billing.budget import Budget
-from farebox.billing.credit import IDLE_S, Credit, Waiting, Worker
+from farebox.billing.credit import IDLE_S, Credit
 from farebox.billing.entry import Entry
 from farebox.billing.jobs import (
     Grant,
@@ -34,31 +30,10 @@ from farebox.billing.jobs import (
     Spooled,
     Undelivered,
 )
-from farebox.billing.purse import Lease, Purse
+from farebox.billing.parties import OpenCall, Waiting, Worker, tell
+from farebox.billing.purse import Purse
 
 START_S = 1.0  # for workers to tell a new ledger what the one before had held for them
-
-
-# Structs rather than dataclasses: every call makes both, and these are made in a fifth of the time.
-class _Call(msgspec.Struct, eq=False):
-    """A call in flight: what is held for it, and of which lease."""
-
-    worker: Worker
-    purse: Purse
-    lease: Lease | None
-    amount: int
-    budget: Budget | None
-    limit: int = 0  # of the budget
-
-
-class _Writing(msgspec.Struct, eq=False):
-    """A charge that waits for credit, or is on its way into the store."""
-
-    worker: Worker | None  # None: it has gone
-    purse: Purse
-    budget: Budget | None
-    lease: Lease | None = None
-    charge: int = 0
 
 
 class Ledger(Credit):
@@ -66,11 +41,10 @@ class Ledger(Credit):
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         super().__init__(idle_s)
-        self.answers: defaultdict[Worker, list[m.Answer]] = defaultdict(list)
         self.halted = False
-        self._calls: dict[str, _Call] = {}
-        self._writing: dict[str, _Writing] = {}
-        self._undelivered: dict[str, Worker] = {}  # answers whose end is on its way
+        self._workers: set[Worker] = set()
+        self._calls: dict[str, OpenCall] = {}  # that are held for
+        self._writing: dict[str, OpenCall] = {}  # that are over
         self._spooled: dict[str, Spooled] = {}
         self._resumes_due = 0
         self._deferred: dict[str, tuple[Worker, m.Hold]] = {}
@@ -116,6 +90,12 @@ class Ledger(Credit):
 
     # What workers say.
 
+    def come(self) -> Worker:
+        """A connection was made."""
+        worker = Worker()
+        self._workers.add(worker)
+        return worker
+
     def resume(self, worker: Worker, holds: Iterable[m.OpenHold], now_s: float) -> None:
         """A worker is here, or here again, with calls in flight that were held for."""
         for hold in holds:
@@ -129,9 +109,8 @@ class Ledger(Credit):
             budget = self._budget(hold.key_id, hold.account_id, hold.budget, hold.since_us)
             # What a lease lacks of it, if one was lost meanwhile, is got when it is charged.
             amount = min(hold.amount, purse.free)
-            lease = purse.take(amount, now_s)
-            call = _Call(worker, purse, lease, amount, budget, hold.budget or 0)
-            self._note(request_id, call)
+            lease, limit = purse.take(amount, now_s), hold.budget or 0
+            self._note(request_id, OpenCall(worker, purse, lease, amount, budget, limit))
         if self._resumes_due:
             self._resumes_due -= 1
             if not self._resumes_due:
@@ -143,23 +122,23 @@ class Ledger(Credit):
         if request_id in self._calls:
             call = self._calls[request_id]
             call.worker = worker  # the same call, on another connection
-            self.answers[worker].append(m.Held(request_id, call.amount))
+            worker.answers.append(m.Held(request_id, call.amount))
         elif request_id in self._asking:
             self._asking[request_id].worker = worker
         elif self.halted:
-            self.answers[worker].append(m.Refused(request_id, "away"))
+            worker.answers.append(m.Refused(request_id, "away"))
         elif self._resumes_due:
             self._deferred[request_id] = (worker, request)
         else:
             purse, most, limit = self._purses[request.account_id], request.most, request.budget
             if limit is None and most <= purse.free and not purse.queue:
                 # So it is with nearly every call, and need not be noted as waiting first.
-                call = _Call(worker, purse, purse.take(most, now_s), most, None)
-                self._note(request_id, call)
-                self.answers[worker].append(m.Held(request_id, most))
-                job = purse.top_up(now_s, self.hosts)
-                if job is not None:
-                    self.jobs.append(job)
+                purse.calls += 1
+                call = OpenCall(worker, purse, purse.take(most, now_s), most, None)
+                self._calls[request_id] = call
+                worker.answers.append(m.Held(request_id, most))
+                if purse.free * 2 < purse.block:
+                    self._top_up(purse, now_s)
                 return
             budget = self._budget(request.key_id, request.account_id, limit, request.since_us)
             waiting = Waiting(worker, request, request.least, most, budget, limit or 0)
@@ -170,7 +149,7 @@ class Ledger(Credit):
         """Hold more for a call that is held for."""
         call = self._calls.get(request.request_id)
         if call is None or self.halted:
-            self.answers[worker].append(m.Refused(request.request_id, "away"))
+            worker.answers.append(m.Refused(request.request_id, "away"))
         else:
             more = request.more
             waiting = Waiting(worker, request, more, more, call.budget, call.limit)
@@ -197,30 +176,39 @@ class Ledger(Credit):
         if request_id in self._writing:
             self._writing[request_id].worker = worker
             return
-        call = self._end(request_id, now_s)
         if request_id in self._spooled:
+            self._end(request_id, now_s)
             spooled = self._spooled[request_id]
-            self.answers[worker].append(m.Settled(request_id, spooled.charge, spooled.absorbed))
+            worker.answers.append(m.Settled(request_id, spooled.charge, spooled.absorbed))
             return
-        purse = self._purses[entry.account_id]
-        self._charge(worker, purse, None if call is None else call.budget, entry, now_s)
-        if purse.queue:
-            self._serve(purse, now_s)
+        call = self._calls.pop(request_id, None)
+        if call is None or call.purse.account_id != entry.account_id:
+            if call is not None:
+                self._free(call, now_s)
+            call = OpenCall(worker, self._purses[entry.account_id], None, 0, None)
+        else:
+            call.worker = worker
+            call.purse.calls -= 1
+            if call.budget is not None:
+                call.budget.held -= call.amount
+        self._writing[request_id] = call
+        if not self._charge(call, entry, entry.due, call.amount, now_s):
+            self._wait_for_charge(call, entry)
+        if call.purse.queue:
+            self._serve(call.purse, now_s)
 
     def delivered(self, worker: Worker, request_ids: Iterable[str]) -> None:
         """The clients have all of their answers."""
-        undelivered = self._undelivered
-        for request_id in request_ids:
-            if undelivered.get(request_id) == worker:
-                del undelivered[request_id]
+        worker.undelivered.difference_update(request_ids)
 
     def gone(self, worker: Worker, now_s: float) -> None:
         """A worker's connection has ended. If it lives, it connects again and says once more all
         that counts; if it died, what is not on its way into the store yet is not charged.
         """
-        for request_id in [key for key, call in self._calls.items() if call.worker == worker]:
+        for request_id in [key for key, call in self._calls.items() if call.worker is worker]:
             self._end(request_id, now_s)
-        self._deferred = {key: each for key, each in self._deferred.items() if each[0] != worker}
+        deferred = self._deferred.items()
+        self._deferred = {key: each for key, each in deferred if each[0] is not worker}
         for purse in self._purses.values():
             left = [each for each in purse.queue if self._asks(worker, each)]
             for each in left:
@@ -232,26 +220,50 @@ class Ledger(Credit):
         self._withdraw(worker)
         for purse in self._purses.values():
             self._serve(purse, now_s)
-        undelivered = [key for key, each in self._undelivered.items() if each == worker]
-        for request_id in undelivered:
-            del self._undelivered[request_id]
-        self._mark(sorted(undelivered))
+        self._mark(sorted(worker.undelivered))
+        self._workers.discard(worker)
 
     def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now_s: float) -> None:
         """A batch was done, or could not be: one outcome for each job."""
+        writing = self._writing
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(job, Post):
-                self._posted(job, outcome, now_s)
-            elif isinstance(job, Grant):
-                self._granted(job, outcome, now_s)
-            elif isinstance(job, Return):
-                self._returned(job, outcome)
-            elif isinstance(job, Spending):
-                self._read(job, outcome, now_s)
+            # What nearly always is comes first: isinstance is slow to say no of a Struct.
+            if not isinstance(job, Post):
+                self._done(job, outcome, now_s)
+                continue
+            entry = job.entry
+            request_id = entry.request_id
+            call = writing.pop(request_id)
+            worker, lease = call.worker, call.lease
+            if lease is not None:
+                lease.posted -= 1
+            if call.budget is not None:
+                call.budget.end_post(call.amount, outcome)
+            if not isinstance(outcome, Posted):
+                self._not_posted(call, entry, outcome, now_s)
             else:
-                self._marked(job, outcome)
+                if not outcome.inserted:
+                    self._was_posted(call, entry, outcome)
+                if worker is None:
+                    self._mark_lost(entry, outcome)
+                else:
+                    worker.answers.append(m.Settled(request_id, outcome.charge, outcome.absorbed))
+                    if outcome.charge and entry.outcome == "complete":
+                        worker.undelivered.add(request_id)
+            if call.purse.queue:
+                self._serve(call.purse, now_s)
 
     # How it is done.
+
+    def _done(self, job: Job, outcome: Outcome, now_s: float) -> None:
+        if isinstance(job, Grant):
+            self._granted(job, outcome, now_s)
+        elif isinstance(job, Return):
+            self._returned(job, outcome)
+        elif isinstance(job, Spending):
+            self._read(job, outcome, now_s)
+        elif isinstance(job, Undelivered):
+            self._marked(job, outcome)
 
     def _start(self, now_s: float) -> None:
         """All that was held is known; others may be held for."""
@@ -263,41 +275,44 @@ class Ledger(Credit):
 
     def _asks(self, worker: Worker, waiting: Waiting) -> bool:
         if isinstance(waiting.request, Entry):
-            return self._writing[waiting.request.request_id].worker == worker
-        return waiting.worker == worker
+            return self._writing[waiting.request.request_id].worker is worker
+        return waiting.worker is worker
 
-    def _note(self, request_id: str, call: _Call) -> None:
+    def _note(self, request_id: str, call: OpenCall) -> None:
         self._calls[request_id] = call
         call.purse.calls += 1
         if call.budget is not None:
             call.budget.held += call.amount
 
-    def _end(self, request_id: str, now_s: float) -> _Call | None:
+    def _end(self, request_id: str, now_s: float) -> OpenCall | None:
         """Forget a call in flight; what was held for it is free."""
         call = self._calls.pop(request_id, None)
         if call is not None:
-            purse = call.purse
-            purse.calls -= 1
-            purse.give_back(call.amount, call.lease, now_s)
-            if call.budget is not None:
-                call.budget.held -= call.amount
+            self._free(call, now_s)
         return call
+
+    def _free(self, call: OpenCall, now_s: float) -> None:
+        call.purse.calls -= 1
+        call.purse.give_back(call.amount, call.lease, now_s)
+        if call.budget is not None:
+            call.budget.held -= call.amount
 
     def _give(self, waiting: Waiting, purse: Purse, amount: int, now_s: float) -> None:
         request = waiting.request
         if isinstance(request, Entry):
-            writing = self._writing[request.request_id]
-            self._post(writing.worker, purse, writing.budget, request, amount)
+            call = self._writing[request.request_id]
+            is_charged = self._charge(call, request, amount, 0, now_s)
+            assert is_charged, "it was free"
         elif isinstance(request, m.Hold):
             lease = purse.take(amount, now_s)
             del self._asking[request.request_id]
-            call = _Call(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit)
+            call = OpenCall(waiting.worker, purse, lease, amount, waiting.budget, waiting.limit)
             self._note(request.request_id, call)
-            self.answers[waiting.worker].append(m.Held(request.request_id, amount))
+            tell(waiting.worker, m.Held(request.request_id, amount))
         else:
             self._lengthen(waiting.worker, request.request_id, amount, now_s)
 
-    def _lengthen(self, worker: Worker, request_id: str, amount: int, now_s: float) -> None:
+    def _lengthen(self, worker: Worker | None, request_id: str, amount: int, now_s: float) -> None:
         call = self._calls.get(request_id)
         if call is None:
             return  # it ended while it waited for more
@@ -310,71 +325,54 @@ class Ledger(Credit):
         call.amount += amount
         if call.budget is not None:
             call.budget.held += amount
-        self.answers[worker].append(m.Held(request_id, call.amount))
+        tell(worker, m.Held(request_id, call.amount))
 
     def _refuse(self, waiting: Waiting, refusal: m.Refused) -> None:
         self._asking.pop(refusal.request_id, None)
-        self.answers[waiting.worker].append(refusal)
+        tell(waiting.worker, refusal)
 
-    def _charge(
-        self, worker: Worker | None, purse: Purse, budget: Budget | None, entry: Entry, now_s: float
-    ) -> None:
-        if entry.due <= purse.free:
-            self._post(worker, purse, budget, entry, entry.due)
-            return
-        # It goes before those who wait to be held for: it has been sent already.
-        self._writing[entry.request_id] = _Writing(worker, purse, budget)
-        purse.queue.appendleft(Waiting(worker, entry, 0, entry.due))
-        self._serve(purse, now_s)
-
-    def _post(
-        self, worker: Worker | None, purse: Purse, budget: Budget | None, entry: Entry, charge: int
-    ) -> None:
-        lease = purse.charge(charge)
-        self._writing[entry.request_id] = _Writing(worker, purse, budget, lease, charge)
+    def _charge(self, call: OpenCall, entry: Entry, charge: int, held: int, now_s: float) -> bool:
+        """Charge a call that is over, and for which so much was held, if that much is at hand."""
+        purse, budget = call.purse, call.budget
+        job = purse.post(entry, charge, held, call.lease, now_s)
+        if job is None:
+            return False
+        call.lease, call.amount = purse.lease, charge
         if budget is not None:
             budget.posted += charge
-        lease_id = lease.lease_id if charge and lease is not None else None
-        self.jobs.append(Post(entry, lease_id, charge, entry.due - charge))
+        self.jobs.append(job)
+        return True
 
-    def _posted(self, job: Post, outcome: Outcome, now_s: float) -> None:
-        entry = job.entry
-        writing = self._writing.pop(entry.request_id)
-        worker, purse, charge = writing.worker, writing.purse, writing.charge
-        lease, budget = writing.lease, writing.budget
-        if lease is not None:
-            lease.posted -= 1
-        if budget is not None:
-            budget.posted -= charge
-        # What nearly always is comes first: isinstance is slow to say no of a Struct.
-        if isinstance(outcome, Posted):
-            if not outcome.inserted:
-                purse.uncharge(charge, lease)  # it was written before
-            elif budget is not None and budget.spent is not None:
-                budget.spent += charge
-            self._tell(worker, entry, outcome)
-        elif isinstance(outcome, LeaseGone):
-            if lease is not None and lease is purse.lease:
-                self._lose(purse, lease)
-            self._charge(worker, purse, budget, entry, now_s)
-            return
+    def _wait_for_charge(self, call: OpenCall, entry: Entry) -> None:
+        """It goes before those who wait to be held for: it has been sent already."""
+        call.lease, call.amount = None, 0
+        call.purse.queue.appendleft(Waiting(call.worker, entry, 0, entry.due))
+
+    def _not_posted(self, call: OpenCall, entry: Entry, outcome: Outcome, now_s: float) -> None:
+        if isinstance(outcome, LeaseGone):
+            if call.lease is not None and call.lease is call.purse.lease:
+                self._lose(call.purse, call.lease)
+            self._writing[entry.request_id] = call
+            if not self._charge(call, entry, entry.due, 0, now_s):
+                self._wait_for_charge(call, entry)
         else:
-            purse.uncharge(charge, lease)  # it is not written at all
-            if worker is not None:
-                reason = outcome.reason if isinstance(outcome, Rejected) else "away"
-                self.answers[worker].append(m.NotSettled(entry.request_id, reason))
-        if purse.queue:
-            self._serve(purse, now_s)
+            call.purse.uncharge(call.amount, call.lease)  # it is not written at all
+            reason = outcome.reason if isinstance(outcome, Rejected) else "away"
+            tell(call.worker, m.NotSettled(entry.request_id, reason))
 
-    def _tell(self, worker: Worker | None, entry: Entry, posted: Posted) -> None:
-        request_id = entry.request_id
-        if worker is not None:
-            self.answers[worker].append(m.Settled(request_id, posted.charge, posted.absorbed))
+    def _was_posted(self, call: OpenCall, entry: Entry, posted: Posted) -> None:
+        """It was written before, and perhaps told to another worker. Now it is this one's to say
+        that the client has its answer.
+        """
+        call.purse.uncharge(call.amount, call.lease)
+        if call.worker is not None and posted.charge and entry.outcome == "complete":
+            for other in self._workers:
+                other.undelivered.discard(entry.request_id)
+
+    def _mark_lost(self, entry: Entry, posted: Posted) -> None:
+        """Its worker has gone, and cannot say any more whether the client has its answer."""
         if posted.charge and entry.outcome == "complete":
-            if worker is None:
-                self._mark([request_id])
-            else:
-                self._undelivered[request_id] = worker
+            self._mark([entry.request_id])
 
     def _mark(self, request_ids: Sequence[str]) -> None:
         if request_ids:
@@ -385,16 +383,16 @@ class Ledger(Credit):
         kept: list[Job] = []
         for job in self.jobs:
             writing = self._writing.get(job.entry.request_id) if isinstance(job, Post) else None
-            if isinstance(job, Post) and writing is not None and writing.worker == worker:
+            if isinstance(job, Post) and writing is not None and writing.worker is worker:
                 del self._writing[job.entry.request_id]
                 if writing.lease is not None:
                     writing.lease.posted -= 1
-                writing.purse.uncharge(writing.charge, writing.lease)
+                writing.purse.uncharge(writing.amount, writing.lease)
                 if writing.budget is not None:
-                    writing.budget.posted -= writing.charge
+                    writing.budget.posted -= writing.amount
             else:
                 kept.append(job)
         self.jobs[:] = kept
         for writing in self._writing.values():
-            if writing.worker == worker:
+            if writing.worker is worker:
                 writing.worker = None

@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from farebox.billing.jobs import Grant, Return
+from farebox.billing.jobs import Grant, Post, Return
 
 if TYPE_CHECKING:
-    from farebox.billing.credit import Waiting
+    from farebox.billing.entry import Entry
+    from farebox.billing.parties import Waiting
 
 SPEND_S = 10.0  # a block lasts about so long
 _STILL_S = 2.0  # no hold as large as the largest for so long: a busy lease may be cut down
@@ -68,14 +69,15 @@ class Purse:
     def take(self, amount: int, now_s: float) -> Lease | None:
         """Hold so much more, which is free; the lease that it is of."""
         lease = self.lease
-        if amount:
-            assert 0 < amount <= self.free
-            self.free -= amount
-            self.held += amount
+        free = self.free
+        assert 0 <= amount <= free or not amount
+        self.free = free - amount
+        self.held += amount
         self.used_s = now_s
         if amount >= self.largest:
             self.largest, self.largest_s = amount, now_s
-            self.block = max(self.block, amount)
+            if amount > self.block:  # noqa: PLR1730 (of every call, and max() takes twice as long)
+                self.block = amount
         return lease
 
     def give_back(self, amount: int, lease: Lease | None, now_s: float) -> None:
@@ -86,16 +88,30 @@ class Purse:
             self.free += amount
         self.used_s = now_s
 
-    def charge(self, amount: int) -> Lease | None:
-        """So much of what is free is spent, and on its way into the store; the lease it is of."""
-        lease = self.lease
-        if amount:
-            assert amount <= self.free
-            self.free -= amount
-            self.spent += amount
-        if lease is not None:
-            lease.posted += 1
-        return lease
+    def post(
+        self, entry: Entry, charge: int, held: int, lease: Lease | None, now_s: float
+    ) -> Post | None:
+        """A call is over, for which so much of that lease was held: that is free again. If what is
+        free covers the charge, it is spent, and on its way into the store; the rest of what is due
+        is absorbed.
+        """
+        self.held -= held
+        assert self.held >= 0
+        self.used_s = now_s
+        present, free = self.lease, self.free
+        if lease is present:
+            free += held
+        if charge > free:
+            self.free = free
+            return None
+        self.free = free - charge
+        self.spent += charge
+        lease_id = None
+        if present is not None:
+            present.posted += 1
+            if charge:
+                lease_id = present.lease_id
+        return Post(entry, lease_id, charge, entry.due - charge)
 
     def uncharge(self, amount: int, lease: Lease | None) -> None:
         """What was charged of that lease is not spent after all."""

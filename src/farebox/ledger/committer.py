@@ -165,8 +165,9 @@ class Committer:
         if self._is_away:
             return self._set_aside(jobs)
         if not self._waiting:
-            whole = [_whole(job) if type(job) is Return else job for job in jobs]
-            outcomes = self._try(tuple(whole))
+            if Return in map(type, jobs):
+                jobs = [_whole(job) if isinstance(job, Return) else job for job in jobs]
+            outcomes = self._try(tuple(jobs))
             return self._set_aside(jobs) if outcomes is None else outcomes
         # The store works, but what came before has not all been shipped: charges join it, so that
         # there is one order, and one place to look for a call that is said again.

@@ -18,6 +18,7 @@ import structlog
 from farebox.billing import messages as m
 from farebox.billing.jobs import Job, Outcome
 from farebox.billing.ledger import Ledger
+from farebox.billing.parties import Worker
 from farebox.core import clock
 from farebox.ledger import wire
 from farebox.ledger.committer import MOST_JOBS
@@ -142,6 +143,10 @@ class Server:
 
     # For connections.
 
+    def new_worker(self) -> Worker:
+        """Who the ledger takes a connection for."""
+        return self._ledger.come()
+
     def come(self, connection: _Connection) -> None:
         """A connection was made."""
         self._connections.add(connection)
@@ -149,9 +154,9 @@ class Server:
 
     def received(self, connection: _Connection, messages: Sequence[m.Request]) -> None:
         """What a worker has said."""
-        does, now_s = self._does, clock.monotonic_s()
+        does, worker, now_s = self._does, connection.worker, clock.monotonic_s()
         for message in messages:
-            does[type(message)](connection, message, now_s)
+            does[type(message)](worker, message, now_s)
         self.look_soon()
 
     def gone(self, connection: _Connection) -> None:
@@ -159,7 +164,7 @@ class Server:
         self._connections.discard(connection)
         if not self._connections:
             self.empty.set()
-        self._ledger.gone(connection, clock.monotonic_s())
+        self._ledger.gone(connection.worker, clock.monotonic_s())
         self.look_soon()
 
     def _tick(self) -> None:
@@ -175,15 +180,11 @@ class Server:
         ledger = self._ledger
         if ledger.recalled:
             self._tell_recalled()
-        if ledger.answers:
-            self._answer()
+        for connection in self._connections:
+            if connection.worker.answers:
+                connection.send_answers()
         if ledger.recalls:
-            recalls, ledger.recalls = ledger.recalls, []
-            for account_id in recalls:
-                if self._ask_others is not None:
-                    self._ask_others(account_id)
-                else:
-                    self.others_gave_back(account_id)
+            self._recall_others()
         if self._is_busy:
             return
         if not ledger.jobs:
@@ -217,17 +218,19 @@ class Server:
         else:
             self._quiet.set()
 
-    def _answer(self) -> None:
-        answers = list(self._ledger.answers.items())
-        self._ledger.answers.clear()
-        for worker, told in answers:
-            cast("_Connection", worker).send(told)
+    def _recall_others(self) -> None:
+        recalls, self._ledger.recalls = self._ledger.recalls, []
+        for account_id in recalls:
+            if self._ask_others is not None:
+                self._ask_others(account_id)
+            else:
+                self.others_gave_back(account_id)
 
     def _tell_recalled(self) -> None:
         recalled, self._ledger.recalled = self._ledger.recalled, []
         for token in recalled:
             if isinstance(token, _Asked):
-                self._ledger.answers[token.by].append(m.Recalled(token.account_id))
+                token.by.answers.append(m.Recalled(token.account_id))
             elif self._on_recalled is not None:
                 self._on_recalled(str(token))
 
@@ -236,7 +239,7 @@ class Server:
 class _Asked:
     """Who recalled what, by a message."""
 
-    by: _Connection
+    by: Worker
     account_id: int
 
 
@@ -245,6 +248,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.worker = server.new_worker()
         self._reader = wire.request_reader()
         self._transport: asyncio.Transport | None = None
 
@@ -266,8 +270,9 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self._server.gone(self)
 
-    def send(self, answers: Sequence[m.Answer]) -> None:
-        """Say this, if there is still somebody to say it to."""
+    def send_answers(self) -> None:
+        """Say what the ledger has for this worker, if there is still somebody to say it to."""
+        answers, self.worker.answers = self.worker.answers, []
         if self._transport is not None:
             self._transport.write(wire.frames(answers))
 

@@ -52,7 +52,8 @@ class Reader(Generic[_T]):
         """The messages of the frames that are whole now. Raises WireError."""
         if not self._rest:
             messages, used = self._read(data)
-            self._rest += memoryview(data)[used:]
+            if used < len(data):
+                self._rest += data[used:]
             return messages
         self._rest += data
         if len(self._rest) < self._wanted:
@@ -76,7 +77,7 @@ class Reader(Generic[_T]):
                 self._wanted = HEAD_BYTES + size
                 break
             try:
-                messages += self._decoder.decode(memoryview(data)[start + HEAD_BYTES : stop])
+                messages += self._decoder.decode(data[start + HEAD_BYTES : stop])
             except msgspec.MsgspecError as error:
                 raise WireError(str(error)) from error
             start = stop
