@@ -286,6 +286,18 @@ def test_a_call_that_cannot_be_written_is_not_charged() -> None:
     assert desk.store.accounts[1].available == 100
 
 
+def test_a_call_is_charged_to_the_account_that_it_says_though_it_was_held_of_another() -> None:
+    """Two that made the same id by chance: what is held for the first is free again."""
+    desk = Desk(credits=10)
+    desk.store.credit(2, 100, 0)
+    request_id = desk.held(10)
+    desk.worker.settle(entry(request_id, 2, 7))
+    desk.world.drain()
+    assert desk.answer(request_id) == m.Settled(request_id, 7, 0)
+    other_id = desk.held(10)
+    assert desk.answer(other_id) == m.Held(other_id, 10)
+
+
 # The store is away.
 
 

@@ -48,6 +48,22 @@ def test_a_dead_workers_last_answers_count_as_undelivered(is_delivered: bool, ou
     assert desk.store.usage[request_id].outcome == outcome
 
 
+def test_an_answer_that_was_told_again_is_the_last_connections_to_deliver() -> None:
+    """Whenever it is seen that the one before has ended."""
+    desk = Desk()
+    request_id = desk.held(10)
+    desk.settled(request_id, 10)
+    desk.host.disconnect(desk.worker)
+    desk.worker.connect()
+    desk.worker.settle(entry(request_id, 1, 10))
+    desk.host.take()
+    desk.host.commit()
+    desk.host.hear()
+    desk.worker.delivered(request_id)
+    desk.world.drain()
+    assert desk.store.usage[request_id].outcome == "complete"
+
+
 def test_a_charge_on_its_way_when_the_worker_dies_is_undelivered() -> None:
     """It is committed after the death."""
     desk = Desk()

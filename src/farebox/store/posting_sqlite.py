@@ -22,8 +22,8 @@ from farebox.store.tables import (
 
 # So many rows of `usage` in one statement, the most that there are: a quarter less work than one by
 # one, and the driver lets the other threads go first, and waits to have its turn again, once for
-# all of them. Of fewer than the last the driver makes no less work.
-_TOGETHER = (64, 16)
+# all of them.
+_TOGETHER = (64, 16, 4)
 
 
 def _insert(table: str, columns: Sequence[str], rows: int = 1) -> str:
