@@ -50,6 +50,7 @@ _DURATION_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600
 _TTFT_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 600)
 _GATHER_S = 0.1  # that /metrics of another process lags behind
 _T = TypeVar("_T")
+_Kind = tuple[str, str, tuple[str, ...]]  # of a call: its dialect, its outcome, its flags
 
 
 class _Histogram(Histogram):
@@ -76,7 +77,7 @@ class Metrics:
         self._serving = 0  # requests
         # How long those took whose answers have been told, by route and status.
         self._answered = defaultdict[tuple[str, int | None], deque[float]](deque)
-        self._settled: deque[tuple[Settlement, Settled]] = deque()
+        self._settled = defaultdict[_Kind, deque[tuple[Settlement, Settled]]](deque)
         self._timer: asyncio.TimerHandle | None = None
         self._add_requests(self.registry)
         self._add_calls(self.registry)
@@ -180,7 +181,7 @@ class Metrics:
     def call_finished(self, settlement: Settlement, settled: Settled) -> None:
         """A call is settled. To be told in the task that serves it, or in one that it started."""
         call = (settlement, settled)
-        self._settled.append(call)
+        self._settled[settlement.dialect, settlement.outcome, settlement.flags].append(call)
         if self._timer is None:
             self._count_soon()
         record = current_record.get()
@@ -210,36 +211,36 @@ class Metrics:
                 result = f"{status // 100}xx" if status else "gone"
                 self._requests_of(route, result).inc(len(durations_s))
                 self._duration_of(route).observe_all(durations_s)
-        calls = _taken(self._settled)
-        if calls:
-            settlements, settled = zip(*calls, strict=True)
-            self._count_calls(settlements)
-            self._charged.inc(sum([each.charge_nanocredits for each in settled]))
-            self._absorbed.inc(sum([each.absorbed_nanocredits for each in settled]))
+        for kind, noted in [*self._settled.items()]:
+            if calls := _taken(noted):
+                self._count_calls(kind, *zip(*calls, strict=True))
 
-    def _count_calls(self, settlements: Sequence[Settlement]) -> None:
-        # Thousands come at once, of a few kinds.
-        kinds = Tally([(each.dialect, each.outcome, each.flags) for each in settlements])
-        for (dialect, outcome, flags), count in kinds.items():
-            self._calls_of(dialect, outcome).inc(count)
-            if outcome == "client_gone":
-                self._hangups.inc(count)
-            if "estimated" in flags:
-                self._estimated.inc(count)
+    def _count_calls(
+        self, kind: _Kind, settlements: Sequence[Settlement], settled: Sequence[Settled]
+    ) -> None:
+        dialect, outcome, flags = kind
+        count = len(settlements)
+        self._calls_of(dialect, outcome).inc(count)
+        if outcome == "client_gone":
+            self._hangups.inc(count)
+        if "estimated" in flags:
+            self._estimated.inc(count)
+        # Thousands come at once.
         attempts = [each.attempts for each in settlements]
+        if outcome == "refused":
+            self._holds_refused.inc(attempts.count(()))
         made = chain.from_iterable(attempts)
         results = Tally([(each.channel, each.error, each.status) for each in made])
-        for (channel, error, status), count in results.items():
-            self._attempts_of(channel, str(error or status or "none")).inc(count)
+        for (channel, error, status), tries in results.items():
+            self._attempts_of(channel, str(error or status or "none")).inc(tries)
         tokens = [astuple(each.usage) for each in settlements]
         for series, counts in zip(self._tokens_of, zip(*tokens, strict=True), strict=True):
             series.inc(sum(counts))
         self._ttft.observe_all(
             [each.ttft_ms / 1000 for each in settlements if each.ttft_ms is not None]
         )
-        if () in attempts:
-            refused = [each for each in settlements if each.outcome == "refused"]
-            self._holds_refused.inc(sum(not each.attempts for each in refused))
+        self._charged.inc(sum([each.charge_nanocredits for each in settled]))
+        self._absorbed.inc(sum([each.absorbed_nanocredits for each in settled]))
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format. May read files: use a thread."""
