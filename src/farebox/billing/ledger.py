@@ -192,7 +192,10 @@ class Ledger(Credit):
             if call.budget is not None:
                 call.budget.held -= call.amount
         self._writing[request_id] = call
-        if not self._charge(call, entry, entry.due, call.amount, now_s):
+        job = call.purse.post(call, entry, entry.due, call.amount, now_s)
+        if job is not None:
+            self.jobs.append(job)
+        else:
             self._wait_for_charge(call, entry)
         if call.purse.queue:
             self._serve(call.purse, now_s)
@@ -301,8 +304,9 @@ class Ledger(Credit):
         request = waiting.request
         if isinstance(request, Entry):
             call = self._writing[request.request_id]
-            is_charged = self._charge(call, request, amount, 0, now_s)
-            assert is_charged, "it was free"
+            job = purse.post(call, request, amount, 0, now_s)
+            assert job is not None, "it was free"
+            self.jobs.append(job)
         elif isinstance(request, m.Hold):
             lease = purse.take(amount, now_s)
             del self._asking[request.request_id]
@@ -331,21 +335,8 @@ class Ledger(Credit):
         self._asking.pop(refusal.request_id, None)
         tell(waiting.worker, refusal)
 
-    def _charge(self, call: OpenCall, entry: Entry, charge: int, held: int, now_s: float) -> bool:
-        """Charge a call that is over, and for which so much was held, if that much is at hand."""
-        purse, budget = call.purse, call.budget
-        job = purse.post(entry, charge, held, call.lease, now_s)
-        if job is None:
-            return False
-        call.lease, call.amount = purse.lease, charge
-        if budget is not None:
-            budget.posted += charge
-        self.jobs.append(job)
-        return True
-
     def _wait_for_charge(self, call: OpenCall, entry: Entry) -> None:
         """It goes before those who wait to be held for: it has been sent already."""
-        call.lease, call.amount = None, 0
         call.purse.queue.appendleft(Waiting(call.worker, entry, 0, entry.due))
 
     def _not_posted(self, call: OpenCall, entry: Entry, outcome: Outcome, now_s: float) -> None:
@@ -353,7 +344,10 @@ class Ledger(Credit):
             if call.lease is not None and call.lease is call.purse.lease:
                 self._lose(call.purse, call.lease)
             self._writing[entry.request_id] = call
-            if not self._charge(call, entry, entry.due, 0, now_s):
+            job = call.purse.post(call, entry, entry.due, 0, now_s)
+            if job is not None:
+                self.jobs.append(job)
+            else:
                 self._wait_for_charge(call, entry)
         else:
             call.purse.uncharge(call.amount, call.lease)  # it is not written at all

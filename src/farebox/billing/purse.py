@@ -14,7 +14,7 @@ from farebox.billing.jobs import Grant, Post, Return
 
 if TYPE_CHECKING:
     from farebox.billing.entry import Entry
-    from farebox.billing.parties import Waiting
+    from farebox.billing.parties import OpenCall, Waiting
 
 SPEND_S = 10.0  # a block lasts about so long
 _STILL_S = 2.0  # no hold as large as the largest for so long: a busy lease may be cut down
@@ -70,7 +70,7 @@ class Purse:
         """Hold so much more, which is free; the lease that it is of."""
         lease = self.lease
         free = self.free
-        assert 0 <= amount <= free or not amount
+        assert 0 <= amount <= free
         self.free = free - amount
         self.held += amount
         self.used_s = now_s
@@ -89,28 +89,30 @@ class Purse:
         self.used_s = now_s
 
     def post(
-        self, entry: Entry, charge: int, held: int, lease: Lease | None, now_s: float
+        self, call: OpenCall, entry: Entry, charge: int, held: int, now_s: float
     ) -> Post | None:
-        """A call is over, for which so much of that lease was held: that is free again. If what is
-        free covers the charge, it is spent, and on its way into the store; the rest of what is due
-        is absorbed.
+        """A call is over for which so much was held: that is free again. If what is free covers the
+        charge, it is spent, and on its way into the store; the rest of what is due is absorbed.
         """
         self.held -= held
         assert self.held >= 0
         self.used_s = now_s
-        present, free = self.lease, self.free
-        if lease is present:
+        lease, free = self.lease, self.free
+        if call.lease is lease:
             free += held
         if charge > free:
-            self.free = free
+            self.free, call.lease, call.amount = free, None, 0
             return None
         self.free = free - charge
         self.spent += charge
         lease_id = None
-        if present is not None:
-            present.posted += 1
+        if lease is not None:
+            lease.posted += 1
             if charge:
-                lease_id = present.lease_id
+                lease_id = lease.lease_id
+        call.lease, call.amount = lease, charge
+        if call.budget is not None:
+            call.budget.posted += charge
         return Post(entry, lease_id, charge, entry.due - charge)
 
     def uncharge(self, amount: int, lease: Lease | None) -> None:
