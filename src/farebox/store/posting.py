@@ -8,7 +8,7 @@ Amounts are nano-credits.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import cast
 
@@ -71,6 +71,8 @@ class Batch:
     ) -> None:
         self._owner = owner
         self._jobs = jobs
+        # Those of one kind that no other comes between.
+        self._runs = [(kind, list(run)) for kind, run in groupby(jobs, type)]
         self._now_us = now_us
         self._unsure = unsure or {}
         self.given_back = dict(given_back or {})
@@ -100,9 +102,9 @@ class Batch:
         self._make_sure()
         rows = iter(self._rows)
         outcomes = self._outcomes
-        for kind, jobs in groupby(self._jobs, type):
+        for kind, jobs in self._runs:
             if kind is Post:
-                self._post_all(list(cast("Iterable[Post]", jobs)), rows)
+                self._post_all(cast("list[Post]", jobs), rows)
                 continue
             for job in jobs:
                 if isinstance(job, Grant):
@@ -123,9 +125,9 @@ class Batch:
         leases: set[int] = set(self._unsure)
         spendings: list[Spending] = []
         grants = 0
-        for kind, jobs in groupby(self._jobs, type):
+        for kind, jobs in self._runs:
             if kind is Post:
-                self._rows += rows_of(list(cast("Iterable[Post]", jobs)), self._now_us)
+                self._rows += rows_of(cast("list[Post]", jobs), self._now_us)
                 continue
             for job in jobs:
                 if isinstance(job, Grant | Return):

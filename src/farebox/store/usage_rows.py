@@ -96,8 +96,9 @@ def _add(sums: dict[_K, Iterable[int]], key: _K, more: Iterable[int]) -> None:
 def _by_hour(groups: Mapping[Group, Sequence[Row]]) -> Iterator[tuple[Group, int, Sequence[Row]]]:
     """The groups, cut where their calls began in different hours."""
     for group, rows in groups.items():
-        hour_us = min(map(created_of, rows)) // HOUR_US * HOUR_US
-        if max(map(created_of, rows)) < hour_us + HOUR_US:
+        created_us = list(map(created_of, rows))
+        hour_us = min(created_us) // HOUR_US * HOUR_US
+        if max(created_us) < hour_us + HOUR_US:
             yield group, hour_us, rows
             continue
         hours: defaultdict[int, list[Row]] = defaultdict(list)
