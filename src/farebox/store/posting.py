@@ -50,6 +50,8 @@ from farebox.store.usage_rows import (
     summed,
 )
 
+_FEW = 2  # calls that are charged sooner one by one
+
 _DONE = Done()
 _GONE = LeaseGone()
 
@@ -164,7 +166,7 @@ class Batch:
     def _post_all(self, jobs: Sequence[Post], rows: Iterator[Row]) -> None:
         """Calls that no other job comes between; theirs are the next of `rows`."""
         calls = list(islice(rows, len(jobs)))
-        if self._charge_at_once(calls):
+        if len(calls) > _FEW and self._charge_at_once(calls):
             self._outcomes += [Posted(job.charge, 0, True) for job in jobs]
             return
         for job, row in zip(jobs, calls, strict=True):
