@@ -24,6 +24,8 @@ _LOOKUPS_AT_ONCE = 4  # more would only queue for the store, in front of everybo
 _CALLERS_KEPT = 10_000
 _SHOWN_BYTES = 256  # longer headers than these are not kept: they have more than a key in them
 
+_record = current_record.get  # kept: as a method of what is imported it is made for each call
+
 
 class Changes(Protocol):
     """Accounts and keys that changed after a revision, as they are at this one."""
@@ -138,7 +140,7 @@ def _checked(caller: Caller) -> Caller:
     ends = key.expires_us is not None or key.revoked_us is not None
     if ends and not key.is_valid(clock.now_us()):
         raise _refused()
-    record = current_record.get()
+    record = _record()
     if record is not None:
         record.account, record.key = caller.account.name, key.id
     return caller

@@ -16,6 +16,8 @@ from farebox.server.state import State
 from farebox.telemetry import logs
 from farebox.telemetry.record import Record, current_record
 
+_set_record = current_record.set  # kept: as a method of what is imported it is made for each call
+
 Handler = Callable[[State, Request, Reply], Awaitable[None]]
 
 # Found by one look-up, with no framework between.
@@ -43,7 +45,7 @@ async def serve(
     """
     started_s = clock.monotonic_s()
     record = Record(reply.request_id, request.method)
-    current_record.set(record)
+    _set_record(record)
     metrics = state.metrics
     metrics.request_started()
     try:
