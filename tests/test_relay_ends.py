@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import suppress
 
 import pytest
 
@@ -12,6 +14,7 @@ from farebox.core.call import Call
 from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import Usage
 from farebox.errors import UpstreamFailed
+from farebox.passage import Passage
 from tests.fakes.upstream import FakeUpstream
 from tests.playing import (
     DONE,
@@ -20,6 +23,7 @@ from tests.playing import (
     JSON,
     STREAM,
     PacedClient,
+    Step,
     chunk,
     part,
     played,
@@ -259,3 +263,36 @@ async def test_events_that_are_alike_may_be_followed_by_any(fake_upstream: FakeU
         assert client.events[-1] == "[DONE]"
         assert relaying.settlement.due_nanocredits == USAGE_CHARGE
         assert relaying.settlement.flags == ()
+
+
+ENDS: dict[str, tuple[Step, ...]] = {
+    "good": (chunk("hi"), chunk(finish="stop"), GOOD_USAGE, DONE, END),
+    "bad event": (chunk("hi"), part(b"data: {nonsense\n\n"), END),
+    "bad from the start": (part(b"data: {nonsense\n\n"), END),
+    "error": (chunk("hi"), part(b'data: {"error":{"message":"boom"}}\n\n'), END),
+    "broken off": (chunk("hi"), 0.02),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+async def test_of_a_call_that_is_over_nothing_is_kept(
+    name: str, fake_upstream: FakeUpstream
+) -> None:
+    """However it ended: an error knows the frames that it came through, and those the call."""
+
+    async def call(relaying: Relaying) -> None:
+        with suppress(UpstreamFailed):  # where nothing was sent yet
+            await relaying.call(stream=True)
+
+    async with played(fake_upstream, STREAM, *ENDS[name]) as relaying:
+        before = _passages()
+        for _ in range(3):
+            await asyncio.create_task(call(relaying))
+        assert len(relaying.books.settled) == 3
+        await asyncio.sleep(0)
+        assert _passages() <= before
+
+
+def _passages() -> int:
+    gc.collect()
+    return sum(isinstance(each, Passage) for each in gc.get_objects())

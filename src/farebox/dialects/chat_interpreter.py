@@ -21,7 +21,7 @@ from farebox.dialects.interpreter import Circumstances, Endings, Outgoing, Strea
 from farebox.errors import FareboxError
 
 
-class ChatInterpreter(msgspec.Struct, eq=False, gc=False):
+class ChatInterpreter(msgspec.Struct, eq=False):
     """One chat completion."""
 
     _call: Call

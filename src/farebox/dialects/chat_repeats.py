@@ -129,24 +129,18 @@ def learn(raw: bytes, data: bytes, chunk: Chunk, *, decodes: bool) -> tuple[Patt
         if not tail.endswith(b'"}') or not _is_plain(tail[at:-2]):
             return None
         middle, tail = tail[:at], tail[-2:]
-    end = _shared(tail + BLANK_LINE)
+    end = tail + BLANK_LINE
     changing = _slice(len(head), -len(end))
     tier, inner = chunk.service_tier, middle[:-1]
     pattern = Pattern(head, tail, middle, end, end + head, field, tier, inner, changing, decodes)
     return pattern, probe
 
 
-# Streams' patterns share what they have in common: of a thousand streams that are open side by side
-# each event finds its own pattern in memory that was not looked at for long.
-
-
-@lru_cache(maxsize=64)
-def _shared(data: bytes) -> bytes:
-    return data
-
-
 @lru_cache(maxsize=1024)
 def _slice(start: int, stop: int) -> slice:
+    """One for all streams: of a thousand that are open side by side each event finds what is its
+    own in memory that was not looked at for long.
+    """
     return slice(start, stop)
 
 

@@ -128,7 +128,9 @@ class HttpExchange:
             self._pour(take)
             while self._take is not None:
                 if self._decoder is None and self._connection is not None:
-                    self._connection.sink = take  # which it is given without us
+                    # It is given what comes without us; once more, perhaps, if this task is
+                    # cancelled and has not had its turn.
+                    self._connection.sink = take
                 if not await self._wait(patience_s):
                     break
                 if self._take is not None:  # the end or a failure, else it would have been poured
