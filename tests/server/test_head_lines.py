@@ -3,7 +3,7 @@
 import pytest
 
 from farebox.server import head_lines
-from farebox.server.head_lines import FirstLines, line
+from farebox.server.head_lines import FirstLines, line, size_lines
 
 
 def test_the_first_lines_are_the_status_and_what_the_server_says():
@@ -29,3 +29,5 @@ def test_figures_do_not_fill_the_memory():
     for length in range(3 * head_lines._MOST_LINES):
         assert line((b"content-length", b"%d" % length)) == b"content-length: %d\r\n" % length
         assert len(kept) <= head_lines._MOST_LINES
+        assert size_lines[length] == f"{length:x}\r\n".encode()
+        assert len(size_lines) <= head_lines._MOST_LINES

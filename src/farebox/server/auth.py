@@ -14,7 +14,7 @@ from farebox.core import clock
 from farebox.core.account import Account, Caller, Key
 from farebox.core.ids import is_key, key_digest
 from farebox.errors import BillingUnavailable, Unauthorized
-from farebox.telemetry.record import current_record
+from farebox.telemetry.record import get_record
 
 # A key that was made elsewhere is accepted at once, so an unknown one is looked up in the store;
 # this bounds how often the same wrong key costs a look-up.
@@ -23,8 +23,6 @@ _MISSES_KEPT = 10_000
 _LOOKUPS_AT_ONCE = 4  # more would only queue for the store, in front of everybody else's reads
 _CALLERS_KEPT = 10_000
 _SHOWN_BYTES = 256  # longer headers than these are not kept: they have more than a key in them
-
-_record = current_record.get  # kept: as a method of what is imported it is made for each call
 
 
 class Changes(Protocol):
@@ -140,7 +138,7 @@ def _checked(caller: Caller) -> Caller:
     ends = key.expires_us is not None or key.revoked_us is not None
     if ends and not key.is_valid(clock.now_us()):
         raise _refused()
-    record = _record()
+    record = get_record()
     if record is not None:
         record.account, record.key = caller.account.name, key.id
     return caller

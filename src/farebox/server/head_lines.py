@@ -1,5 +1,5 @@
 """The lines that an answer's head is put together from by the fast lane, each made once: those of a
-status are the same for a second, and most others in most answers.
+status are the same for a second, and most others in most answers. And those before chunks.
 """
 
 from __future__ import annotations
@@ -37,3 +37,16 @@ class _Lines(dict[tuple[bytes, bytes], bytes]):
 
 
 line = _Lines().__getitem__
+
+
+class _SizeLines(dict[int, bytes]):
+    """What stands before a chunk of so many bytes (RFC 9112, 7.1)."""
+
+    def __missing__(self, size_bytes: int) -> bytes:
+        if len(self) >= _MOST_LINES:
+            self.clear()
+        made = self[size_bytes] = b"%x\r\n" % size_bytes
+        return made
+
+
+size_lines = _SizeLines()

@@ -20,7 +20,7 @@ from farebox.core import clock
 from farebox.core.call import Headers
 from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
-from farebox.server.head_lines import FirstLines, line
+from farebox.server.head_lines import FirstLines, line, size_lines
 from farebox.server.heads import Head, KnownHeads
 from farebox.server.reply import (
     CLOSE,
@@ -309,7 +309,7 @@ class LaneCycle(Reply):
         self.response_started = True
         left_bytes = self._left_bytes
         if left_bytes is None:
-            size = b"%x\r\n" % len(data) if data else b""
+            size = size_lines[len(data)] if data else b""
             end = (b"\r\n" if data else b"") + (b"0\r\n\r\n" if last else b"")
             self._transport.write(b"".join((head, size, data, end)))
         else:
@@ -344,7 +344,7 @@ class LaneCycle(Reply):
         """Send a part of the body behind the first, if the client takes it without a wait."""
         if self._left_bytes is not None or self._flow.write_paused or self.gone:
             return False
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._transport.write(size_lines[len(data)] + data + b"\r\n")
         return True
 
     async def respond(self, response: Asgi) -> None:

@@ -14,9 +14,7 @@ from farebox.server import chat, compact, counting, messages, responses, websock
 from farebox.server.reply import ClientGone, Reply, Request
 from farebox.server.state import State
 from farebox.telemetry import logs
-from farebox.telemetry.record import Record, current_record
-
-_set_record = current_record.set  # kept: as a method of what is imported it is made for each call
+from farebox.telemetry.record import Record, set_record
 
 Handler = Callable[[State, Request, Reply], Awaitable[None]]
 
@@ -45,7 +43,7 @@ async def serve(
     """
     started_s = clock.monotonic_s()
     record = Record(reply.request_id, request.method)
-    _set_record(record)
+    set_record(record)
     metrics = state.metrics
     metrics.request_started()
     try:

@@ -19,7 +19,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
 from farebox.telemetry.access import Line, line_of
-from farebox.telemetry.record import Record, current_record
+from farebox.telemetry.record import Record, get_record
 
 REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6  # a shorter one would strike out ordinary words
@@ -101,7 +101,7 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    record = current_record.get()
+    record = get_record()
     if record is not None:
         event.setdefault("request_id", record.request_id)  # a line may tell of another's
     return event

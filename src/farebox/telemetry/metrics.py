@@ -38,7 +38,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from farebox.core.ports import Settled, Settlement
 from farebox.core.usage import CLASSES
 from farebox.telemetry.former import reading
-from farebox.telemetry.record import current_record
+from farebox.telemetry.record import get_record
 
 # Each series would get a second one that says when it was made, which nobody asks for.
 disable_created_metrics()
@@ -184,7 +184,7 @@ class Metrics:
         self._settled[settlement.dialect, settlement.outcome, settlement.flags].append(call)
         if self._timer is None:
             self._count_soon()
-        record = current_record.get()
+        record = get_record()
         if record is not None:
             record.call = call
 

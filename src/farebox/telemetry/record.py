@@ -24,3 +24,5 @@ class Record(msgspec.Struct, eq=False):
 # A context variable, so that the relay needs no word of access lines: a request is one task, and
 # tasks started by it share the record.
 current_record: ContextVar[Record | None] = ContextVar("current_record", default=None)
+# Kept, since a method of a thing that was imported is made anew for each call.
+get_record, set_record = current_record.get, current_record.set
