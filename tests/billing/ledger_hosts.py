@@ -82,7 +82,7 @@ class Worker:
 
     def delivered(self, request_id: str) -> None:
         if self.link is not None:
-            self.host.ledger.delivered(self.link, [request_id])
+            self.host.ledger.delivered([request_id])
 
     def connect(self) -> None:
         """On a new connection: Resume first, then all that is not answered."""

@@ -48,8 +48,9 @@ def test_a_dead_workers_last_answers_count_as_undelivered(is_delivered: bool, ou
     assert desk.store.usage[request_id].outcome == outcome
 
 
-def test_an_answer_that_was_told_again_is_the_last_connections_to_deliver() -> None:
-    """Whenever it is seen that the one before has ended."""
+@pytest.mark.parametrize("is_away", [False, True])
+def test_an_answer_told_again_is_the_last_connections_to_deliver(is_away: bool) -> None:
+    """Whenever it is seen that the one before has ended; also if the spool has it as a new call."""
     desk = Desk()
     request_id = desk.held(10)
     desk.settled(request_id, 10)
@@ -57,8 +58,9 @@ def test_an_answer_that_was_told_again_is_the_last_connections_to_deliver() -> N
     desk.worker.connect()
     desk.worker.settle(entry(request_id, 1, 10))
     desk.host.take()
-    desk.host.commit()
+    (desk.host.fail if is_away else desk.host.commit)()
     desk.host.hear()
+    assert desk.answer(request_id) == m.Settled(request_id, 10, 0)
     desk.worker.delivered(request_id)
     desk.world.drain()
     assert desk.store.usage[request_id].outcome == "complete"

@@ -1,12 +1,14 @@
 """What a socket takes: sizes, encodings, pings, and bytes that are no WebSocket."""
 
 import asyncio
+import gc
 import json
 import random
 from contextlib import suppress
 
 import pytest
 
+from farebox.server.protocol import Protocol
 from tests.server.sockets import FIRST, REST, ask, closing, opened_raw, socket, until
 from tests.server.worker import SSE_HEAD, make_worker, running
 
@@ -118,3 +120,15 @@ async def test_a_client_that_answers_no_ping_is_dropped():
         assert said[0] == 0x89  # a ping
         assert said[-2 - len("keepalive ping timeout") - 2] == 0x88  # a goodbye
         writer.close()
+
+
+async def test_a_socket_that_has_ended_leaves_nothing_of_its_connection():
+    """Nor does the timer of a connection that rests."""
+    async with running(make_worker(), keep_alive_s=3600) as worker:
+        for _ in range(3):
+            async with socket(worker):
+                pass
+        await until(lambda: not worker.served.connections)
+        gc.collect()
+        kept = [each for each in gc.get_objects() if isinstance(each, Protocol)]
+        assert [each for each in kept if each._settings is worker.state.settings] == []

@@ -148,6 +148,7 @@ def test_its_flow_control_is_what_ours_is_like():
     assert set(Flow.__slots__) == vars(theirs).keys()
     assert (ours.read_paused, ours.write_paused) == (theirs.read_paused, theirs.write_paused)
     for flow in (theirs, ours):
+        flow.resume_writing()  # when nothing was paused yet
         flow.pause_writing()
         assert (flow.write_paused, flow._is_writable_event.is_set()) == (True, False)
     assert attributes_of_self(flow_control.FlowControl.pause_writing) == {

@@ -200,9 +200,12 @@ class Ledger(Credit):
         if call.purse.queue:
             self._serve(call.purse, now_s)
 
-    def delivered(self, worker: Worker, request_ids: Iterable[str]) -> None:
-        """The clients have all of their answers."""
-        worker.undelivered.difference_update(request_ids)
+    def delivered(self, request_ids: Iterable[str]) -> None:
+        """The clients have all of their answers, whichever connections were told the charges: two
+        of them were if the store was away the second time.
+        """
+        for each in self._workers:
+            each.undelivered.difference_update(request_ids)
 
     def gone(self, worker: Worker, now_s: float) -> None:
         """A worker's connection has ended. If it lives, it connects again and says once more all
@@ -223,8 +226,9 @@ class Ledger(Credit):
         self._withdraw(worker)
         for purse in self._purses.values():
             self._serve(purse, now_s)
-        self._mark(sorted(worker.undelivered))
         self._workers.discard(worker)
+        left = worker.undelivered.difference(*(each.undelivered for each in self._workers))
+        self._mark(sorted(left))
 
     def done(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now_s: float) -> None:
         """A batch was done, or could not be: one outcome for each job."""

@@ -77,7 +77,7 @@ class Server:
             m.Extend: ledger.extend,
             m.Release: lambda _, message, now_s: ledger.release(message.request_id, now_s),
             m.Settle: ledger.settle,
-            m.Delivered: lambda worker, message, _: ledger.delivered(worker, message.request_ids),
+            m.Delivered: lambda _, message, __: ledger.delivered(message.request_ids),
             m.Resume: lambda worker, message, now_s: ledger.resume(worker, message.holds, now_s),
             m.Recall: lambda worker, message, now_s: ledger.recall(
                 message.account_id, _Asked(worker, message.account_id), now_s

@@ -94,7 +94,6 @@ class KnownHead(msgspec.Struct, Generic[R], frozen=True):
     before: bytes
     before_bytes: int
     after: bytes
-    url: bytes
     head: Head
     route: R  # whatever its URL names to those who serve it
 
@@ -130,7 +129,7 @@ class KnownHeads(Generic[R]):
             return None
         return known, int(digits), len(before) + len(digits) + len(after)
 
-    def learn(self, data: bytes, url: bytes, head: Head, route: R) -> None:
+    def learn(self, data: bytes, head: Head, route: R) -> None:
         """Perhaps know the head that `data` begin with from now on.
 
         The parser has read it as `head`, and the end of the body is where its Content-Length says.
@@ -146,7 +145,7 @@ class KnownHeads(Generic[R]):
         key = before, after
         if self._known.has_come(key) and _is_read_as(before + digits + after, head):
             rest = [header for header in head.headers if header[0] != _LENGTH]
-            known = KnownHead(before, len(before), after, url, Head(rest), route)
+            known = KnownHead(before, len(before), after, Head(rest), route)
             self._known.keep(key, known, size_bytes)
 
 

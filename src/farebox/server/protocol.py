@@ -99,7 +99,7 @@ class Protocol(Connection):
         cycle = lane.take(self) if lane is not None else None
         if lane is not None and cycle is not None:
             if whole is not None and cycle.keep_alive and not cycle.waiting_for_100_continue:
-                lane.heads.learn(whole, self.url, cycle.head, cycle.route)
+                lane.heads.learn(whole, cycle.head, cycle.route)
             self._begin(cycle)
         else:
             super().on_headers_complete()
@@ -168,6 +168,7 @@ class Protocol(Connection):
     def _hand_over(self) -> None:
         """From here on the connection is a Socket's."""
         self.server_state.connections.discard(self)
+        self._unset_keepalive_if_required()  # which would keep this until it rang
         socket = Socket(
             self._settings,
             config=self.config,
