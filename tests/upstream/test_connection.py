@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -58,13 +60,22 @@ class Ear:
         pass
 
 
-def hear(pieces: list[bytes]) -> tuple[UpstreamHead | None, bytes, bool, bool, str | None]:
-    """What a connection makes of an answer that arrives in these pieces, and then the end."""
+@contextmanager
+def asked() -> Iterator[tuple[Connection, Ear]]:
+    """A connection on which a request was sent, and who hears of the answer."""
     loop = asyncio.new_event_loop()
     try:
         connection, ear = Connection(loop, 64 * KIB), Ear()
         connection.connection_made(Sink())
         connection.send(ear, b"", b"")
+        yield connection, ear
+    finally:
+        loop.close()
+
+
+def hear(pieces: list[bytes]) -> tuple[UpstreamHead | None, bytes, bool, bool, str | None]:
+    """What a connection makes of an answer that arrives in these pieces, and then the end."""
+    with asked() as (connection, ear):
         body: list[bytes] = []
         for piece in pieces:
             connection.data_received(piece)
@@ -74,8 +85,6 @@ def hear(pieces: list[bytes]) -> tuple[UpstreamHead | None, bytes, bool, bool, s
         connection.eof_received()
         connection.connection_lost(None)
         return connection.head, b"".join(body), connection.complete, reusable, ear.broken
-    finally:
-        loop.close()
 
 
 def split_at(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -129,11 +138,7 @@ def test_any_split_of_an_answer_gives_the_same_head_and_body(status, headers, pa
 @given(parts=PARTS, how=FRAMING, cuts=st.lists(st.integers(min_value=1), max_size=20), turns=TURNS)
 def test_a_sink_is_given_what_comes_until_it_has_enough(parts, how, cuts, turns):
     """What comes then, and with the end, is left to be taken; in all it is the body, in order."""
-    loop = asyncio.new_event_loop()
-    try:
-        connection, ear = Connection(loop, 64 * KIB), Ear()
-        connection.connection_made(Sink())
-        connection.send(ear, b"", b"")
+    with asked() as (connection, ear):
         body: list[bytes] = []
         said: list[bool | Exception] = []
 
@@ -156,8 +161,6 @@ def test_a_sink_is_given_what_comes_until_it_has_enough(parts, how, cuts, turns)
         assert ear.enough == [None if each is False else each for each in said if each is not True]
         connection.drop()
         assert connection.sink is None
-    finally:
-        loop.close()
 
 
 @given(parts=PARTS, how=FRAMING.filter(lambda how: how != "close"), keep=st.integers(min_value=0))

@@ -40,7 +40,7 @@ from farebox.server.kept import TRUE, Resolved, reading
 from farebox.server.recorder import Recorder
 from farebox.server.state import State
 from farebox.telemetry import logs
-from farebox.telemetry.record import Record, current_record
+from farebox.telemetry.record import Record, set_record
 
 _MOST_OF_ONE = 100  # of one account in one process: each has an upstream connection and memory
 _AFTER_END_S = 5.0  # for those that were told to end to write so
@@ -177,7 +177,7 @@ class _Run:
     async def _ride(self) -> None:
         call, started_s = self._resolved.call, clock.monotonic_s()
         record = Record(call.request_id, "POST", self._caller.account.name, self._caller.key.id)
-        current_record.set(record)
+        set_record(record)
         try:
             await self._serve(record)
         finally:

@@ -32,7 +32,7 @@ from farebox.server.socket_history import History, Items
 from farebox.server.socket_protocol import DRAIN
 from farebox.server.state import State
 from farebox.telemetry import logs
-from farebox.telemetry.record import Record, current_record
+from farebox.telemetry.record import Record, set_record
 
 ROUTE = "/v1/responses"
 _METHOD = "WS"  # in access lines: a response on a socket, which has no method
@@ -145,7 +145,7 @@ class Session:
         """One response, or the error in its place; whether the socket goes on."""
         state, started_s = self._state, clock.monotonic_s()
         record = Record(new_request_id(clock.now_us()), _METHOD)
-        current_record.set(record)
+        set_record(record)
         frames = self._frames(create.stream_id, self._on_last)
         state.metrics.request_started()
         try:

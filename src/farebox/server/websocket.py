@@ -19,7 +19,7 @@ from farebox.server.socket_history import Histories
 from farebox.server.socket_session import ROUTE, Opening, Session
 from farebox.server.state import State
 from farebox.telemetry import logs
-from farebox.telemetry.record import Record, current_record
+from farebox.telemetry.record import Record, set_record
 
 
 class UpgradeRequired(BadRequest):
@@ -34,7 +34,7 @@ async def serve(
     """Answer a handshake, then serve the socket to its end."""
     started_s = clock.monotonic_s()
     record = Record(new_request_id(clock.now_us()), "GET")
-    current_record.set(record)
+    set_record(record)
     head = Head(scope["headers"])
     status = 101
     state.metrics.request_started()
