@@ -77,14 +77,18 @@ class Pair:
     """Both sides of one connection; bytes go from one to the other when a test says so."""
 
     def __init__(
-        self, *names: str, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, shake: bool = True
+        self,
+        *names: str,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        shake: bool = True,
+        client: ClientContext | None = None,
     ) -> None:
         context = server_tls(*(names or (HOST,)))
         context.maximum_version = version
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = context.wrap_bio(self._in, self._out, server_side=True)
         self.wire, self.heard = Wire(), Heard()
-        self.secure = Secure(trusting(), HOST, cast("Connection", self.heard))
+        self.secure = Secure(client or trusting(), HOST, cast("Connection", self.heard))
         self.secure.connection_made(self.wire)
         for _ in range(3 if shake else 0):
             self.to_server()
@@ -138,6 +142,47 @@ async def test_what_is_sent_arrives_whole(sizes):
     pair.secure.write(parts[0])
     pair.secure.writelines([memoryview(part) for part in parts[1:]])
     assert pair.read() == b"".join(parts)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("step", [1, 13, 700])
+async def test_connections_of_one_context_take_turns_within_a_record(version, step):
+    """What one of them was given half of is not another's, nor is what one of them sends."""
+    client = trusting()
+    pairs = [Pair(version=version, client=client) for _ in range(3)]
+    datas = [bytes([n]) * (900 + n) for n in range(3)]
+    came: list[bytes] = []
+    for pair, data in zip(pairs, datas, strict=True):
+        pair.server.write(data[:400])
+        pair.server.write(data[400:])
+        came.append(pair.from_server())
+    for start in range(0, max(map(len, came)), step):
+        for pair, data, each in zip(pairs, datas, came, strict=True):
+            if part := each[start : start + step]:
+                pair.secure.data_received(part)
+            pair.secure.write(data[:3])
+    for pair, data in zip(pairs, datas, strict=True):
+        assert b"".join(pair.heard.parts) == data
+        assert set(pair.read()) == {data[0]}
+
+
+async def test_a_connection_that_fails_leaves_nothing_to_the_next():
+    """Neither what it could not read, within a handshake or behind one, nor an alert."""
+    client = trusting()
+    good, bad = Pair(client=client), Pair(client=client)
+    for broken in (bad, Pair(client=client, shake=False)):
+        broken.secure.data_received(b"HTTP/1.1 200 OK\r\n\r\n" * 3)
+        assert broken.wire.closed
+        assert (client.incoming.pending, client.outgoing.pending) == (0, 0)
+    gone = Pair(client=client)
+    with pytest.raises(ssl.SSLWantReadError):
+        gone.server.unwrap()
+    gone.secure.data_received(gone.from_server() + b"more")
+    assert gone.heard.told == ["eof"]
+    good.server.write(b"hello")
+    good.secure.data_received(good.from_server())
+    good.secure.write(b"how are you?")
+    assert (good.heard.parts, good.read()) == ([b"hello"], b"how are you?")
 
 
 async def test_a_goodbye_is_an_end_behind_the_data_before_it():
@@ -246,8 +291,11 @@ class _Renegotiating:
 
 
 class _RenegotiatingContext:
-    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, _host: str) -> Any:
-        self.tls = _Renegotiating(incoming, outgoing)
+    def __init__(self) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+    def wrap(self, _host: str) -> Any:
+        self.tls = _Renegotiating(self.incoming, self.outgoing)
         return self.tls
 
 

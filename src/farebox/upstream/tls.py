@@ -21,6 +21,10 @@ class ClientContext(ssl.SSLContext):
     That spares both sides the server's certificates and signature.
     """
 
+    # What was received and is to be decrypted; what was encrypted and is to be sent. Whoever puts
+    # something there takes it out before another connection has its turn.
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
     _is_trusting: bool
     _resume_s: float
     _sessions: dict[str, _Session]  # by host: a few, those of the operator's channels
@@ -31,13 +35,14 @@ class ClientContext(ssl.SSLContext):
         if sys.version_info >= (3, 13):  # as ssl.create_default_context() does from there on
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         context.set_alpn_protocols(["http/1.1"])
+        context.incoming, context.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context._is_trusting = False
         context._resume_s = resume_s
         context._sessions = {}
         return context
 
-    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, host: str) -> ssl.SSLObject:
-        """TLS to this host between two buffers, with its session if there is one to resume."""
+    def wrap(self, host: str) -> ssl.SSLObject:
+        """TLS to this host between the two buffers, with its session if there is one to resume."""
         if not self._is_trusting:
             # Some 20 ms, once: not at the start, since a gateway may have no channel with TLS.
             self.load_default_certs()
@@ -45,7 +50,7 @@ class ClientContext(ssl.SSLContext):
         known = self._sessions.get(host)
         is_fresh = known is not None and _now_s() < known.verified_s + self._resume_s
         session = known.session if known is not None and is_fresh else None
-        return self.wrap_bio(incoming, outgoing, server_hostname=host, session=session)
+        return self.wrap_bio(self.incoming, self.outgoing, server_hostname=host, session=session)
 
     def keep_session(self, tls: ssl.SSLObject) -> None:
         """Resume the session of this connection in the next to its host. In TLS 1.3 it is there
