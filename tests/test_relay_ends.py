@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -54,6 +55,32 @@ async def test_usage_that_nobody_can_read_is_estimated(
         assert relaying.settlement.flags == ("bad_usage", "estimated")
         assert relaying.settlement.due_nanocredits > 0
         assert relaying.books.holds == {}
+
+
+class LateBooks(MemoryBooks):
+    """Books that write the first call when another one was answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.another: Callable[[], Awaitable[object]] | None = None
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        another, self.another = self.another, None
+        if another is not None:
+            await another()
+        return await super().settle(settlement)
+
+
+async def test_the_connection_of_a_whole_answer_is_free_while_the_call_is_charged(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """The next call goes by it."""
+    books = LateBooks()
+    async with Relaying(fake_upstream, books=books) as relaying:
+        books.another = relaying.call
+        await relaying.call()
+        assert relaying.client is not None
+        assert (len(books.settled), relaying.client.open_connections) == (2, 1)
 
 
 class FaultyBooks(MemoryBooks):

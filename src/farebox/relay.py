@@ -161,6 +161,7 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
         # an empty one goes the long way, as those in parts do.
         limit_bytes = gateway.settings.max_answer_bytes
         body = exchange.whole(limit_bytes) or await _read_all(passage, exchange, limit_bytes)
+        passage.close()  # its connection can carry the next call while this one is charged
         _take_whole(passage, body, vendor, channel)
 
 
