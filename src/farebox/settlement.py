@@ -52,6 +52,7 @@ async def settle(passage: Passage, failure: FareboxError | None) -> FareboxError
             passage.caller, passage.call, passage.admitted, "upstream_failed", ("not_reckoned",)
         )
     passage.usage, passage.flags = settlement.usage, settlement.flags
+    passage.answer = None  # many calls wait for their charge at once; what leaves, the dialect has
     try:
         try:
             settled = await gateway.books.settle(settlement)

@@ -28,7 +28,8 @@ class ChatInterpreter(msgspec.Struct, eq=False):
     _around: Circumstances
     _wire: str = "chat"
     _stream: ChatStream | ChatFromResponses | None = None
-    _answer: Answer | None = None
+    _answer: Answer | None = None  # made of a response
+    _body: bytes = b""  # of a completion: nothing else of it is kept until it leaves
 
     def outgoing(self, wire: str, *, cache_control: bool = False) -> Outgoing:
         """The call itself, or as a response. Raises BadRequest for what cannot be had there."""
@@ -40,7 +41,7 @@ class ChatInterpreter(msgspec.Struct, eq=False):
 
     def stream(self, endings: Endings, max_event_bytes: int) -> Stream:
         """Chunks as they came, mended where the SDKs would stumble; or made of events."""
-        call, self._answer = self._call, None
+        call, self._answer, self._body = self._call, None, b""
         if self._wire == "responses":
             self._stream = ChatFromResponses(call, self._around.created_s, max_event_bytes)
         else:
@@ -50,10 +51,11 @@ class ChatInterpreter(msgspec.Struct, eq=False):
     def answer(self, body: bytes, endings: Endings) -> Answer:
         """The completion under the model's name as asked."""
         if self._wire == "responses":
-            self._answer = read_responses_answer(body, self._call, self._around.created_s)
+            answer = self._answer = read_responses_answer(body, self._call, self._around.created_s)
         else:
-            self._answer = read_answer(body, self._call, endings.standard, endings.failing)
-        return self._answer
+            answer = read_answer(body, self._call, endings.standard, endings.failing)
+            self._body = answer.body
+        return answer
 
     def ping(self) -> bytes:
         """A comment."""
@@ -63,10 +65,10 @@ class ChatInterpreter(msgspec.Struct, eq=False):
         """The last chunks, the usage if the client asked for it, and `[DONE]`; of a whole answer,
         the completion.
         """
+        if self._body:
+            return self._body
         if self._answer is not None:
-            return (
-                with_usage(self._answer, usage) if self._wire == "responses" else self._answer.body
-            )
+            return with_usage(self._answer, usage)
         if isinstance(self._stream, ChatFromResponses):
             return self._stream.tail(usage)
         assert self._stream is not None
