@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -61,6 +62,9 @@ class Pattern(msgspec.Struct, frozen=True):
     leaving_head: bytes = b""
     leaving_between: bytes = b""  # one event and the next
     leaving_tail: bytes = b""
+    # The same for one event: how it begins, and what of the one that came is its rest, if it is.
+    leaving_front: bytes = b""
+    rest: slice | None = None
 
     def read(self, events: list[bytes]) -> Texts | None:
         """The texts of events without their blank lines, if all of them are of this pattern and, in
@@ -97,6 +101,23 @@ class Pattern(msgspec.Struct, frozen=True):
         if plain.translate(CHANGED) == plain and (not self.decodes or text.isascii()):
             return Texts([piece], [text], len(text))
         return _texts([piece], [text], decodes=self.decodes) if _is_plain(more) else None
+
+    def leaving_as(self, head: bytes, tail: bytes) -> Pattern:
+        """The same, with what is around the text when it leaves; the blank line is in `tail`."""
+        front, rest = head, None
+        if tail == self.end:
+            pairs = zip(reversed(head), reversed(self.head), strict=False)
+            alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            front = head[: len(head) - alike]
+            rest = _slice(len(self.head) - alike, None)
+        return msgspec.structs.replace(
+            self,
+            leaving_head=head,
+            leaving_between=tail + head,
+            leaving_tail=tail,
+            leaving_front=front,
+            rest=rest,
+        )
 
     def frames(self, event: bytes) -> bool:
         """Whether an event without its blank line is of this pattern, if its text is a text."""
@@ -137,7 +158,7 @@ def learn(raw: bytes, data: bytes, chunk: Chunk, *, decodes: bool) -> tuple[Patt
 
 
 @lru_cache(maxsize=1024)
-def _slice(start: int, stop: int) -> slice:
+def _slice(start: int, stop: int | None) -> slice:
     """One for all streams: of a thousand that are open side by side each event finds what is its
     own in memory that was not looked at for long.
     """

@@ -62,7 +62,7 @@ class ChatStream(RepeatingStream):
         # What would be done for most events of most streams: one a read, the text in it as JSON has
         # most texts. Pattern.read_one() and _pass_alike() in one, which take twice as long.
         piece = text = plain = data[pattern.changing]
-        if pattern.middle:
+        if pattern.inner:
             before, _, more = piece.rpartition(b'"')
             text = before.removesuffix(pattern.inner)
             if len(text) == len(before):
@@ -74,7 +74,9 @@ class ChatStream(RepeatingStream):
         if pattern.service_tier is not None:
             self.service_tier = pattern.service_tier
         self.text_bytes += len(text)
-        return pattern.leaving_head + piece + pattern.leaving_tail
+        if pattern.rest is None:
+            return pattern.leaving_head + piece + pattern.leaving_tail
+        return pattern.leaving_front + data[pattern.rest]
 
     @property
     def tool_calls(self) -> tuple[tuple[str, int], ...] | None:
@@ -150,9 +152,7 @@ class ChatStream(RepeatingStream):
             if not asis.endswith(PROBE + tail):
                 return  # the name stands where something else changes
             tail = pattern.tail + BLANK_LINE
-        self._pattern = msgspec.structs.replace(
-            pattern, leaving_head=head, leaving_between=tail + head, leaving_tail=tail
-        )
+        self._pattern = pattern.leaving_as(head, tail)
 
     def _pass_alike(self, pattern: Pattern, texts: Texts) -> bytes:
         if pattern.service_tier is not None:
