@@ -20,6 +20,7 @@ from farebox.core.settings import Settings
 from farebox.dialects import chat, messages, responses
 from farebox.dialects.seal import Seal
 from farebox.errors import BillingUnavailable, OutOfCredit
+from farebox.passage import Passage
 from farebox.routing.catalogue import Catalogue, Group, Model, Route
 from farebox.upstream.client import Client as UpstreamClient
 from farebox.vendors import registry
@@ -102,7 +103,6 @@ class RecordingClient:
     """A client that keeps what it is sent, and hangs up when it is told to."""
 
     log: list[str] = field(default_factory=list)
-    told: int = 0  # how often what to do when it hangs up: before and after the head, and at last
     status: int | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
@@ -115,9 +115,14 @@ class RecordingClient:
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         self._callback = callback
-        self.told += 1
         if callback and self.gone:
             callback()
+
+    @property
+    def is_being_answered(self) -> bool:
+        """Whether the relay, who is told of a hang-up, has the head of the upstream's answer."""
+        passage = getattr(self._callback, "__self__", None)
+        return isinstance(passage, Passage) and passage.heard
 
     def hang_up(self) -> None:
         self.gone = True

@@ -16,7 +16,7 @@ from farebox.errors import (
 from farebox.vendors.body import Body
 from farebox.vendors.openai import OpenAI
 from tests.fakes.upstream import FakeUpstream
-from tests.relaying import CALLER, USAGE, USAGE_CHARGE, RecordingClient, Relaying
+from tests.relaying import CALLER, FULL, USAGE, USAGE_CHARGE, RecordingClient, Relaying
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +153,23 @@ async def test_a_hang_up_before_the_head_costs_nothing_and_the_third_is_refused(
         fake_upstream.wait_for_sockets(0)
 
 
+async def test_a_hang_up_before_the_second_channels_head_drops_its_call_at_once(
+    fake_upstream: FakeUpstream,
+) -> None:
+    """What the first one said is no answer of the second."""
+    async with Relaying(fake_upstream, channels=("openai", "deepseek")) as relaying:
+        client, seen = RecordingClient(), len(fake_upstream.requests)
+        task = asyncio.create_task(relaying.call("fail-500", "hang-before-head", client=client))
+        async with asyncio.timeout(5):
+            while len(fake_upstream.requests) < seen + 2:
+                await asyncio.sleep(0.005)
+        client.hang_up()
+        done, _ = await asyncio.wait([task], timeout=2)
+        assert isinstance(task.exception() if done else None, FareboxError)
+        errors = [attempt.error for attempt in relaying.settlement.attempts]
+        assert (errors, relaying.books.available) == (["status_500", "client_gone"], FULL)
+
+
 async def test_two_hang_ups_within_a_minute_refuse_the_next_call(
     fake_upstream: FakeUpstream,
 ) -> None:
@@ -181,7 +198,7 @@ async def test_a_hang_up_while_the_answer_comes_is_drained_for_the_exact_usage(
         client = RecordingClient(hang_up_after=1)
         if not stream:
             task = await relaying.start("slow", client=client, say="a b c", usage=USAGE)
-            while client.told < 2:
+            while not client.is_being_answered:
                 await asyncio.sleep(0)
             client.hang_up()
             await task

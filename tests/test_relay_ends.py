@@ -254,7 +254,7 @@ async def test_a_whole_answer_that_trickles_in_is_drained_no_longer_than_may_be(
     async with played(fake_upstream, JSON, *trickle, settings=settings) as relaying:
         call = asyncio.create_task(relaying.call(client=client))
         async with asyncio.timeout(20):
-            while client.told < 2:
+            while not client.is_being_answered:
                 await asyncio.sleep(0.002)
             client.hang_up()
             with pytest.raises(UpstreamFailed):

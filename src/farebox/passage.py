@@ -93,7 +93,8 @@ class Passage:
     # Of the present attempt:
     channel: Channel | None = None
     first_s: float | None = None  # when the answer began
-    answered: bool = False  # the upstream said yes
+    heard: bool = False  # the upstream has begun to speak
+    answered: bool = False  # it said yes
     stream: Stream | None = None
     answer: Answer | None = None
     leaving: bytes = b""  # of the stream, and not sent yet
@@ -109,7 +110,8 @@ class Passage:
         """Forget the attempt before, if there was one; nothing of it has left for the client."""
         if self.channel is not None:
             self.attempt_s = clock.monotonic_s()
-            self.first_s, self.answered, self.stream, self.answer = None, False, None, None
+            self.heard = self.answered = False
+            self.first_s, self.stream, self.answer = None, None, None
             self.leaving, self.at_end, self.usage_s, self.flows = b"", False, None, False
         self.channel = channel
 
@@ -182,11 +184,12 @@ class Passage:
             self.usage_s = clock.monotonic_s()
 
     def note_gone(self) -> None:
-        """The client hung up while its answer was on the way."""
+        """The client hung up before its call was over."""
         self.gone_s = clock.monotonic_s()
         if self.exchange is None:
             return
-        if self.gateway.settings.drain_after_hangup_s > 0 and self.client.drains:
+        # While nothing was heard, nothing need be paid for.
+        if self.heard and self.gateway.settings.drain_after_hangup_s > 0 and self.client.drains:
             self.exchange.wake()  # it waits until the client is due a sign of life, which is over
         else:
             self.exchange.abort()

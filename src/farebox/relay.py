@@ -73,6 +73,7 @@ async def serve(gateway: Gateway, caller: Caller, call: Call, client: Client) ->
         now_s,
         now_s,
     )
+    client.on_gone(passage.note_gone)
     try:
         failure = await _try_channels(passage)
         client.on_gone(None)
@@ -146,10 +147,9 @@ async def _attempt(passage: Passage, candidate: Candidate) -> None:
         raise UpstreamFailed("The client has gone.", reason="client_gone")
     exchange = passage.exchange = gateway.upstream.open(request)
     del request  # its body may be megabytes, and the answer take minutes
-    client.on_gone(exchange.abort)  # nothing was answered yet, so nothing need be paid for
     while (head := await exchange.head(passage.patience_s())) is None:
         await passage.ping_if_quiet()
-    client.on_gone(passage.note_gone)
+    passage.heard = True
     if head.status != 200:
         body = await _read_all(passage, exchange, _ERROR_BODY_BYTES)
         raise vendor.refused(channel, head, body)
