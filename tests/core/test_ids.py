@@ -65,13 +65,13 @@ LAST_US = 2**48 * 1000 - 1  # that an id can tell
 @pytest.mark.parametrize("now_us", [0, 999, 1_764_417_600_123_456, LAST_US])
 def test_a_request_id_holds_all_the_chance_it_asks_for(now_us: int) -> None:
     """Each byte of chance is a digit of its own, each digit may come, and none twice as often."""
-    of_byte = [RequestIds(bytes([byte]).__mul__).new(now_us)[-1] for byte in range(256)]
+    of_byte = [RequestIds(bytes([byte]).__mul__).new(now_us * 1000)[-1] for byte in range(256)]
     counts = Counter(of_byte)
     assert len(counts) == 62
     assert set(counts.values()) == {4, 5}
     asked: list[int] = []
     ids = RequestIds(lambda wanted: asked.append(wanted) or bytes(i % 251 for i in range(wanted)))
-    made = sorted(ids.new(now_us) for _ in range(64))
+    made = sorted(ids.new(now_us * 1000) for _ in range(64))
     assert asked == [64 * 13]
     assert all(re.fullmatch(r"req_[0-9A-Za-z]{22}", each) for each in made)
     chance = "".join(of_byte[i % 251] for i in range(64 * 13))
@@ -83,7 +83,7 @@ def test_a_request_id_holds_all_the_chance_it_asks_for(now_us: int) -> None:
 def test_a_request_id_tells_its_millisecond(now_us: int, chance: bytes) -> None:
     """Whatever chance gave it, so that who asks for a receipt can be told of its age."""
     ids = RequestIds(lambda wanted: chance * (wanted // 13))
-    assert request_time_us(ids.new(now_us)) == now_us // 1000 * 1000
+    assert request_time_us(ids.new(now_us * 1000)) == now_us // 1000 * 1000
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**80 - 1))
@@ -105,9 +105,9 @@ def test_other_texts_tell_no_time(text: str) -> None:
 @given(st.integers(0, 2**47), st.integers(1, 10**6))
 def test_request_ids_sort_by_their_time(millis: int, later: int) -> None:
     """An id of a later millisecond sorts behind, whatever chance gave either."""
-    first = RequestIds(b"\x3d".__mul__).new(millis * 1000 + 999)
+    first = RequestIds(b"\x3d".__mul__).new(millis * 1_000_000 + 999_999)
     assert first.endswith("z" * 13)
-    assert first < RequestIds(bytes).new((millis + later) * 1000)
+    assert first < RequestIds(bytes).new((millis + later) * 1_000_000)
 
 
 FORKED = """

@@ -87,7 +87,7 @@ def test_the_receipt_of_a_dropped_call_says_how_long_they_are_kept(store: Store)
     """By the time in its id, so that it tells nothing of whose it was; others are unknown."""
     stock(store)
     then_us = clock.now_us() - 5 * HOUR_US
-    request_id = ids.new_request_id(then_us)
+    request_id = ids.new_request_id(then_us * 1000)
     settle(store, priced(request_id=request_id, created_us=then_us))
     audit(store)
     assert receipts.show(store, request_id)["account"] == "ann"
@@ -96,4 +96,4 @@ def test_the_receipt_of_a_dropped_call_says_how_long_they_are_kept(store: Store)
         with pytest.raises(NotFound, match="Single calls are kept for 90 days"):
             receipts.show(store, asked, 2, 90)
     with pytest.raises(NotFound, match="The id is the x-request-id"):
-        receipts.show(store, ids.new_request_id(clock.now_us()))
+        receipts.show(store, ids.new_request_id(clock.now_ns()))

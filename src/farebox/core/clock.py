@@ -18,8 +18,10 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-# Seconds of a clock that never jumps: for durations, limits and time-outs. It is read a dozen times
-# a call, so there is no function around it.
+# Around these two there is no function, since they are read for every call: wall time in integer
+# nanoseconds since the Unix epoch, and the seconds of a clock that never jumps, which is for
+# durations, limits and time-outs.
+now_ns = time.time_ns
 monotonic_s = time.monotonic
 
 
@@ -37,16 +39,17 @@ def period_start_us(period: str, at_us: int) -> int:
 
 def rfc3339(time_us: int) -> str:
     """A stored time as RFC 3339 in UTC, to the millisecond: `2026-11-23T20:15:00.123Z`."""
-    return _millisecond(time_us // 1000)
+    return rfc3339_ms(time_us // 1000)
 
 
 def now_rfc3339() -> str:
-    """Wall time as RFC 3339 in UTC, to the millisecond: for what is shown at once."""
-    return _millisecond(time.time_ns() // 1_000_000)
+    """Wall time in the same way: for what is shown at once."""
+    return rfc3339_ms(time.time_ns() // 1_000_000)
 
 
 @lru_cache(maxsize=4)  # a busy worker writes ten lines of the log in one
-def _millisecond(time_ms: int) -> str:
+def rfc3339_ms(time_ms: int) -> str:
+    """The same of milliseconds."""
     return _second(time_ms // 1000) + _MILLIS[time_ms % 1000]
 
 

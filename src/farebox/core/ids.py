@@ -55,14 +55,21 @@ class RequestIds:
         self._random_bytes = random_bytes
         # Drawn for ids to come: to ask the system takes most of a microsecond.
         self._chances: list[str] = []
+        # The latest millisecond and its digits: a busy worker makes ten ids in one. Kept together,
+        # for any thread may come by between the two.
+        self._first = -1, ""
 
-    def new(self, now_us: int) -> str:
+    def new(self, now_ns: int) -> str:
         """An id that is made now. For any thread."""
+        now_ms = now_ns // 1_000_000
+        of_ms, first = self._first
+        if of_ms != now_ms:
+            first = _first_digits(now_ms)
+            self._first = now_ms, first
         try:
-            chance = self._chances.pop()
+            return first + self._chances.pop()
         except IndexError:
-            chance = self._draw()
-        return _first_digits(now_us // 1000) + chance
+            return first + self._draw()
 
     def _draw(self) -> str:
         drawn = self._random_bytes(_CHANCES.size).translate(_AS_DIGIT)
@@ -80,7 +87,6 @@ os.register_at_fork(after_in_child=_ids.forget)
 new_request_id = _ids.new
 
 
-@lru_cache(maxsize=4)  # a busy worker makes ten ids in a millisecond
 def _first_digits(millis: int) -> str:
     # There are six such numbers to a millisecond, so the next one is wholly within it, whatever
     # follows: in the place of the 80 bits, which took seven times as long to write as digits.

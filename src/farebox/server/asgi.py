@@ -58,7 +58,7 @@ class _Application:
         scope["path"] = _plain_path(scope["path"])
         request = AsgiRequest(scope, receive)
         form = form_of(request.path, request.head.headers)
-        request_id = new_request_id(clock.now_us())
+        request_id = new_request_id(clock.now_ns())
         reply = AsgiReply(request, send, request_id, form, close=state.draining)
         handle = HOT.get((request.method, request.path))
         if handle is not None:

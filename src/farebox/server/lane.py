@@ -135,7 +135,7 @@ class LaneCycle(Reply):
         length_bytes: int | None,
     ) -> None:
         self.closes = lane.state.draining
-        self.request_id = new_request_id(clock.now_us())
+        self.request_id = new_request_id(clock.now_ns())
         self.status = None
         self._lane = lane
         self.route = route

@@ -219,7 +219,7 @@ class Protocol(Connection):
         return not self._in_head and self._problem is None and cycle.more_body
 
     def _answer(self, error: FareboxError) -> None:
-        request_id = new_request_id(clock.now_us())
+        request_id = new_request_id(clock.now_ns())
         form = form_of(self.url.partition(b"?")[0].decode("latin-1"), self.headers)
         status, body = form.status(error), form.body(error, request_id)
         logs.log.info("bad_http", request_id=request_id, status=status, detail=error.message)

@@ -144,7 +144,7 @@ class Session:
     async def _answer(self, create: Create) -> bool:
         """One response, or the error in its place; whether the socket goes on."""
         state, started_s = self._state, clock.monotonic_s()
-        record = Record(new_request_id(clock.now_us()), _METHOD)
+        record = Record(new_request_id(clock.now_ns()), _METHOD)
         set_record(record)
         frames = self._frames(create.stream_id, self._on_last)
         state.metrics.request_started()

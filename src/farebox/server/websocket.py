@@ -33,7 +33,7 @@ async def serve(
 ) -> None:
     """Answer a handshake, then serve the socket to its end."""
     started_s = clock.monotonic_s()
-    record = Record(new_request_id(clock.now_us()), "GET")
+    record = Record(new_request_id(clock.now_ns()), "GET")
     set_record(record)
     head = Head(scope["headers"])
     status = 101
