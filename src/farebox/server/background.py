@@ -182,7 +182,7 @@ class _Run:
             await self._serve(record)
         finally:
             self._state.background.remove(self.shell.id)
-            logs.access(record, _ROUTE, 200, clock.monotonic_s() - started_s)
+            logs.access.write(record, _ROUTE, 200, clock.monotonic_s() - started_s)
 
     async def _serve(self, record: Record) -> None:
         upstream = _Announcing(self._state.gateway.upstream, self._sent)

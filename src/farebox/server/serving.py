@@ -59,7 +59,7 @@ async def serve(
             pattern = request.path if route is None else route()
             status = reply.status
             metrics.request_finished(pattern, status, duration_s)
-            logs.access(record, pattern, status, duration_s)
+            logs.access.write(record, pattern, status, duration_s)
     except BaseException as error:  # noqa: BLE001 (the worker ends, or a defect in what stands above)
         await reply.cut_off(error)
     finally:

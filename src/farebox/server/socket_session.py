@@ -168,7 +168,7 @@ class Session:
         finally:
             duration_s = clock.monotonic_s() - started_s
             state.metrics.request_finished(ROUTE, frames.status, duration_s)
-            logs.access(record, ROUTE, frames.status, duration_s)
+            logs.access.write(record, ROUTE, frames.status, duration_s)
         return not self._gone.is_set()
 
     async def _respond(self, create: Create, request_id: str, frames: Frames) -> None:

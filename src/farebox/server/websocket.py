@@ -48,7 +48,7 @@ async def serve(
     finally:
         duration_s = clock.monotonic_s() - started_s
         state.metrics.request_finished(ROUTE, status, duration_s)
-        logs.access(record, ROUTE, status, duration_s)
+        logs.access.write(record, ROUTE, status, duration_s)
     own = (b"x-request-id", record.request_id.encode())
     await send({"type": "websocket.accept", "headers": [own]})
     history = histories.open()

@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from farebox.core import clock
-from farebox.telemetry.access import Line, line_of
+from farebox.telemetry.access import Line, line_of, words_of
 from farebox.telemetry.record import Record, get_record
 
 REDACTED = "[redacted]"
@@ -71,7 +71,7 @@ class Redactor:
         """The text of these lines without secrets. Once nothing was struck out of a line, others of
         the same words are not searched: that took as long as all else of a line.
         """
-        words, plain = {line.words() for line in lines}, self._plain
+        words, plain = words_of(lines), self._plain
         if words <= plain:
             return text
         redacted = self(text)
@@ -122,12 +122,20 @@ class _Access:
     which cost twice as much as everything else of a line.
     """
 
+    __slots__ = ("configured", "write")
+
     def __init__(self) -> None:
-        self.write: Callable[[Line], None] = _by_structlog
+        # Of a request that is over: its record, its route's pattern, its status (None: the client
+        # left before it had one) and its seconds.
+        self.write: Callable[[Record, str, int | None, float], None] = _by_structlog
         self.configured: object = None  # structlog's processors that `write` stands for
 
 
-def _by_structlog(line: Line) -> None:
+def _by_structlog(record: Record, route: str, status: int | None, duration_s: float) -> None:
+    _say(line_of(record, route, status, duration_s))
+
+
+def _say(line: Line) -> None:
     fields = msgspec.to_builtins(line, enc_hook=str)
     log.info("request", **{name: fields[name] for name in fields if name not in _BY_STRUCTLOG})
 
@@ -141,8 +149,9 @@ class _Straight:
         self._lines: list[Line] = []
         self._turn: asyncio.AbstractEventLoop | None = None  # whose turn has lines that wait
 
-    def __call__(self, line: Line) -> None:
-        self._lines.append(line)
+    def add(self, record: Record, route: str, status: int | None, duration_s: float) -> None:
+        """Have the line of this request written soon."""
+        self._lines.append(line_of(record, route, status, duration_s))
         # Which loop runs is not asked for each of them: that is a call of the system.
         if self._turn is None or self._turn.is_closed():
             self._write_soon()
@@ -160,7 +169,7 @@ class _Straight:
         lines, self._lines, self._turn = self._lines, [], None
         if _is_configured_anew():
             for line in lines:
-                _by_structlog(line)
+                _say(line)
             return
         self._output.write(self._redactor.of_access(_encoded(lines).decode(), lines))
         self._output.flush()
@@ -177,17 +186,17 @@ def _encoded(lines: list[Line]) -> bytes:
         return b""
 
 
-def _silent(line: Line) -> None:
+def _silent(record: Record, route: str, status: int | None, duration_s: float) -> None:
     if _is_configured_anew():
-        _by_structlog(line)
+        _by_structlog(record, route, status, duration_s)
 
 
 def _is_configured_anew() -> bool:
     """Whether somebody else has said since where lines go."""
-    return structlog.get_config()["processors"] is not _access.configured
+    return structlog.get_config()["processors"] is not access.configured
 
 
-_access = _Access()
+access = _Access()
 
 
 def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> None:
@@ -204,17 +213,17 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
             pad_level=False,
         )
         shape: list[structlog.typing.Processor] = [_without_empty, render]
-        _access.write = _by_structlog
+        access.write = _by_structlog
     else:
         # Plain tracebacks in both: the pretty ones show local variables, and those hold bodies.
         shape = [structlog.processors.format_exc_info, _as_json]
         is_told = threshold <= logging.INFO
-        _access.write = _Straight(output, redactor) if is_told else _silent
+        access.write = _Straight(output, redactor).add if is_told else _silent
 
     def strike_out(_logger: WrappedLogger, _method: str, line: EventDict) -> str:
         return redactor(str(line))
 
-    _access.configured = processors = [
+    access.configured = processors = [
         structlog.processors.add_log_level,
         _add_time,
         _add_request_id,
@@ -236,8 +245,3 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
         logging.getLogger(name).propagate = name != "uvicorn.access"
         # Its starts and ends are told by the supervisor, in fewer words.
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
-
-
-def access(record: Record, route: str, status: int | None, duration_s: float) -> None:
-    """The one line of a request. `route` is a pattern; no `status`: the client left first."""
-    _access.write(line_of(record, route, status, duration_s))
