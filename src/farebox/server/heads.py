@@ -94,6 +94,7 @@ class KnownHead(msgspec.Struct, Generic[R], frozen=True):
     before: bytes
     before_bytes: int
     after: bytes
+    after_bytes: int
     head: Head
     route: R  # whatever its URL names to those who serve it
 
@@ -115,11 +116,13 @@ class KnownHeads(Generic[R]):
         None if they begin with another head, or not with a whole one. `latest` is the one that came
         last on their connection: mostly it comes again, and is known without being looked for.
         """
-        if latest is not None and data.startswith(latest.before):
-            place, after = latest.before_bytes, latest.after
-            stop = data.find(after, place, place + _MAX_DIGITS + len(after))
-            if stop > 0 and (digits := data[place:stop]).isdigit():
-                return latest, int(digits), stop + len(after)
+        if latest is not None:
+            place, after, after_bytes = latest.before_bytes, latest.after, latest.after_bytes
+            # By slices: the methods of bytes that take places take twice as long.
+            if data[:place] == latest.before:
+                digits, found, _ = data[place : place + _MAX_DIGITS + after_bytes].partition(after)
+                if found and digits.isdigit():
+                    return latest, int(digits), place + len(digits) + after_bytes
         parts = _around_length(data)
         if parts is None:
             return None
@@ -145,7 +148,7 @@ class KnownHeads(Generic[R]):
         key = before, after
         if self._known.has_come(key) and _is_read_as(before + digits + after, head):
             rest = [header for header in head.headers if header[0] != _LENGTH]
-            known = KnownHead(before, len(before), after, Head(rest), route)
+            known = KnownHead(before, len(before), after, len(after), Head(rest), route)
             self._known.keep(key, known, size_bytes)
 
 
