@@ -20,8 +20,9 @@ def complete(state: State, request: Request, reply: Reply) -> Awaitable[None]:
     at_hand = call_at_hand(state, request, reply, chat.parse)
     if at_hand is None:
         return _receive_and_complete(state, request, reply)
+    caller, call = at_hand
     client = reply.client(state.settings.idle_timeout_s)
-    return relay.serve(state.gateway, *at_hand, client)
+    return relay.serve(state.gateway, caller, call, client)
 
 
 async def _receive_and_complete(state: State, request: Request, reply: Reply) -> None:
