@@ -22,14 +22,7 @@ from farebox.core.ids import new_request_id
 from farebox.server.forms import Form, form_of
 from farebox.server.head_lines import FirstLines, line, size_lines
 from farebox.server.heads import Head, KnownHeads
-from farebox.server.reply import (
-    CLOSE,
-    Asgi,
-    ClientGone,
-    Message,
-    Reply,
-    Scope,
-)
+from farebox.server.reply import CLOSE, Asgi, ClientGone, Message, Reply, Scope
 from farebox.server.serving import HOT, Handler, serve
 from farebox.server.state import State
 from farebox.telemetry import logs
@@ -98,6 +91,7 @@ class LaneCycle(Reply):
     """
 
     __slots__ = (
+        "_body",
         "_callback",
         "_connection",
         "_flow",
@@ -145,14 +139,13 @@ class LaneCycle(Reply):
         self._flow = connection.flow
         self.head = head
         self.length_bytes = length_bytes
-        self._parts: list[bytes] = []  # of the request's body, that came and were not read
-        self._unread_bytes = 0
+        # Of the request's body, what came and was not read: all of it, or parts.
+        self._body: bytes | None = None
+        self._parts: list[bytes] | None = None
         self.more_body = self.keep_alive = True
         self.waiting_for_100_continue = self.disconnected = False
         self.gone = self._stalled = False  # the client has hung up, or takes nothing
         self.response_started = self.response_complete = False
-        self._head = b""  # it leaves with the first of the body
-        self._left_bytes: int | None = 0  # of the body, as its Content-Length says; None: in chunks
         self._stall_s: float | None = None  # once the relay has its client
         self._callback: Callable[[], None] | None = None
         self._waiter: asyncio.Future[None] | None = None  # the task, where it waits to be told
@@ -162,8 +155,7 @@ class LaneCycle(Reply):
         `body`: all of it, if it came with the head and is small; else take_part() brings it.
         """
         if body is not None:
-            self._parts.append(body)
-            self.more_body = False
+            self._body, self.more_body = body, False
         connection = self._connection
         serving = serve(self._lane.state, self, self, self.route.handle)
         # By its name, which asyncio would make for it: that takes longer.
@@ -213,6 +205,8 @@ class LaneCycle(Reply):
             return
         self.more_body = more
         if part:
+            if self._parts is None:
+                self._parts, self._unread_bytes = [], 0
             self._parts.append(part)
             self._unread_bytes += len(part)
             if self._waiter is None:
@@ -230,9 +224,13 @@ class LaneCycle(Reply):
 
     def whole(self) -> bytes | None:
         """All of the body, if it came in one piece and nothing is to be said or done before."""
-        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+        body, self._body = self._body, None
+        if body is not None:
+            return None if self.disconnected else body
+        parts = self._parts
+        if self.more_body or self.disconnected or self.waiting_for_100_continue or not parts:
             return None
-        return self._parts.pop() if len(self._parts) == 1 else None
+        return parts.pop() if len(parts) == 1 else None
 
     async def read(self) -> tuple[bytes, bool]:
         """What has come of the body, and whether more will. Raises ClientGone."""
@@ -243,9 +241,10 @@ class LaneCycle(Reply):
             await self._wait()
         if self.disconnected:
             raise ClientGone
-        parts = self._parts
-        self._parts, self._unread_bytes = [], 0
-        return (parts[0] if len(parts) == 1 else b"".join(parts)), self.more_body
+        if (body := self.whole()) is not None:
+            return body, False
+        parts, self._parts = self._parts or [], None
+        return b"".join(parts), self.more_body
 
     async def _wait(self) -> None:
         self._flow.resume_reading()
@@ -271,31 +270,28 @@ class LaneCycle(Reply):
         fields = dict(headers)
         length = fields.get(b"content-length")
         end = b"transfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n"
-        self._left_bytes = None if length is None else int(length)
-        self._head = self._begin_answer(status, headers, end, says_close=CLOSE[0] in fields)
+        # Of the body, as its Content-Length says; None: in chunks.
+        self._left_bytes: int | None = None if length is None else int(length)
+        says_close = CLOSE[0] in fields
+        if says_close:
+            self.keep_alive = True  # so that it is not said twice
+        # It leaves with the first of the body.
+        self._head = self._begin_answer(status, headers, end, b"")
+        if says_close:
+            self.keep_alive = False
 
-    def _begin_answer(
-        self,
-        status: int,
-        headers: Headers,
-        end: bytes,
-        body: bytes = b"",
-        *,
-        says_close: bool = False,
-    ) -> bytes:
-        """Its head is told from here on: the bytes of it up to its `end`, and what follows it.
-        `says_close`: the headers tell already that the connection ends with it.
-        """
+    def _begin_answer(self, status: int, headers: Headers, end: bytes, body: bytes) -> bytes:
+        """Its head is told from here on: the bytes of it up to its `end`, and what follows it."""
         assert not self.response_started, "an answer has one head"
         self.status = status
         self.waiting_for_100_continue = False
         lane, of_server = self._lane, self._connection.server_state.default_headers
         if lane.first_lines.headers is not of_server:
             lane.first_lines = FirstLines(of_server)
-        if self.closes or not (self.keep_alive or says_close):
-            end = b"connection: close\r\n" + end
-        if self.closes or says_close:
+        if self.closes:
             self.keep_alive = False
+        if not self.keep_alive:
+            end = b"connection: close\r\n" + end
         ids = self.request_id.encode().join(self.route.around_id)
         return b"".join([lane.first_lines[status], *map(line, headers), ids, end, body])
 
@@ -337,7 +333,11 @@ class LaneCycle(Reply):
         answer = self._begin_answer(status, headers, b"\r\n", body)
         self.response_started = True
         self._transport.write(answer)
-        self._complete()
+        # As _complete(), but that nobody waits to be told of it: it is the task that is here.
+        self.response_complete = True
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
         return True
 
     def send_now(self, data: bytes) -> bool:
