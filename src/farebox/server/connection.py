@@ -116,6 +116,16 @@ class Connection(HttpToolsProtocol, ABC):
 
     def data_received(self, data: bytes) -> None:
         """Part of one request, or of several."""
+        if self._quiet_s is None or self._in_head or self._ending:
+            self._go_on(data)
+            return
+        # As mostly: the first of a request that was waited for.
+        self._quiet_s = None
+        if not self._begin_known(data):
+            self._parse(data, is_first=True)
+
+    def _go_on(self, data: bytes) -> None:
+        """What comes while another request is read or answered, or when no more is read."""
         if self._ending:
             return
         self._quiet_s = None
@@ -123,13 +133,16 @@ class Connection(HttpToolsProtocol, ABC):
             data = self._receive(data)
             if not data:
                 return
-        latest = self.cycle
-        # Whether this is the first of a request, and no other is being answered.
-        is_idle = not self._in_head and (
-            latest is None or (latest.response_complete and not latest.more_body)
-        )
+        is_idle = self._is_idle()
         if not (is_idle and self._begin_known(data)):
             self._parse(data, is_first=is_idle)
+
+    def _is_idle(self) -> bool:
+        """Whether no request is being read or answered, so that the next one may begin."""
+        latest = self.cycle
+        return not self._in_head and (
+            latest is None or (latest.response_complete and not latest.more_body)
+        )
 
     @abstractmethod
     def _parse(self, data: bytes, *, is_first: bool = False) -> None:
@@ -170,8 +183,11 @@ class Connection(HttpToolsProtocol, ABC):
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self._wait_for_request()
+            return
+        # As _wait_for_request(), which each answer would have to call.
+        self._quiet_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._set_keepalive(self.config.timeout_keep_alive)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -189,12 +205,13 @@ class Connection(HttpToolsProtocol, ABC):
             return False
         known, length_bytes, body_at = found
         self._known = known
-        end, size_bytes = body_at + length_bytes, len(data)
         cycle = LaneCycle(lane, known.route, self, known.head, length_bytes)
         self.cycle = self._running = cycle
-        if size_bytes == end <= HIGH_WATER_LIMIT:
+        size_bytes = len(data)
+        if size_bytes - body_at == length_bytes <= HIGH_WATER_LIMIT:
             cycle.start(data[body_at:])
             return True
+        end = body_at + length_bytes
         self._left_bytes = max(0, end - size_bytes)
         cycle.take_part(data[body_at:end], more=self._left_bytes > 0)
         cycle.start()

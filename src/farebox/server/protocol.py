@@ -61,7 +61,7 @@ class Protocol(Connection):
         else:
             if self._in_head:
                 self._watch_head(len(data))
-            elif self.cycle is None or self.cycle.response_complete:
+            elif self._is_idle():
                 self._wait_for_request()  # empty lines came, which mean nothing
 
     # What the parser tells. An exception here ends feed_data() with an HttpParserError.
