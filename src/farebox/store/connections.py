@@ -104,6 +104,10 @@ class Connections(ABC):
         """A transaction on the driver's own connection, as a writer beside others."""
 
     @abstractmethod
+    def asking(self) -> AbstractContextManager[Driver]:
+        """The driver's own connection for one statement that only reads."""
+
+    @abstractmethod
     def posting(self, patience_ms: int) -> AbstractContextManager[Tables]:
         """The same for a ledger's batches, with their statements."""
 

@@ -95,6 +95,12 @@ class StoreBase:
             yield driver
 
     @contextmanager
+    def _asking(self) -> Generator[Driver]:
+        """One statement that reads, without SQLAlchemy's share of the work either."""
+        with self._sentences(), self._connections.asking() as driver:
+            yield driver
+
+    @contextmanager
     def _sentences(self) -> Generator[None]:
         """Errors of the database as StoreError; a broken constraint is a defect and stays one, as
         does a value that a column cannot hold.

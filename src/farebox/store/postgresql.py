@@ -6,7 +6,7 @@ psycopg is an extra, so nothing of this is imported before a URL asks for it.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -182,6 +182,9 @@ class PostgresConnections(Connections):
             driver.execute("COMMIT")
         finally:
             _give_back(pooled, driver)
+
+    def asking(self) -> AbstractContextManager[Driver]:
+        return self.driving(PATIENCE_MS)
 
     @contextmanager
     def posting(self, patience_ms: int) -> Generator[Tables]:

@@ -134,11 +134,16 @@ class SqliteConnections(Connections):
             )
 
     @contextmanager
-    def driving(self, patience_ms: int) -> Generator[Driver]:
+    def asking(self) -> Generator[Driver]:
+        driver = self._take()
         try:
-            driver = self._drivers.pop()
-        except IndexError:
-            driver = self._open()
+            yield driver
+        finally:
+            self._drivers.append(driver)
+
+    @contextmanager
+    def driving(self, patience_ms: int) -> Generator[Driver]:
+        driver = self._take()
         try:
             if driver.patience_ms != patience_ms:
                 driver.execute(f"PRAGMA busy_timeout = {patience_ms}")
@@ -151,6 +156,12 @@ class SqliteConnections(Connections):
             if driver.in_transaction:
                 driver.execute("ROLLBACK")
             self._drivers.append(driver)
+
+    def _take(self) -> _Driver:
+        try:
+            return self._drivers.pop()
+        except IndexError:
+            return self._open()
 
     def _open(self) -> _Driver:
         driver = sqlite3.connect(

@@ -21,9 +21,11 @@ from farebox.store.keys import Keys
 from farebox.store.leases import Leases
 from farebox.store.reports import Reports
 from farebox.store.retention import Retention
-from farebox.store.schema import facts, revisions
+from farebox.store.schema import facts
 from farebox.store.transfers import Transfers
 from farebox.store.turns import Turns
+
+_REVISIONS = "SELECT name, value FROM revisions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,8 @@ class Store(
 
     def revisions(self) -> Revisions:
         """What other processes compare with what they have; cheap enough to ask all the time."""
-        with self._reading() as connection:
-            rows = connection.execute(sa.select(revisions)).mappings()
-            values = {row["name"]: row["value"] for row in rows}
+        with self._asking() as driver:
+            values = dict(driver.execute(_REVISIONS).fetchall())
         return Revisions(values["catalogue"], values["keys"])
 
     def _fact(self, name: str) -> str | None:
