@@ -173,10 +173,9 @@ class Secure(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._failure = error
             self._transport.abort()
-        if self._outgoing.pending:
-            records = self._outgoing.read()
-            if self._failure is None:
-                self._transport.write(records)
+        records = self._outgoing.read()
+        if records and self._failure is None:
+            self._transport.write(records)
 
     def _shake_hands(self) -> int:
         """The next step of it. If that was the last, the connection is open; how many bytes came
