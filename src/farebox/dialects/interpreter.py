@@ -112,7 +112,7 @@ class Endings(msgspec.Struct, frozen=True):
     failing: frozenset[str] = frozenset()
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """The call in an upstream's dialect, and what was changed for it, such as
     `tools.web_search=dropped`.
     """
@@ -121,7 +121,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     adjusted: tuple[str, ...] = ()
 
 
-class Circumstances(msgspec.Struct, frozen=True):
+class Circumstances(msgspec.Struct, frozen=True, gc=False):
     """What a dialect must know beside the call itself."""
 
     account_id: int
