@@ -251,8 +251,9 @@ def test_a_secret_that_becomes_known_is_struck_out_of_lines_like_those_before(st
 def test_a_line_that_could_not_be_written_says_nothing_of_those_like_it():
     """It was not in the text that was searched."""
     redactor, line = logs.Redactor([VENDOR_SECRET]), line_of(*a_call(account=VENDOR_SECRET))
-    assert redactor.of_access("", [line]) == ""
-    assert redactor.of_access(f"{VENDOR_SECRET}\n", [line]) == f"{logs.REDACTED}\n"
+    assert redactor.of_access(b"", [line]) == b""
+    secret, redacted = f"{VENDOR_SECRET}\n".encode(), f"{logs.REDACTED}\n".encode()
+    assert redactor.of_access(secret, [line]) == redacted
 
 
 def test_access_lines_are_like_the_others(stream):
@@ -326,6 +327,28 @@ def test_an_access_line_that_cannot_be_written_takes_no_other_with_it(stream):
     told = {line["request_id"]: (line["event"], line.get("account")) for line in lines(stream)}
     assert told.pop("req_1") == ("request_not_written", None)
     assert told == {"req_0": ("request", "ann"), "req_2": ("request", "bob")}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_access_lines_are_encoded_and_ordered_as_all_others_are(stream, encoding):
+    """Whatever encoding the log has; secrets are struck out of them, and nothing is held back."""
+    file = io.BytesIO()
+    errors = "backslashreplace"
+    output = io.TextIOWrapper(file, encoding, errors, line_buffering=True)
+    logs.configure("info", logs.Redactor([VENDOR_SECRET]), output)
+
+    async def turns():
+        for account in ("ü€", "ü€", VENDOR_SECRET):
+            logs.log.info("before", account=account)
+            logs.access.write(Record("req_1", "POST", account=account), "/v1/models", 200, 0.001)
+            await asyncio.sleep(0)
+
+    asyncio.run(turns())
+    told = file.getvalue().decode(encoding).splitlines()
+    shown = [line.partition('"account":')[2].partition('"')[2].partition('"')[0] for line in told]
+    plain = "ü€".encode(encoding, errors).decode(encoding)
+    assert shown == [*[plain] * 4, *[logs.REDACTED] * 2]
+    assert ["before" in line for line in told] == [True, False] * 3
 
 
 @given(st.floats(0, 1e5))

@@ -7,6 +7,7 @@ second line of defence, and works on the finished line, so that tracebacks pass 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import re
 import sys
@@ -67,20 +68,21 @@ class Redactor:
                 return _KEY_LIKE.sub(REDACTED, text)
         return text
 
-    def of_access(self, text: str, lines: list[Line]) -> str:
-        """The text of these lines without secrets. Once nothing was struck out of a line, others of
-        the same words are not searched: that took as long as all else of a line.
+    def of_access(self, written: bytes, lines: list[Line]) -> bytes:
+        """What is written of these lines, without secrets. Once nothing was struck out of a line,
+        others of the same words are not searched: that took as long as all else of a line.
         """
         words, plain = words_of(lines), self._plain
         if words <= plain:
-            return text
+            return written
+        text = written.decode()
         redacted = self(text)
         # One that could not be written is not in the text, and was not searched.
         if redacted == text and text.count("\n") == len(lines):
             if len(plain) >= _MOST_PLAIN:
                 plain.clear()
             plain |= words
-        return redacted
+        return redacted.encode()
 
 
 def _in_json(text: str) -> str:
@@ -144,7 +146,7 @@ class _Straight:
     """Writes access lines as JSON: those of one turn of the event loop in one go."""
 
     def __init__(self, output: TextIO, redactor: Redactor) -> None:
-        self._output = output
+        self._write_bytes = _bytes_to(output)
         self._redactor = redactor
         self._lines: list[Line] = []
         self._turn: asyncio.AbstractEventLoop | None = None  # whose turn has lines that wait
@@ -171,8 +173,24 @@ class _Straight:
             for line in lines:
                 _say(line)
             return
-        self._output.write(self._redactor.of_access(_encoded(lines).decode(), lines))
-        self._output.flush()
+        self._write_bytes(self._redactor.of_access(_encoded(lines), lines))
+
+
+def _bytes_to(output: TextIO) -> Callable[[bytes], None]:
+    """What writes text there that is in UTF-8 already, at once: past its layer of text, which would
+    have it decoded to encode it again, if it encodes in the same way and holds nothing back.
+    """
+
+    def write(data: bytes) -> None:
+        output.buffer.write(data)
+        output.buffer.flush()
+
+    def write_decoded(data: bytes) -> None:
+        output.write(data.decode())
+        output.flush()
+
+    is_utf8 = isinstance(output, io.TextIOWrapper) and output.encoding.lower() == "utf-8"
+    return write if is_utf8 else write_decoded
 
 
 def _encoded(lines: list[Line]) -> bytes:
