@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from bench.calm import SLOW, Tally
 from bench.goals import Standing, standings
 from bench.results import Results, Sample, Start
 
@@ -27,6 +28,7 @@ def markdown(results: Results) -> str:
     lines += [f"- {name}: {value}" for name, value in results.facts.items()]
     lines += [
         f"- books: every one of the {results.calls_charged:,} calls that were answered is in them",
+        f"- calm: {_calm(results.calm)}",
         *(f"- left out: {' '.join(what.split())}" for what in results.left_out),
         "",
         _INTRODUCTION,
@@ -53,6 +55,14 @@ def markdown(results: Results) -> str:
         *_notes(results),
     ]
     return "\n".join(lines)
+
+
+def _calm(tally: Tally) -> str:
+    return (
+        f"{tally.windows} windows, {tally.again} of them made again because other programs took "
+        f"from the server's core (the same work took over {SLOW:g} times its least time); "
+        f"{tally.disturbed} samples had no calm window"
+    )
 
 
 def _goals(all_standings: Sequence[Standing]) -> list[str]:

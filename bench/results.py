@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.calm import Tally
 from bench.cases import Case
 from bench.load import Measured
 
@@ -56,6 +57,7 @@ class Results:
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     left_out: list[str] = field(default_factory=list[str])
     calls_charged: int = 0
+    calm: Tally = field(default_factory=Tally)
 
     def add(self, name: str, case: Case, server: str, measured: Measured) -> None:
         """Note one measurement."""

@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import facts, history, nginx, proc
+from bench.calm import Calm
 from bench.cases import (
     Case,
     Options,
@@ -38,7 +40,8 @@ class Bench:
     def __init__(self, options: Options, folder: Path, programs: Programs) -> None:
         self.options = options
         self.cores = proc.choose_cores()
-        self.results = Results(facts.collect(folder, self.cores, options))
+        self._calm = Calm(self.cores.server, options.patience)
+        self.results = Results(facts.collect(folder, self.cores, options), calm=self._calm.tally)
         self._programs = programs
         self._folder = folder
         self._running: list[Running] = []
@@ -139,7 +142,8 @@ class Bench:
                 continue
             if case.is_tls and not target.tls_port:
                 continue
-            measured = self._load(case, target, self.options.seconds)
+            window = partial(self._load, case, target, self.options.seconds)
+            measured = self._calm.measure(window, self.options.seconds)
             self.results.add(row, case, target.name, measured)
 
     def _load(self, case: Case, target: Target, seconds: float) -> Measured:

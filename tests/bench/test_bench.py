@@ -22,6 +22,7 @@ from tests.e2e.serving import until
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--rounds=1", "--starts=1", "--seconds=0.2", "--streams=4", "--memory-streams=4")
+SHORT += ("--patience=0",)
 needs_compiler = pytest.mark.skipif(
     compiler.compiler() is None,
     reason="there is no C compiler, and upstream and generator are written in C",
