@@ -151,6 +151,20 @@ def warming_case() -> Case:
     return Case("warming", "warming", "call", 1)
 
 
+def first_calls(options: Options, target: Target) -> Plan:
+    """One call of each case. From the first stream of a channel that reports its usage a gateway
+    knows that it need not keep the text of the next ones; it would do so once in a process's life,
+    in a third of all windows.
+    """
+    once = [replace(case, connections=1, rate=0.0) for case in cases(options)]
+    groups = tuple(
+        replace(group(case, target), is_once=True, spread_s=0.0)
+        for case in once
+        if target.tls_port or not case.is_tls
+    )
+    return Plan(port=target.port, groups=groups, warm_s=0.0, measure_s=_WARM_S)
+
+
 def peer_cases() -> tuple[Case, ...]:
     """What every gateway is asked. Some are so slow that long streams would take minutes."""
     return (

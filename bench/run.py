@@ -16,6 +16,7 @@ from bench.cases import (
     Options,
     all_scripts,
     cases,
+    first_calls,
     memory_case,
     peer_cases,
     plan,
@@ -75,6 +76,9 @@ class Bench:
                 say(f"start {turn + 1} of {self.options.starts}: {name}")
                 self._measure_start(name)
         targets = [Target("direct", self.mock.port), *map(self._start, self._servers)]
+        say("a call of each case")
+        gateway = next(target for target in targets if target.name == self.farebox.name)
+        self.generate(first_calls(self.options, gateway), gateway.name)
         for turn in range(self.options.rounds):
             for case in cases(self.options):
                 say(f"round {turn + 1} of {self.options.rounds}: {case.name}")

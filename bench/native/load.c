@@ -30,7 +30,7 @@
 #include "common.h"
 #include "histogram.h"
 
-enum { GROUPS_MAX = 4, TURN = 256, ERRORS_MAX = 1000 };
+enum { GROUPS_MAX = 16, TURN = 256, ERRORS_MAX = 1000 };
 #define MS 1000000ull
 #define BEGUN_LIMIT_NS (60000 * MS)
 
