@@ -1,5 +1,5 @@
 """When a client hangs up while its upstream is silent, between real servers: the upstream is let go
-in time, though nothing comes that would wake the call.
+in time, though nothing comes that would wake the call; or what comes then is read to its end.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from farebox.core.usage import Usage
 from farebox.routing.catalogue import Catalogue
 from farebox.upstream.client import Client
 from tests.server.worker import BOTH_WAYS, make_worker, running
@@ -18,6 +19,11 @@ pytestmark = [pytest.mark.anyio, BOTH_WAYS]
 STREAMED = b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"stream":true}'
 WHOLE = STREAMED.replace(b"true", b"false")
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}\n\n'
+END = (
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}\n\n'
+    b"data: [DONE]\n\n"
+)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
 BEGINNINGS = {
     "nothing": (STREAMED, b""),
@@ -80,3 +86,33 @@ async def test_the_upstream_is_let_go(carrier, beginning, drain_s):
         (settlement,) = worker.books.settlements
         assert settlement.outcome == "client_gone"
         assert [attempt.error for attempt in settlement.attempts] == ["client_gone"]
+
+
+async def test_a_stream_that_begins_behind_the_hang_up_is_read_for_its_usage():
+    """Its head had come, so it is drained: in several reads, and charged by what it reports."""
+    gone = asyncio.Event()
+
+    async def late(peer):
+        await peer.request()
+        await peer.send(BEGINNINGS["head"][1])
+        await gone.wait()
+        for event in (EVENT, EVENT, END):
+            await peer.send(b"%x\r\n%b\r\n" % (len(event), event))
+            await asyncio.sleep(0.02)
+        await peer.send(b"0\r\n\r\n")
+
+    async with asking(late, drain_after_hangup_s=5.0) as worker, asyncio.timeout(8):
+        _, writer = await worker.send("POST", "/v1/chat/completions", {}, STREAMED, worker.secret)
+        while not worker.served.tasks:
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.05)  # so that the upstream's head has come
+        writer.close()
+        while worker.served.connections:
+            await asyncio.sleep(0.002)
+        gone.set()
+        while not worker.books.settlements:
+            await asyncio.sleep(0.002)
+        (settlement,) = worker.books.settlements
+        assert (settlement.outcome, settlement.flags) == ("client_gone", ())
+        assert settlement.usage == Usage(uncached_input=10, output=5)
+        assert [attempt.error for attempt in settlement.attempts] == [None]

@@ -342,7 +342,8 @@ class LaneCycle(Reply):
 
     def send_now(self, data: bytes) -> bool:
         """Send a part of the body behind the first, if the client takes it without a wait."""
-        if self._left_bytes is not None or self._flow.write_paused or self.gone:
+        # In this order: of an answer that began when the client had gone, no head was made.
+        if self.gone or self._left_bytes is not None or self._flow.write_paused:
             return False
         self._transport.write(size_lines[len(data)] + data + b"\r\n")
         return True
