@@ -12,7 +12,8 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -182,15 +183,39 @@ def _bytes_to(output: TextIO) -> Callable[[bytes], None]:
     """
 
     def write(data: bytes) -> None:
-        output.buffer.write(data)
-        output.buffer.flush()
+        try:
+            output.buffer.write(data)
+            output.buffer.flush()
+        except OSError:
+            pass  # see _Lines
+
+    lines = _Lines(output)
 
     def write_decoded(data: bytes) -> None:
-        output.write(data.decode())
-        output.flush()
+        lines.write(data.decode())
+        lines.flush()
 
     is_utf8 = isinstance(output, io.TextIOWrapper) and output.encoding.lower() == "utf-8"
     return write if is_utf8 else write_decoded
+
+
+class _Lines:
+    """Where lines go. That its disk is full, or its reader has gone, is no reason to end a call, or
+    the loop in which a line is written: then lines are lost.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+
+    def write(self, text: str) -> None:
+        """Write it if that can be done."""
+        with suppress(OSError):
+            self._output.write(text)
+
+    def flush(self) -> None:
+        """The same for what is held back."""
+        with suppress(OSError):
+            self._output.flush()
 
 
 def _encoded(lines: list[Line]) -> bytes:
@@ -251,7 +276,7 @@ def configure(level: str, redactor: Redactor, stream: TextIO | None = None) -> N
     structlog.configure(
         processors=processors,  # pyright: ignore[reportArgumentType] (the last see a finished line)
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=output),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Lines(output))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
