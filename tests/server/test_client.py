@@ -100,6 +100,9 @@ class LaneConnection(asyncio.Transport):
     def pause_reading(self):
         pass
 
+    def get_write_buffer_size(self):
+        return 0
+
     def write(self, data):
         self.sent.append(bytes(data))
 

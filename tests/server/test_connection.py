@@ -4,6 +4,8 @@ import asyncio
 import json
 
 import pytest
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tests.server.worker import BOTH_WAYS, JSON_HEAD, SSE_HEAD, make_worker, running
 
@@ -150,3 +152,56 @@ async def test_a_connection_with_known_heads_is_closed_when_it_has_rested():
         async with asyncio.timeout(10):
             assert b"Hello!" in await reader.read()
         writer.close()
+
+
+LARGE_BYTES = 20_000_000  # more than the buffers of two sockets take
+
+
+async def large(_request):
+    """A page."""
+    return Response(b"x" * LARGE_BYTES)
+
+
+async def small(_request):
+    """One of which many go into those buffers."""
+    return Response(b"x" * 100_000)
+
+
+PAGES = (Route("/large", large), Route("/small", small))
+GET = b"GET /%b HTTP/1.1\r\nhost: a\r\n%b\r\n"
+CLOSE = b"connection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [GET % (b"large", b""), GET % (b"large", CLOSE), GET % (b"small", b"") * 300, b"call"],
+)
+async def test_who_takes_nothing_of_an_answer_is_cut_off(requests):
+    """Though all of it was written, or the next one waits: nothing is left of the connection."""
+    limits = make_worker(idle_timeout_s=0.2)
+    async with running(limits, PAGES, keep_alive_s=1) as worker:
+        if requests == b"call":
+            worker.will_answer(JSON_HEAD, ANSWER.replace(b"Hello!", b"x" * LARGE_BYTES))
+            requests = call(worker, line=CLOSE)
+        _, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
+        writer.write(requests)
+        await until(lambda: worker.served.total_requests)
+        await until(lambda: not worker.served.connections and not worker.served.tasks)
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("line", [b"", CLOSE])
+async def test_who_takes_an_answer_slowly_gets_all_of_it(line):
+    """It may take longer than one that takes nothing may wait."""
+    limits = make_worker(idle_timeout_s=1.0)
+    async with running(limits, PAGES, keep_alive_s=1) as worker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
+        writer.write(GET % (b"large", line))
+        raw = await reader.readuntil(b"\r\n\r\n")
+        for _ in range(8):
+            raw += await reader.readexactly(LARGE_BYTES // 10)
+            await asyncio.sleep(0.25)
+        async with asyncio.timeout(10):
+            raw += await reader.read()
+        writer.close()
+        assert len(raw.partition(b"\r\n\r\n")[2]) == LARGE_BYTES

@@ -53,6 +53,7 @@ class Connection(HttpToolsProtocol, ABC):
         "_quiet_s",
         "_running",
         "_settings",
+        "_stuck",
         "app_state",
         "config",
         "cycle",
@@ -96,6 +97,7 @@ class Connection(HttpToolsProtocol, ABC):
         self._known: KnownHead[Route] | None = None  # the head that was known last
         self._left_bytes = 0  # of the body behind it
         self._quiet_s: float | None = None  # since when the next request is waited for
+        self._stuck: asyncio.TimerHandle | None = None  # looks whether the client takes anything
 
     def _begin_uvicorns(self) -> None:
         """Let uvicorn begin with this connection, in the midst of whatever it is doing."""
@@ -155,6 +157,7 @@ class Connection(HttpToolsProtocol, ABC):
         self.server_state.connections.discard(self)
         self._stop_deadline()
         self._unset_keepalive_if_required()
+        self._unwatch_client()
         for cycle in (self.cycle, self._running):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -163,6 +166,18 @@ class Connection(HttpToolsProtocol, ABC):
         if exc is None:
             self.transport.close()
         self.parser = None  # which knows this connection, and would keep it
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        super().pause_writing()
+        self._watch_client()
+
+    def resume_writing(self) -> None:
+        """It has taken nearly all."""
+        super().resume_writing()
+        self._unwatch_client()
+        if self.transport.is_closing():
+            self._watch_client()
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
@@ -178,6 +193,7 @@ class Connection(HttpToolsProtocol, ABC):
         if running is not None and running.more_body:
             transport.close()
         if transport.is_closing():
+            self._watch_client()
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -249,3 +265,26 @@ class Connection(HttpToolsProtocol, ABC):
             self._set_keepalive(left_s)
         else:
             super().timeout_keep_alive_handler()
+            self._watch_client()
+
+    # A client that is slow, or that has the end of its last answer still to take. Nothing more is
+    # written then, so what is left shows whether it takes any. If not, it would be waited for
+    # without end: to close a connection is to wait until all was taken.
+
+    def _watch_client(self) -> None:
+        left_bytes = self.transport.get_write_buffer_size()
+        if left_bytes and self._stuck is None:
+            limit_s = self._settings.idle_timeout_s
+            self._stuck = self.loop.call_later(limit_s, self._end_if_stuck, left_bytes)
+
+    def _end_if_stuck(self, before_bytes: int) -> None:
+        self._stuck = None
+        if self.transport.get_write_buffer_size() < before_bytes:
+            self._watch_client()
+        else:
+            self.transport.abort()
+
+    def _unwatch_client(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None

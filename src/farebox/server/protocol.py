@@ -169,6 +169,7 @@ class Protocol(Connection):
         """From here on the connection is a Socket's."""
         self.server_state.connections.discard(self)
         self._unset_keepalive_if_required()  # which would keep this until it rang
+        self._unwatch_client()
         socket = Socket(
             self._settings,
             config=self.config,
