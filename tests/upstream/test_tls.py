@@ -98,6 +98,32 @@ async def test_another_server_in_its_place_cannot_use_the_session(make_client):
     assert good.resumed == [False, False]
 
 
+async def test_a_session_that_was_forgotten_does_not_come_back(make_client):
+    """Not by a connection that resumed it before: its host has to show its certificate again."""
+    resumed: list[bool] = []
+    may_answer = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        resumed.append(peer.writer.get_extra_info("ssl_object").session_reused)
+        if len(resumed) == 2:
+            await may_answer.wait()
+        await peer.answer(LAST)
+
+    async with raw_server(script, tls=server_tls("localhost")) as server:
+        client = make_client(tls=trusting())
+        await answer_to(client, server.url(host="localhost"))
+        waiting = asyncio.create_task(answer_to(client, server.url(host="localhost")))
+        async with asyncio.timeout(5):
+            while len(resumed) < 2:
+                await asyncio.sleep(0.005)
+        async with raw_server(Noting(), tls=server_tls("other.example")) as impostor:
+            assert await failure_of(ask(client, impostor.url(host="localhost"))) == ("tls", 502)
+        may_answer.set()
+        await waiting
+        await answer_to(client, server.url(host="localhost"))
+    assert resumed == [False, True, False]
+
+
 async def test_a_kept_connection_needs_no_session(make_client):
     """One handshake serves all calls on it."""
     resumed: list[bool] = []

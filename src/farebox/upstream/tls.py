@@ -57,9 +57,9 @@ class ClientContext(ssl.SSLContext):
         only when the server's first bytes have been read (RFC 8446, 4.6.1).
         """
         session, host = tls.session, str(tls.server_hostname)
-        if session is None:
-            return
         known = self._sessions.get(host) if tls.session_reused else None
+        if session is None or (tls.session_reused and known is None):  # forgotten meanwhile
+            return
         verified_s = _now_s() if known is None else known.verified_s
         self._sessions[host] = _Session(session, verified_s)
 
