@@ -216,38 +216,46 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self.complete:  # the answer is good, what follows it is not
-                self._drop_after_answer()
-            else:
-                self.break_off("bad_http", error)
-                return
+            self._refuse(listener, error)
+            return
+        if self.complete:
+            listener.on_progress()
+            return
         if len(chunks) > before:
             self._barren_bytes = 0
-        elif self._barren_bytes > self._max_head_bytes and not self.complete:
+        elif self._barren_bytes > self._max_head_bytes:
             self.break_off("bad_http", None)  # an endless head, chunk extension or trailer
             return
         sink = self.sink
-        if sink is not None and chunks and not self.complete:
-            self._pour(sink, chunks.pop() if len(chunks) == 1 else self.take())
+        if sink is None or not chunks:
+            self._keep(listener, len(data))
             return
+        try:
+            wants_more = sink(chunks.pop() if len(chunks) == 1 else self.take())
+        except Exception as error:  # noqa: BLE001 (it is for who waits for the sink)
+            self.sink = None
+            listener.on_enough(error)
+        else:
+            if not wants_more:
+                self.sink = None
+                listener.on_enough(None)
+
+    def _refuse(self, listener: Listener, error: Exception) -> None:
+        """What has come is no HTTP, or not all of it."""
+        if self.complete:  # the answer is good, what follows it is not
+            self._drop_after_answer()
+            listener.on_progress()
+        else:
+            self.break_off("bad_http", error)
+
+    def _keep(self, listener: Listener, read_bytes: int) -> None:
+        """What has come is the listener's to take, and more will come."""
         if self.head is not None:
             listener.on_progress()
-        if chunks and not self.complete:  # then what has come was not taken, and more will come
-            self._unread_bytes += len(data)
+        if self._chunks:  # it was not taken
+            self._unread_bytes += read_bytes
             if self._unread_bytes > _HIGH_WATER_BYTES and not self.dropped:
                 self._pause_reading()
-
-    def _pour(self, sink: Callable[[bytes], object], data: bytes) -> None:
-        listener = self.listener
-        try:
-            if sink(data):
-                return
-            failure = None
-        except Exception as error:  # noqa: BLE001 (it is for who waits for the sink)
-            failure = error
-        self.sink = None
-        if listener is not None:
-            listener.on_enough(failure)
 
     def eof_received(self) -> None:
         """The upstream has said all it has to say; asyncio closes the connection after this."""
