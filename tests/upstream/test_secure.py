@@ -209,6 +209,9 @@ async def test_what_is_no_record_breaks_the_connection_off():
     pair.server.write(b"hello")
     pair.secure.data_received(pair.from_server() + b"HTTP/1.1 200 OK\r\n\r\n")
     assert (pair.heard.parts, pair.wire.closed) == ([b"hello"], "aborted")
+    pair.wire.sent.clear()
+    pair.secure.write(b"the next request")
+    assert pair.wire.sent == b""
     pair.secure.connection_lost(None)
     assert [type(each) for each in pair.heard.told] == [ssl.SSLError]
 
@@ -273,6 +276,7 @@ class _Renegotiating:
     """OpenSSL while the server wants to shake hands anew: it takes no data before it has read."""
 
     shaken = False
+    broken = False
 
     def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._incoming, self._outgoing = incoming, outgoing
@@ -285,6 +289,8 @@ class _Renegotiating:
         raise ssl.SSLWantReadError
 
     def write(self, data: memoryview) -> int:
+        if self.broken:
+            raise ssl.SSLError
         if not self.shaken:
             raise ssl.SSLWantReadError
         return self._outgoing.write(data)
@@ -300,7 +306,7 @@ class _RenegotiatingContext:
 
 
 async def test_what_cannot_be_sent_within_a_new_handshake_is_sent_after_it():
-    """TLS 1.2 has such; nothing is lost, and the order is kept."""
+    """TLS 1.2 has such; nothing is lost, and the order is kept. Behind an error nothing is sent."""
     context, wire = _RenegotiatingContext(), Wire()
     secure = Secure(cast("ClientContext", context), HOST, cast("Connection", Heard()))
     secure.connection_made(wire)
@@ -310,3 +316,7 @@ async def test_what_cannot_be_sent_within_a_new_handshake_is_sent_after_it():
     context.tls.shaken = True
     secure.data_received(b"the server's part")
     assert wire.sent == b"one two"
+    context.tls.broken = True
+    for part in (b"three", b"four"):
+        secure.write(part)
+    assert (wire.sent, wire.closed) == (b"one two", "aborted")

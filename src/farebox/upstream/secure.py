@@ -134,8 +134,17 @@ class Secure(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send data."""
-        self._unsent.append(data)
-        self._send()
+        unsent = self._unsent
+        if unsent or self._failure is not None:
+            unsent.append(data)  # its turn comes with the next read, or never
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            unsent.append(data)
+            self._send()  # to which OpenSSL says the same again
+        else:
+            self._transport.write(self._outgoing.read())
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """Send all of these."""
@@ -162,12 +171,8 @@ class Secure(asyncio.Transport, asyncio.Protocol):
         unsent = self._unsent
         try:
             while unsent:
-                part = unsent[0]
-                taken = self._tls.write(part)
-                if taken == len(part):
-                    del unsent[0]
-                else:
-                    unsent[0] = memoryview(part)[taken:]
+                self._tls.write(unsent[0])  # all of it, or SSLWantReadError, and the same again
+                del unsent[0]
         except ssl.SSLWantReadError:
             pass  # TLS 1.2 may shake hands again in between: then this goes on with the next read
         except ssl.SSLError as error:
