@@ -1,5 +1,6 @@
 """What /metrics shows of calls and requests, from one process and from several."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -75,6 +76,31 @@ def test_many_calls_of_many_kinds_are_counted_at_once():
     assert seen["farebox_charge_nanocredits_total",] == sum(range(30))
     assert seen["farebox_absorbed_nanocredits_total",] == 30
     assert seen["farebox_ttft_seconds_count",] == 29
+
+
+def test_of_a_call_only_what_is_counted_is_kept_until_then():
+    """Its settlement is free at once, and nothing of many that are counted together is lost."""
+    tried = (Attempt(1, "c", None, "connect", 5), Attempt(2, "c", 200, None, 9))
+    done = [settlement(attempts=tried, ttft_ms=number or None) for number in range(20)]
+
+    async def serve():
+        metrics = Metrics()
+        before = [sys.getrefcount(each) for each in done]
+        for each in done:
+            metrics.call_finished(each, Settled(40, 2))
+        del each
+        assert [sys.getrefcount(each) for each in done] == before
+        return samples(metrics.exposition())
+
+    seen = asyncio.run(serve())
+    assert seen["farebox_calls_total", "chat", "complete"] == 20
+    assert seen["farebox_tokens_total", "output"] == 100
+    assert seen["farebox_upstream_attempts_total", "c", "connect"] == 20
+    assert seen["farebox_upstream_attempts_total", "c", "200"] == 20
+    assert seen["farebox_charge_nanocredits_total",] == 800
+    assert seen["farebox_absorbed_nanocredits_total",] == 40
+    assert seen["farebox_ttft_seconds_count",] == 19
+    assert seen["farebox_ttft_seconds_sum",] == pytest.approx(0.19)
 
 
 def test_a_request_is_counted():

@@ -35,8 +35,9 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from farebox.core.call import Attempt
 from farebox.core.ports import Settled, Settlement
-from farebox.core.usage import CLASSES
+from farebox.core.usage import CLASSES, Usage
 from farebox.telemetry.former import reading
 from farebox.telemetry.record import get_record
 
@@ -51,6 +52,10 @@ _TTFT_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 600)
 _GATHER_S = 0.1  # that /metrics of another process lags behind
 _T = TypeVar("_T")
 _Kind = tuple[str, str, tuple[str, ...]]  # of a call: its dialect, its outcome, its flags
+# What is noted of one: its attempts, its usage, the milliseconds to its first event, and what was
+# charged and absorbed. A thousand may be noted before they are counted; their settlements would
+# take twice as much memory, and a core's cache is not large.
+_Note = tuple[tuple[Attempt, ...], Usage, int | None, int, int]
 
 
 class _Histogram(Histogram):
@@ -77,7 +82,7 @@ class Metrics:
         self._serving = 0  # requests
         # How long those took whose answers have been told, by route and status.
         self._answered = defaultdict[tuple[str, int | None], deque[float]](deque)
-        self._settled = defaultdict[_Kind, deque[tuple[Settlement, Settled]]](deque)
+        self._settled = defaultdict[_Kind, deque[_Note]](deque)
         self._timer: asyncio.TimerHandle | None = None
         self._add_requests(self.registry)
         self._add_calls(self.registry)
@@ -180,13 +185,19 @@ class Metrics:
 
     def call_finished(self, settlement: Settlement, settled: Settled) -> None:
         """A call is settled. To be told in the task that serves it, or in one that it started."""
-        call = (settlement, settled)
-        self._settled[settlement.dialect, settlement.outcome, settlement.flags].append(call)
+        note = (
+            settlement.attempts,
+            settlement.usage,
+            settlement.ttft_ms,
+            settled.charge_nanocredits,
+            settled.absorbed_nanocredits,
+        )
+        self._settled[settlement.dialect, settlement.outcome, settlement.flags].append(note)
         if self._timer is None:
             self._count_soon()
         record = get_record()
         if record is not None:
-            record.call = call
+            record.call = settlement, settled
 
     def finish(self) -> None:
         """Count what was noted last: the process is about to end."""
@@ -212,35 +223,31 @@ class Metrics:
                 self._requests_of(route, result).inc(len(durations_s))
                 self._duration_of(route).observe_all(durations_s)
         for kind, noted in [*self._settled.items()]:
-            if calls := _taken(noted):
-                self._count_calls(kind, *zip(*calls, strict=True))
+            if notes := _taken(noted):
+                self._count_calls(kind, notes)
 
-    def _count_calls(
-        self, kind: _Kind, settlements: Sequence[Settlement], settled: Sequence[Settled]
-    ) -> None:
+    def _count_calls(self, kind: _Kind, notes: Sequence[_Note]) -> None:
         dialect, outcome, flags = kind
-        count = len(settlements)
+        attempts, usages, ttfts_ms, charges, absorbed = zip(*notes, strict=True)
+        count = len(notes)
         self._calls_of(dialect, outcome).inc(count)
         if outcome == "client_gone":
             self._hangups.inc(count)
         if "estimated" in flags:
             self._estimated.inc(count)
         # Thousands come at once.
-        attempts = [each.attempts for each in settlements]
         if outcome == "refused":
             self._holds_refused.inc(attempts.count(()))
         made = chain.from_iterable(attempts)
         results = Tally([(each.channel, each.error, each.status) for each in made])
         for (channel, error, status), tries in results.items():
             self._attempts_of(channel, str(error or status or "none")).inc(tries)
-        tokens = [astuple(each.usage) for each in settlements]
+        tokens = [astuple(usage) for usage in usages]
         for series, counts in zip(self._tokens_of, zip(*tokens, strict=True), strict=True):
             series.inc(sum(counts))
-        self._ttft.observe_all(
-            [each.ttft_ms / 1000 for each in settlements if each.ttft_ms is not None]
-        )
-        self._charged.inc(sum([each.charge_nanocredits for each in settled]))
-        self._absorbed.inc(sum([each.absorbed_nanocredits for each in settled]))
+        self._ttft.observe_all([ttft_ms / 1000 for ttft_ms in ttfts_ms if ttft_ms is not None])
+        self._charged.inc(sum(charges))
+        self._absorbed.inc(sum(absorbed))
 
     def exposition(self) -> bytes:
         """All series in Prometheus' text format. May read files: use a thread."""
