@@ -29,7 +29,7 @@ class Options:
     every_ms: int = 100  # between two events of one of them
     memory_streams: int = 400
     settle_s: float = 6.0  # before memory is looked at: an idle lease is given back within 5 s
-    patience: float = 8.0  # s a window may wait, or be made again, when the machine is not calm
+    patience: float = 4.0  # s a window may wait, or be made again, when the machine is not calm
     history: int = 1_000_000  # usage rows of the store that is compared with an empty one; 0: none
 
 
